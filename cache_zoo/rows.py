@@ -1,0 +1,97 @@
+"""A choice of canvas positions ("rows"), packed without padding.
+
+Sequences of one batch may run different numbers of rows. Everything that is computed row by row (projections, norms,
+feed-forward, head) works on the packed form ``[N, ...]``; only attention needs the padded form ``[B, W, ...]``.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+class Rows:
+    """Positions of a ``[B, T]`` canvas, packed in canvas order.
+
+    Attributes:
+        index: LongTensor ``[N]``, flat positions ``b * T + j`` in ascending order.
+        counts: rows of each sequence, ``B`` host integers that sum to ``N``.
+        shape: ``(B, T)`` of the canvas.
+    """
+
+    def __init__(self, index: Tensor, counts: list[int], shape: tuple[int, int]) -> None:
+        self.index = index
+        self.counts = counts
+        self.shape = shape
+        self.width = max(counts, default=0)
+        self.uniform = all(count == self.width for count in counts)
+        self.complete = self.uniform and self.width == shape[1]
+
+    @classmethod
+    def from_mask(cls, mask: Tensor) -> Rows:
+        """Rows where BoolTensor ``mask`` ``[B, T]`` holds. Synchronises with the device once."""
+        counts = mask.sum(dim=1).tolist()
+        return cls(mask.flatten().nonzero().squeeze(1), counts, (mask.shape[0], mask.shape[1]))
+
+    def __len__(self) -> int:
+        return self.index.shape[0]
+
+    @property
+    def mask(self) -> Tensor:
+        """BoolTensor ``[B, T]``."""
+        mask = torch.zeros(self.shape[0] * self.shape[1], dtype=torch.bool, device=self.index.device)
+        mask[self.index] = True
+        return mask.view(self.shape)
+
+    def positions(self) -> list[list[int]]:
+        """Canvas positions of each sequence's rows, for traces."""
+        columns = (self.index % self.shape[1]).tolist()
+        result, start = [], 0
+        for count in self.counts:
+            result.append(columns[start : start + count])
+            start += count
+        return result
+
+    @cached_property
+    def _slots(self) -> Tensor:
+        """LongTensor ``[N]``: where each row stands in the padded form ``[B * W]``."""
+        device = self.index.device
+        lengths = torch.tensor(self.counts, device=device)
+        starts = lengths.cumsum(0) - lengths
+        offset = torch.arange(len(self.counts), device=device) * self.width - starts
+        return torch.arange(len(self), device=device) + offset.repeat_interleave(lengths, output_size=len(self))
+
+    def pad(self, packed: Tensor) -> Tensor:
+        """``[N, ...]`` to ``[B, W, ...]``, rows of a sequence first, zeros behind them."""
+        batch = self.shape[0]
+        if self.uniform:
+            return packed.view(batch, self.width, *packed.shape[1:])
+        padded = packed.new_zeros(batch * self.width, *packed.shape[1:])
+        return padded.index_copy_(0, self._slots, packed).view(batch, self.width, *packed.shape[1:])
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """``[B, W, ...]`` to ``[N, ...]``; the inverse of `pad`."""
+        flat = padded.reshape(self.shape[0] * self.width, *padded.shape[2:])
+        return flat if self.uniform else flat.index_select(0, self._slots)
+
+    def scatter(self, packed: Tensor) -> Tensor:
+        """``[N, ...]`` to canvas layout ``[B, T, ...]``, zeros at positions that are not rows."""
+        batch, length = self.shape
+        if self.complete:
+            return packed.view(batch, length, *packed.shape[1:])
+        canvas = packed.new_zeros(batch * length, *packed.shape[1:])
+        return canvas.index_copy_(0, self.index, packed).view(batch, length, *packed.shape[1:])
+
+    def write(self, canvas: Tensor, packed: Tensor) -> None:
+        """Write ``packed`` ``[N, ...]`` into ``canvas`` ``[B, T, ...]`` (contiguous) in place at these rows."""
+        canvas.view(self.shape[0] * self.shape[1], *canvas.shape[2:]).index_copy_(0, self.index, packed)
+
+    def read(self, canvas: Tensor) -> Tensor:
+        """The values of ``canvas`` ``[B, T, ...]`` (contiguous) at these rows, ``[N, ...]``."""
+        return canvas.view(self.shape[0] * self.shape[1], *canvas.shape[2:]).index_select(0, self.index)
+
+    def locate(self, part: Tensor) -> Tensor:
+        """Where flat positions ``part`` ``[M]``, all among these rows, stand in the packed form. LongTensor ``[M]``."""
+        return part if self.complete else torch.searchsorted(self.index, part)

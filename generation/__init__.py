@@ -1,0 +1,17 @@
+"""The denoising loop: a canvas of [MASK] tokens decoded by a strategy, with a cache's advice."""
+
+from generation.decoder import generate
+from generation.options import GenerationOptions
+from generation.output import Counts, GenerationOutput, TraceStep
+from generation.strategies import Strategy, View, strategies
+
+__all__ = [
+    "Counts",
+    "GenerationOptions",
+    "GenerationOutput",
+    "Strategy",
+    "TraceStep",
+    "View",
+    "generate",
+    "strategies",
+]

@@ -1,0 +1,213 @@
+"""The denoising loop, one for all models, caches and strategies."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cache_zoo import Cache, Outcome, Step, UsageError, make_cache
+from cache_zoo.errors import require
+from generation.options import GenerationOptions, pointless
+from generation.output import Counts, GenerationOutput, TraceRecorder
+from generation.sampling import propose
+from generation.strategies import Strategy, View, strategies
+from models import Transformer
+from models.work import Work
+
+Callback = Callable[[Step, Outcome], None]
+
+
+@torch.inference_mode()
+def generate(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    cache: Cache | str | None = None,
+    *,
+    seed: int | Sequence[int] | None = None,
+    trace: bool = False,
+    callback: Callback | None = None,
+    **options: Any,
+) -> GenerationOutput:
+    """Decode one canvas per prompt.
+
+    Every sequence goes through its blocks at its own pace and leaves the batch when it is finished, so that a batch
+    decodes what its sequences would decode alone.
+
+    Args:
+        model: from `models.load_model`.
+        prompts: lists of token ids, of any lengths; they are left padded here.
+        cache: from `cache_zoo.make_cache`, or a name for one with default parameters; None: no cache.
+        seed: for everything random: one for the batch (sequence ``i`` draws from ``seed + i``), or one per sequence.
+        trace: record every forward in the output.
+        callback: called after each forward with the step and its outcome, for progress.
+        options: fields of `GenerationOptions`: strategy, gen_length, block_length, num_transfer_tokens or steps,
+            threshold, factor, sigma, alg, temperature, top_p, top_k, stop_until_eos.
+
+    Raises:
+        UsageError: unknown or unusable options, an empty prompt, a prompt that does not fit, an unknown token.
+
+    Warns:
+        UserWarning: the cache can save nothing with these options.
+    """
+    chosen = GenerationOptions.make(**options)
+    strategy = strategies.make(chosen.strategy, options=chosen)
+    cache = make_cache(cache) if isinstance(cache, str) else cache or Cache()
+    check_prompts(prompts, model, chosen)
+    if reason := pointless(cache, chosen):
+        warnings.warn(reason, UserWarning, stacklevel=2)
+    return _Decoding(model, prompts, cache, chosen, strategy, _generators(seed, len(prompts), model.device)).finish(
+        trace, callback
+    )
+
+
+def check_prompts(prompts: Sequence[Sequence[int]], model: Transformer, options: GenerationOptions) -> None:
+    """Raise `UsageError` unless every prompt is a non-empty list of known tokens that fits with ``gen_length``."""
+    require(len(prompts) > 0, "there are no prompts")
+    limit, vocab = model.config.context_length, model.config.vocab_size
+    for number, prompt in enumerate(prompts):
+        require(len(prompt) > 0, f"prompt {number} is empty")
+        require(
+            len(prompt) + options.gen_length <= limit,
+            f"prompt {number} has {len(prompt)} tokens; with gen_length {options.gen_length} that is more than the "
+            f"context of {limit}; the longest prompt that fits has {max(0, limit - options.gen_length)}",
+        )
+        unknown = [token for token in prompt if not 0 <= token < vocab]
+        require(not unknown, f"prompt {number} has token ids outside the vocabulary of {vocab}: {unknown[:5]}")
+
+
+def _generators(seed: int | Sequence[int] | None, batch: int, device: torch.device) -> list[torch.Generator]:
+    if seed is None:
+        seed = int(torch.randint(2**62, ()))
+    seeds = [seed + i for i in range(batch)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != batch:
+        raise UsageError(f"seed has {len(seeds)} entries for {batch} prompts; give one per prompt, or one number")
+    return [torch.Generator(device).manual_seed(one) for one in seeds]
+
+
+class _Decoding:
+    """The state of one batch being decoded: ``B`` sequences still running, canvas ``[B, T]``."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        prompts: Sequence[Sequence[int]],
+        cache: Cache,
+        options: GenerationOptions,
+        strategy: Strategy,
+        generators: list[torch.Generator],
+    ) -> None:
+        self.model, self.cache, self.options, self.strategy = model, cache, options, strategy
+        config, length = model.config, max(len(prompt) for prompt in prompts)
+        tail = [config.mask_id] * options.gen_length
+        padded = [[config.pad_id] * (length - len(prompt)) + list(prompt) + tail for prompt in prompts]
+        self.ids = torch.tensor(padded, device=model.device)
+        columns = torch.arange(self.ids.shape[1], device=model.device)
+        starts = torch.tensor([length - len(prompt) for prompt in prompts], device=model.device)
+        self.canvas = model.canvas(columns >= starts[:, None], options.gen_length, options.block)
+        self.masked = (columns >= length).expand_as(self.ids).clone()
+        self.generators = generators
+        self.sequences = list(range(len(prompts)))
+        self.block_index = [0] * len(prompts)
+        self.block_step = [0] * len(prompts)
+        self.tokens = self.ids[:, length:].clone()
+        self.forwards = [0] * len(prompts)
+        self.left = [options.gen_length] * len(prompts)
+        self.counts = Counts()
+
+    def finish(self, trace: bool, callback: Callback | None) -> GenerationOutput:
+        """Run until no sequence has anything left to decide."""
+        recorder = TraceRecorder(self.tokens) if trace else None
+        self.cache.start(self.canvas)
+        while self.sequences:
+            progress = list(self.block_index), list(self.block_step)
+            step = Step(self.canvas, self.ids, self.masked, self.counts.forwards, *progress)
+            outcome, work = self._forward(step)
+            self.cache.end_step(step, outcome)
+            self.counts.add(work, self.canvas.num_layers, step, self.cache)
+            if recorder is not None:
+                recorder.record(self.sequences, step, self.ids, outcome, work)
+            if callback is not None:
+                callback(step, outcome)
+            self._advance()
+        return GenerationOutput(
+            tokens=self.tokens,
+            nfe=self.counts.forwards,
+            forwards=self.forwards,
+            counts=self.counts,
+            trace=recorder.steps if recorder is not None else None,
+        )
+
+    def _forward(self, step: Step) -> tuple[Outcome, Work]:
+        """One forward and what it commits."""
+        canvas, start = step.canvas, step.canvas.prompt_length
+        rows = self.cache.rows(step)
+        decidable = self.open & step.block
+        wanted = self.cache.wanted(step)
+        live = decidable if wanted is None else decidable | (wanted & step.masked)
+        if rows is not None:
+            live = live & rows.roll(canvas.shift, dims=1)
+        # The logits of position j are in row j - shift; generated positions never wrap around.
+        logit_rows = live.roll(-canvas.shift, dims=1)
+        forward = self.model.run(self.ids, rows, canvas.positions, self.cache, logit_rows, step)
+
+        counts = live.sum(dim=1).tolist() if self._random else []
+        tokens, values = propose(forward.logits, self.options, self.model.config.mask_id, self.generators, counts)
+        proposed = self.ids.masked_scatter(live, tokens)
+        confidence = torch.full(self.ids.shape, -torch.inf, device=self.ids.device).masked_scatter(live, values)
+        view = View((live & decidable)[:, start:], confidence[:, start:], self.masked[:, start:], self.block_step)
+        committed = torch.zeros_like(self.masked)
+        committed[:, start:] = self.strategy.commit(view)
+        self.ids = torch.where(committed, proposed, self.ids)
+        self.masked = self.masked & ~committed
+        return Outcome(live, confidence, committed, self.masked), forward.work
+
+    @property
+    def _random(self) -> bool:
+        return self.options.temperature > 0 or self.options.alg == "random"
+
+    @property
+    def open(self) -> Tensor:
+        """BoolTensor ``[B, T]``: positions that are still to be decided before the sequence is finished."""
+        if not self.options.stop_until_eos:
+            return self.masked
+        ended = (self.ids == self.model.config.eos_id) & (self.canvas.columns >= self.canvas.prompt_length)
+        return self.masked & (ended.cumsum(dim=1) == 0)
+
+    def _advance(self) -> None:
+        """Move each sequence to its next block with something to decide; those without one leave the batch."""
+        blocks = self.open[:, self.canvas.prompt_length :].unflatten(1, (-1, self.canvas.block_length))
+        left = blocks.sum(dim=2).tolist()  # the one synchronisation of a step that control flow needs
+        kept = []
+        for b, sequence in enumerate(self.sequences):
+            self.forwards[sequence] += 1
+            if sum(left[b]) == self.left[sequence]:
+                raise RuntimeError(
+                    f"{type(self.cache).__name__} ran no row that decides a masked position of block "
+                    f"{self.block_index[b]} of sequence {sequence}, or {type(self.strategy).__name__} committed none"
+                )
+            self.left[sequence] = sum(left[b])
+            following = next((n for n, masks in enumerate(left[b]) if masks), None)
+            if following is None:
+                continue
+            same = following == self.block_index[b]
+            self.block_step[b] = self.block_step[b] + 1 if same else 0
+            self.block_index[b] = following
+            kept.append(b)
+        self.tokens[self.sequences] = self.ids[:, self.canvas.prompt_length :]
+        if len(kept) < len(self.sequences):
+            self._keep(kept)
+
+    def _keep(self, kept: list[int]) -> None:
+        self.sequences = [self.sequences[b] for b in kept]
+        self.generators = [self.generators[b] for b in kept]
+        self.block_index = [self.block_index[b] for b in kept]
+        self.block_step = [self.block_step[b] for b in kept]
+        if kept:
+            index = torch.tensor(kept, device=self.ids.device)
+            self.canvas = self.canvas.keep(index)
+            self.ids, self.masked = self.ids[index], self.masked[index]
+            self.cache.drop_finished(index)

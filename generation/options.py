@@ -1,0 +1,151 @@
+"""Decoding options: what they mean, their defaults and which of them go together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from cache_zoo import Cache, UsageError
+from cache_zoo.errors import require, suggest
+
+ALGORITHMS = ("maskgit_plus", "entropy", "topk_margin", "random")
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How a canvas is decoded. Checked when made.
+
+    Attributes:
+        strategy: decoding strategy, a name of `generation.strategies`.
+        gen_length: tokens to generate.
+        block_length: width of the semi-autoregressive blocks; it divides ``gen_length``. None, or equal to
+            ``gen_length``, decodes the whole canvas at once.
+        num_transfer_tokens: tokens committed per forward.
+        steps: instead of ``num_transfer_tokens``: forwards over all blocks, shared out as LLaDA does (each block gets
+            ``steps / blocks`` of them, and the surplus of a division goes to its first ones).
+        threshold: commit every token of at least this confidence, and never fewer than ``num_transfer_tokens`` (or
+            the share of ``steps``) says (Fast-dLLM, arXiv 2505.22618, section 3.3).
+        factor: commit the largest ``n`` with ``(n + 1)(1 - c_n) < factor``, where ``c_n`` is the n-th highest
+            confidence, and never fewer than above (Fast-dLLM, theorem 1).
+        sigma: standard deviation in positions of the certainty prior, which multiplies confidences by the density of
+            decided text around them (d2Cache, arXiv 2509.23094, section 4.1); None or 0: no prior. With
+            ``alg=entropy``, whose confidences are negative, it turns around and puts positions near decided text last.
+        alg: confidence of a token: its probability (``maskgit_plus``), negative entropy (``entropy``), lead over the
+            second (``topk_margin``), or a random order (``random``).
+        temperature: 0 takes the likeliest token; above it one is drawn, and its tempered probability is its confidence.
+        top_p: keep the likeliest tokens of this mass. As in Dream it shapes confidences at temperature 0 too.
+        top_k: keep this many of the likeliest tokens.
+        stop_until_eos: a sequence is finished once everything before its first end-of-sequence token is decided;
+            what is behind it may stay masked.
+    """
+
+    strategy: str = "vanilla"
+    gen_length: int = 128
+    block_length: int | None = 32
+    num_transfer_tokens: int = 1
+    steps: int | None = None
+    threshold: float | None = None
+    factor: float | None = None
+    sigma: float | None = None
+    alg: str = "maskgit_plus"
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+    stop_until_eos: bool = False
+
+    @classmethod
+    def make(cls, **options: Any) -> GenerationOptions:
+        """Options from keywords.
+
+        Raises:
+            UsageError: unknown key, value or combination.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in options:
+            if key not in known:
+                raise UsageError(f"unknown generation option '{key}': {suggest(key, known)}")
+        return cls(**options)
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        require(self.gen_length >= 1, f"gen_length must be at least 1, not {self.gen_length}")
+        block = self.block
+        require(block >= 1, f"block_length must be at least 1, not {block}")
+        require(
+            self.gen_length % block == 0,
+            f"block_length {block} does not divide gen_length {self.gen_length}; the nearest that does is "
+            f"{_nearest_divisor(block, self.gen_length)}",
+        )
+        require(
+            self.num_transfer_tokens >= 1, f"num_transfer_tokens must be at least 1, not {self.num_transfer_tokens}"
+        )
+        if self.steps is not None:
+            self._check_steps(self.steps)
+        require(
+            self.threshold is None or self.factor is None,
+            f"threshold ({self.threshold}) and factor ({self.factor}) are two rules for the same choice; give one",
+        )
+        require(self.factor is None or self.factor > 0, f"factor must be above 0, not {self.factor}")
+        require(self.sigma is None or self.sigma >= 0, f"sigma must not be negative, not {self.sigma}")
+        require(self.alg in ALGORITHMS, f"unknown alg '{self.alg}': {suggest(self.alg, ALGORITHMS)}")
+        require(self.temperature >= 0, f"temperature must not be negative, not {self.temperature}")
+        require(self.top_p is None or 0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, not {self.top_p}")
+        require(self.top_k is None or self.top_k >= 1, f"top_k must be at least 1, not {self.top_k}")
+        require(
+            self.alg != "entropy" or self.threshold is None or self.threshold <= 0,
+            f"threshold {self.threshold} can never be reached with alg=entropy, whose confidences are at most 0",
+        )
+        require(
+            self.alg != "entropy" or self.factor is None,
+            "factor needs confidences that are probabilities; alg=entropy has none, try alg=maskgit_plus",
+        )
+
+    @property
+    def block(self) -> int:
+        """Block length in force: ``gen_length`` where none was given."""
+        return self.gen_length if self.block_length is None else self.block_length
+
+    def _check_types(self) -> None:
+        kinds: dict[str, tuple[type, ...]] = {"strategy": (str,), "alg": (str,), "stop_until_eos": (bool,)}
+        kinds |= dict.fromkeys(("gen_length", "num_transfer_tokens", "block_length", "steps", "top_k"), (int,))
+        kinds |= dict.fromkeys(("threshold", "factor", "sigma", "temperature", "top_p"), (int, float))
+        optional = ("block_length", "steps", "top_k", "threshold", "factor", "sigma", "top_p")
+        for key, kind in kinds.items():
+            value = getattr(self, key)
+            if value is None and key in optional:
+                continue
+            # bool is an int to Python, but not to anybody who writes gen_length=true
+            if not isinstance(value, kind) or (kind != (bool,) and isinstance(value, bool)):
+                raise UsageError(f"{key} must be {' or '.join(k.__name__ for k in kind)}, not {value!r}")
+
+    def _check_steps(self, steps: int) -> None:
+        require(
+            self.num_transfer_tokens == 1,
+            f"steps ({steps}) and num_transfer_tokens ({self.num_transfer_tokens}) are two schedules; give one",
+        )
+        blocks = self.gen_length // self.block
+        require(
+            blocks <= steps <= self.gen_length,
+            f"steps must lie between the number of blocks ({blocks}) and gen_length ({self.gen_length}), not {steps}",
+        )
+        require(
+            steps % blocks == 0,
+            f"steps {steps} can't be shared out evenly over {blocks} blocks; the nearest that can is "
+            f"{max(1, round(steps / blocks)) * blocks}",
+        )
+
+
+def pointless(cache: Cache, options: GenerationOptions) -> str | None:
+    """Why ``cache`` can't do its work with ``options``, or None. It still decodes correctly."""
+    if cache.needs_blocks and options.block >= options.gen_length:
+        smaller = _nearest_divisor(32, options.gen_length, options.gen_length - 1)
+        return (
+            f"{type(cache).__name__} needs blocks: block_length {options.block} is the whole gen_length "
+            f"{options.gen_length}; give a smaller block_length, such as {smaller}"
+        )
+    return None
+
+
+def _nearest_divisor(value: int, of: int, largest: int | None = None) -> int:
+    divisors = [d for d in range(1, (largest or of) + 1) if of % d == 0]
+    return min(divisors, key=lambda d: (abs(d - value), d), default=1)

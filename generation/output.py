@@ -1,0 +1,117 @@
+"""What a generation returns: tokens, counted work and, if asked for, a trace."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor
+
+from cache_zoo import Cache, Outcome, Step
+from models.work import Work
+
+
+@dataclass
+class Counts:
+    """Work of a generation, counted, so the same on every machine.
+
+    Attributes:
+        forwards: forwards run (NFE).
+        rows: rows run, the mean over layers (caches that choose rows per layer make it fractional).
+        rows_full: rows that the same forwards would have run without a cache.
+        keys: query-key pairs attended (of one head), summed over layers.
+        logits: rows the head was applied to.
+        flops: floating-point operations of all matrix products, a multiply-add counted as two.
+        cache_bytes: most bytes the cache held.
+    """
+
+    forwards: int = 0
+    rows: float = 0.0
+    rows_full: int = 0
+    keys: int = 0
+    logits: int = 0
+    flops: int = 0
+    cache_bytes: int = 0
+
+    @property
+    def compute_ratio(self) -> float:
+        """Rows run over rows that full recomputation would have run in the same forwards."""
+        return self.rows / self.rows_full
+
+    def add(self, work: Work, layers: int, step: Step, cache: Cache) -> None:
+        """Count one forward."""
+        self.forwards += 1
+        self.rows += work.row_layers / layers
+        self.rows_full += sum(step.canvas.lengths)
+        self.keys += work.keys
+        self.logits += work.logits
+        self.flops += work.flops
+        self.cache_bytes = max(self.cache_bytes, cache.nbytes())
+
+    def as_dict(self) -> dict[str, float]:
+        """All counts and the compute ratio, by name."""
+        return {**asdict(self), "compute_ratio": self.compute_ratio}
+
+
+@dataclass(frozen=True)
+class TraceStep:
+    """One forward. Positions are columns of the left-padded canvas.
+
+    Attributes:
+        active: sequences that took part.
+        rows: per active sequence, the positions that ran (in any layer).
+        layer_rows: per layer and active sequence, the positions whose queries ran.
+        committed: BoolTensor ``[B, gen_length]``, over all sequences of the batch.
+        canvas: LongTensor ``[B, gen_length]``, the generated part after the forward.
+    """
+
+    active: list[int]
+    rows: list[list[int]]
+    layer_rows: list[list[list[int]]]
+    committed: Tensor
+    canvas: Tensor
+
+
+@dataclass
+class GenerationOutput:
+    """Result of `generation.generate`.
+
+    Attributes:
+        tokens: LongTensor ``[B, gen_length]``. With ``stop_until_eos`` what follows the first end-of-sequence token
+            may hold [MASK].
+        nfe: forwards run for the batch.
+        forwards: forwards each sequence took part in.
+        counts: the work of the batch.
+        trace: one entry per forward, None unless asked for.
+    """
+
+    tokens: Tensor
+    nfe: int
+    forwards: list[int]
+    counts: Counts
+    trace: list[TraceStep] | None = field(default=None, repr=False)
+
+
+class TraceRecorder:
+    """Collects `TraceStep` while sequences leave the batch."""
+
+    def __init__(self, tokens: Tensor) -> None:
+        self.steps: list[TraceStep] = []
+        self._tokens = tokens.clone()
+
+    def record(self, sequences: list[int], step: Step, ids: Tensor, outcome: Outcome, work: Work) -> None:
+        """Add one forward; ``ids`` is the canvas ``[B, T]`` after it."""
+        start, layers = step.canvas.prompt_length, step.canvas.num_layers
+        self._tokens[sequences] = ids[:, start:]
+        committed = torch.zeros_like(self._tokens, dtype=torch.bool)
+        committed[sequences] = outcome.committed[:, start:]
+        none: list[list[int]] = [[] for _ in sequences]
+        self.steps.append(
+            TraceStep(
+                active=list(sequences),
+                rows=step.rows.positions(),
+                layer_rows=[work.rows[n].positions() if n in work.rows else none for n in range(layers)],
+                committed=committed,
+                canvas=self._tokens.clone(),
+            )
+        )

@@ -1,0 +1,155 @@
+"""What a checkpoint's ``config.json`` says, in one shape for all families."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cache_zoo import UsageError
+from cache_zoo.errors import require, suggest
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes, special tokens and conventions of one checkpoint.
+
+    Attributes:
+        family: name of the model family.
+        vocab_size: rows of the embedding.
+        hidden_size, num_layers, num_heads, num_kv_heads, intermediate_size: sizes of the network.
+        rms_eps: epsilon of the RMS norms.
+        rope_theta: base of the rotary embedding.
+        rope_full_precision: rotate in float32 (LLaDA) or in the dtype of the activations (Dream).
+        qkv_bias: biases on query, key and value.
+        tied: the head is the embedding.
+        context_length: longest canvas.
+        shift: 1 where row ``j - 1`` predicts token ``j``, else 0.
+        mask_id, eos_id, pad_id: special tokens, always read from the checkpoint.
+        eot_id: end-of-turn token, None where the checkpoint names none.
+    """
+
+    family: str
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    intermediate_size: int
+    rms_eps: float
+    rope_theta: float
+    rope_full_precision: bool
+    qkv_bias: bool
+    tied: bool
+    context_length: int
+    shift: int
+    mask_id: int
+    eos_id: int
+    pad_id: int
+    eot_id: int | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.hidden_size % self.num_heads == 0 and self.num_heads % self.num_kv_heads == 0,
+            f"width {self.hidden_size}, {self.num_heads} heads and {self.num_kv_heads} key/value heads do not fit: "
+            "each must divide the one before",
+        )
+        for name in ("mask_id", "eos_id", "pad_id"):
+            token = getattr(self, name)
+            require(0 <= token < self.vocab_size, f"{name} {token} is outside the vocabulary of {self.vocab_size}")
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_heads
+
+    @property
+    def qkv_sizes(self) -> tuple[int, int, int]:
+        """Output widths of query, key and value."""
+        kv = self.num_kv_heads * self.head_dim
+        return self.hidden_size, kv, kv
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an official parameter goes: a parameter of ours and the range of its first dimension.
+
+    Attributes:
+        parameter: name in our model.
+        start, stop: rows ``[start, stop)`` of it.
+        shape: shape of the official parameter.
+    """
+
+    parameter: str
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model family: how to recognise its checkpoints, read their config and name their parameters.
+
+    Attributes:
+        name: of the family.
+        model_types: values of ``model_type`` in ``config.json``, lower case.
+        read_config: ``config.json`` to `ModelConfig`.
+        slots: official parameter names and where each one goes.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    read_config: Callable[[ConfigReader], ModelConfig]
+    slots: Callable[[ModelConfig], dict[str, Slot]]
+
+
+class ConfigReader:
+    """Typed access to ``config.json`` with errors that name file and key."""
+
+    def __init__(self, values: dict[str, Any], source: str) -> None:
+        self.values, self.source = values, source
+
+    def get(self, key: str, kind: type, default: Any = None) -> Any:
+        """The value of ``key`` as ``kind``; ``default`` where it is absent or null, an error where there is none."""
+        value = self.values.get(key)
+        if value is None:
+            if default is None:
+                raise UsageError(f"{self.source} has no '{key}'. {suggest(key, self.values)}")
+            return default
+        if kind is float and isinstance(value, int):
+            value = float(value)
+        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+            raise UsageError(f"{self.source}: '{key}' must be {kind.__name__}, not {value!r}")
+        return value
+
+    def optional(self, key: str) -> int | None:
+        """An integer that may be missing."""
+        return self.get(key, int) if self.values.get(key) is not None else None
+
+    def refuse(self, key: str, *accepted: Any) -> None:
+        """An error unless ``key`` is absent or has one of the ``accepted`` values."""
+        value = self.values.get(key)
+        if value is not None and value not in accepted:
+            wanted = " or ".join(repr(item) for item in accepted)
+            raise UsageError(f"{self.source}: '{key}' is {value!r}; this layout is supported with {wanted} only")
+
+
+def attention_slots(config: ModelConfig, layer: int, prefix: str, part: str) -> dict[str, Slot]:
+    """Slots of ``{prefix}{q,k,v}_proj.{part}`` in the fused projection of ``layer``."""
+    slots, start = {}, 0
+    for name, size in zip("qkv", config.qkv_sizes, strict=True):
+        shape = (size, config.hidden_size) if part == "weight" else (size,)
+        slots[f"{prefix}{name}_proj.{part}"] = Slot(f"layers.{layer}.qkv.{part}", start, start + size, shape)
+        start += size
+    return slots
+
+
+def gated_slots(config: ModelConfig, layer: int, gate: str, up: str) -> dict[str, Slot]:
+    """Slots of the gate and up projections in the fused one of ``layer``."""
+    size, target = config.intermediate_size, f"layers.{layer}.gate_up.weight"
+    shape = (size, config.hidden_size)
+    return {gate: Slot(target, 0, size, shape), up: Slot(target, size, 2 * size, shape)}
+
+
+def whole(parameter: str, *shape: int) -> Slot:
+    """A slot that fills ``parameter``."""
+    return Slot(parameter, 0, shape[0], shape)

@@ -1,0 +1,59 @@
+"""The Dream family: Dream-v0-7B Base and Instruct, DiffuCoder."""
+
+from __future__ import annotations
+
+from models.config import ConfigReader, Family, ModelConfig, Slot, attention_slots, gated_slots, whole
+
+
+def _read(config: ConfigReader) -> ModelConfig:
+    config.refuse("hidden_act", "silu")
+    config.refuse("use_sliding_window", False)
+    config.refuse("rope_scaling")
+    hidden, heads = config.get("hidden_size", int), config.get("num_attention_heads", int)
+    kv_heads = config.get("num_key_value_heads", int, heads)
+    eos = config.get("eos_token_id", int)
+    return ModelConfig(
+        family="dream",
+        vocab_size=config.get("vocab_size", int),
+        hidden_size=hidden,
+        num_layers=config.get("num_hidden_layers", int),
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        intermediate_size=config.get("intermediate_size", int),
+        rms_eps=config.get("rms_norm_eps", float, 1e-6),
+        rope_theta=config.get("rope_theta", float, 10000.0),
+        rope_full_precision=False,
+        qkv_bias=True,
+        tied=config.get("tie_word_embeddings", bool, False),
+        context_length=config.get("max_position_embeddings", int),
+        shift=1,
+        mask_id=config.get("mask_token_id", int),
+        eos_id=eos,
+        pad_id=config.get("pad_token_id", int, eos),
+        eot_id=config.optional("eot_token_id"),
+    )
+
+
+def _slots(config: ModelConfig) -> dict[str, Slot]:
+    width, inner = config.hidden_size, config.intermediate_size
+    slots = {
+        "model.embed_tokens.weight": whole("embedding.weight", config.vocab_size, width),
+        "model.norm.weight": whole("norm.weight", width),
+    }
+    if not config.tied:
+        slots["lm_head.weight"] = whole("head.weight", config.vocab_size, width)
+    for layer in range(config.num_layers):
+        block = f"model.layers.{layer}."
+        for part in ("weight", "bias"):
+            slots |= attention_slots(config, layer, f"{block}self_attn.", part)
+        slots |= gated_slots(config, layer, f"{block}mlp.gate_proj.weight", f"{block}mlp.up_proj.weight")
+        slots |= {
+            f"{block}input_layernorm.weight": whole(f"layers.{layer}.attention_norm.weight", width),
+            f"{block}self_attn.o_proj.weight": whole(f"layers.{layer}.attention_out.weight", width, width),
+            f"{block}post_attention_layernorm.weight": whole(f"layers.{layer}.feed_forward_norm.weight", width),
+            f"{block}mlp.down_proj.weight": whole(f"layers.{layer}.down.weight", width, inner),
+        }
+    return slots
+
+
+DREAM = Family(name="dream", model_types=("dream",), read_config=_read, slots=_slots)

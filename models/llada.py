@@ -1,0 +1,64 @@
+"""The LLaDA family: LLaDA-8B Base and Instruct, LLaDA-1.5, iLLaDA."""
+
+from __future__ import annotations
+
+from models.config import ConfigReader, Family, ModelConfig, Slot, attention_slots, gated_slots, whole
+
+
+def _read(config: ConfigReader) -> ModelConfig:
+    config.refuse("block_type", "llama")
+    config.refuse("layer_norm_type", "rms")
+    config.refuse("activation_type", "silu", "swiglu")
+    for key in ("include_bias", "include_qkv_bias", "alibi", "attention_layer_norm", "input_emb_norm", "scale_logits"):
+        config.refuse(key, False)
+    config.refuse("rope", True)
+    hidden, heads = config.get("d_model", int), config.get("n_heads", int)
+    vocab_size = config.get("vocab_size", int)
+    intermediate = config.optional("mlp_hidden_size")
+    eos = config.get("eos_token_id", int)
+    kv_heads = config.get("n_kv_heads", int, 1 if config.values.get("multi_query_attention") else heads)
+    return ModelConfig(
+        family="llada",
+        vocab_size=config.get("embedding_size", int, vocab_size),
+        hidden_size=hidden,
+        num_layers=config.get("n_layers", int),
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        intermediate_size=config.get("mlp_ratio", int) * hidden if intermediate is None else intermediate,
+        rms_eps=config.get("rms_norm_eps", float, 1e-5),
+        rope_theta=config.get("rope_theta", float, 10000.0),
+        rope_full_precision=config.get("rope_full_precision", bool, True),
+        qkv_bias=False,
+        tied=config.get("weight_tying", bool, False),
+        context_length=config.get("max_sequence_length", int),
+        shift=0,
+        mask_id=config.get("mask_token_id", int),
+        eos_id=eos,
+        pad_id=config.get("pad_token_id", int, eos),
+        eot_id=config.optional("eot_token_id"),
+    )
+
+
+def _slots(config: ModelConfig) -> dict[str, Slot]:
+    width, inner = config.hidden_size, config.intermediate_size
+    root = "model.transformer."
+    slots = {
+        f"{root}wte.weight": whole("embedding.weight", config.vocab_size, width),
+        f"{root}ln_f.weight": whole("norm.weight", width),
+    }
+    if not config.tied:
+        slots[f"{root}ff_out.weight"] = whole("head.weight", config.vocab_size, width)
+    for layer in range(config.num_layers):
+        block = f"{root}blocks.{layer}."
+        slots |= attention_slots(config, layer, block, "weight")
+        slots |= gated_slots(config, layer, f"{block}ff_proj.weight", f"{block}up_proj.weight")
+        slots |= {
+            f"{block}attn_norm.weight": whole(f"layers.{layer}.attention_norm.weight", width),
+            f"{block}attn_out.weight": whole(f"layers.{layer}.attention_out.weight", width, width),
+            f"{block}ff_norm.weight": whole(f"layers.{layer}.feed_forward_norm.weight", width),
+            f"{block}ff_out.weight": whole(f"layers.{layer}.down.weight", width, inner),
+        }
+    return slots
+
+
+LLADA = Family(name="llada", model_types=("llada", "illada"), read_config=_read, slots=_slots)

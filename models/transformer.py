@@ -1,0 +1,260 @@
+"""The one network behind every model family: a bidirectional transformer of which only chosen rows run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cache_zoo import Cache, Canvas, Rows, Step
+from models.config import ModelConfig
+from models.work import Work
+
+_OBSERVED_ELEMENTS = 1 << 24
+"""Attention weights held at once while their head mean is taken: 64 MiB in float32."""
+
+
+class Forward(NamedTuple):
+    """Result of `Transformer.run`.
+
+    Attributes:
+        logits: float32 ``[M, V]`` of the logit rows in canvas order, raw (not shifted).
+        work: what the forward did.
+    """
+
+    logits: Tensor
+    work: Work
+
+
+class Layer(nn.Module):
+    """Parameters of one layer. Query, key and value are one projection, gate and up another."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, inner = config.hidden_size, config.intermediate_size
+        self.attention_norm = nn.RMSNorm(width, eps=config.rms_eps)
+        self.qkv = nn.Linear(width, sum(config.qkv_sizes), bias=config.qkv_bias)
+        self.attention_out = nn.Linear(width, width, bias=False)
+        self.feed_forward_norm = nn.RMSNorm(width, eps=config.rms_eps)
+        self.gate_up = nn.Linear(width, 2 * inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+
+
+class Transformer(nn.Module):
+    """Masked diffusion language model (LLaDA, arXiv 2502.09992; Dream, arXiv 2508.15487) for inference.
+
+    Build it with `models.load_model`, or from a `ModelConfig` for a network with PyTorch's default random weights.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_eps)
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tied:
+            self.head.weight = self.embedding.weight
+        self._rope: Tensor | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    def canvas(self, valid: Tensor, gen_length: int = 0, block_length: int = 0) -> Canvas:
+        """The canvas for sequences whose real positions are ``valid`` (BoolTensor ``[B, T]``, left padded)."""
+        config = self.config
+        return Canvas(
+            valid=valid,
+            lengths=valid.sum(dim=1).tolist(),
+            positions=(valid.cumsum(dim=1) - 1).clamp_(min=0),
+            prompt_length=valid.shape[1] - gen_length,
+            gen_length=gen_length,
+            block_length=block_length,
+            shift=config.shift,
+            num_layers=config.num_layers,
+            num_kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            hidden_size=config.hidden_size,
+            dtype=self.dtype,
+        )
+
+    @torch.inference_mode()
+    def run(
+        self,
+        ids: Tensor,
+        rows: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: Cache | None = None,
+        logit_rows: Tensor | None = None,
+        step: Step | None = None,
+    ) -> Forward:
+        """Run ``rows`` of the canvas through the network and apply the head to ``logit_rows``.
+
+        Args:
+            ids: LongTensor ``[B, T]``.
+            rows: BoolTensor ``[B, T]``, positions that run; None: all valid ones.
+            positions: LongTensor ``[B, T]``, position ids; None: those of the canvas.
+            cache: what advises the layers; None: no cache. It must have been started on the canvas of ``step``.
+            logit_rows: BoolTensor ``[B, T]``, a subset of ``rows``; None: all rows that run.
+            step: the decoder's state, with its canvas; None: every position is valid and nothing is masked.
+
+        Returns:
+            Logits of the logit rows, packed in canvas order, and the work done.
+        """
+        if step is None:
+            step = Step(self.canvas(torch.ones_like(ids, dtype=torch.bool)), ids, torch.zeros_like(ids).bool())
+        if cache is None:
+            cache = Cache()
+        if rows is not None:
+            step.rows = Rows.from_mask(rows & step.canvas.valid)
+        rope = self._rotation(ids.shape[1]), (step.canvas.positions if positions is None else positions).flatten()
+        work = Work()
+        x = self.embedding(ids.flatten()[step.rows.index])
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, Layer)
+            x = x + cache.attention(index, x, _Attention(index, layer, self.config, step, rope, work), step)
+            x = x + cache.feed_forward(index, x, _FeedForward(layer, work), step)
+        if logit_rows is not None:
+            x = x[step.rows.locate(logit_rows.flatten().nonzero().squeeze(1))]
+        work.logits = x.shape[0]
+        work.linear(x.shape[0], self.head.weight.numel())
+        return Forward(self.head(self.norm(x)).float(), work)
+
+    def _rotation(self, length: int) -> Tensor:
+        """Cosines and sines ``[2, >= length, E]`` of RoPE, computed once and grown when a longer canvas comes."""
+        if self._rope is None or self._rope.shape[1] < length or self._rope.device != self.device:
+            size = 1 << (length - 1).bit_length()
+            half = torch.arange(0, self.config.head_dim, 2, device=self.device, dtype=torch.float32)
+            frequency = 1.0 / (self.config.rope_theta ** (half / self.config.head_dim))
+            angle = torch.outer(torch.arange(size, device=self.device, dtype=torch.float32), frequency)
+            angle = torch.cat((angle, angle), dim=1)
+            table = torch.stack((angle.cos(), angle.sin()))
+            self._rope = table if self.config.rope_full_precision else table.to(self.dtype)
+        return self._rope
+
+
+@dataclass(frozen=True)
+class _Attention:
+    """The attention sub-block of one layer in one forward; implements `cache_zoo.AttentionBlock`."""
+
+    index: int
+    layer: Layer
+    config: ModelConfig
+    step: Step
+    rope: tuple[Tensor, Tensor]
+    work: Work
+
+    def norm(self, x: Tensor) -> Tensor:
+        return self.layer.attention_norm(x)
+
+    def project(self, h: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        query_key, value = self._linear(h, 0, 3).split([sum(self.config.qkv_sizes[:2]), self.config.qkv_sizes[2]], 1)
+        return *self._rotate(query_key, rows), value.unflatten(1, (-1, self.config.head_dim))
+
+    def query_key(self, h: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        return self._rotate(self._linear(h, 0, 2), rows)
+
+    def value(self, h: Tensor) -> Tensor:
+        return self._linear(h, 2, 3).unflatten(1, (-1, self.config.head_dim))
+
+    def attend(
+        self,
+        query: Tensor,
+        rows: Rows,
+        keys: Tensor,
+        values: Tensor,
+        *,
+        mask: Tensor | None = None,
+        counts: list[int] | None = None,
+    ) -> Tensor:
+        if counts is None:
+            mask, counts = self.step.canvas.key_mask, self.step.canvas.lengths
+        self._count(rows, counts)
+        mixed = F.scaled_dot_product_attention(
+            self._grouped(query, rows),
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
+            attn_mask=None if mask is None else mask[:, None, None, :],
+        )
+        return self._ungrouped(mixed, rows)
+
+    def attend_observed(self, query: Tensor, rows: Rows, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        canvas, config = self.step.canvas, self.config
+        self._count(rows, canvas.lengths)
+        grouped = self._grouped(query, rows) / math.sqrt(config.head_dim)
+        keys, values = keys.permute(0, 2, 3, 1), values.transpose(1, 2)
+        batch, heads, queries, _ = grouped.shape
+        mean = query.new_zeros(batch, rows.width, keys.shape[3], dtype=torch.float32)
+        mixed = torch.empty_like(grouped)
+        at_once = max(1, _OBSERVED_ELEMENTS // (batch * queries * keys.shape[3]))
+        for first in range(0, heads, at_once):
+            some = slice(first, first + at_once)
+            scores = torch.matmul(grouped[:, some], keys[:, some])
+            if canvas.key_mask is not None:
+                scores.masked_fill_(~canvas.key_mask[:, None, None, :], -torch.inf)
+            weights = scores.softmax(dim=-1, dtype=torch.float32)
+            mixed[:, some] = torch.matmul(weights.to(values.dtype), values[:, some])
+            mean += weights.unflatten(2, (-1, rows.width)).sum(dim=(1, 2))
+        return self._ungrouped(mixed, rows), rows.unpad(mean / config.num_heads)
+
+    def output(self, mixed: Tensor) -> Tensor:
+        self.work.linear(mixed.shape[0], self.layer.attention_out.weight.numel())
+        return self.layer.attention_out(mixed)
+
+    def _linear(self, h: Tensor, first: int, last: int) -> Tensor:
+        """Parts ``first`` to ``last`` (exclusive) of the fused projection: query, key, value."""
+        sizes = self.config.qkv_sizes
+        part = slice(sum(sizes[:first]), sum(sizes[:last]))
+        weight, bias = self.layer.qkv.weight[part], self.layer.qkv.bias
+        self.work.linear(h.shape[0], weight.numel())
+        return F.linear(h, weight, None if bias is None else bias[part])
+
+    def _rotate(self, query_key: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        """RoPE on ``[N, (H + G) * E]``; returns query ``[N, H, E]`` and key ``[N, G, E]``."""
+        table, positions = self.rope
+        cos, sin = table[:, positions[rows.index]].unsqueeze(2)
+        heads = query_key.unflatten(1, (-1, self.config.head_dim))
+        first, second = heads.to(table.dtype).chunk(2, dim=-1)
+        turned = torch.cat((-second, first), dim=-1)
+        rotated = torch.addcmul(heads * cos, turned, sin).to(query_key.dtype)
+        query, key = rotated.split([self.config.num_heads, self.config.num_kv_heads], dim=1)
+        return query, key
+
+    def _grouped(self, query: Tensor, rows: Rows) -> Tensor:
+        """``[N, H, E]`` to ``[B, G, (H / G) * W, E]``: heads that share keys are further queries of one head."""
+        padded = rows.pad(query).unflatten(2, (self.config.num_kv_heads, -1))
+        return padded.permute(0, 2, 3, 1, 4).flatten(2, 3)
+
+    def _ungrouped(self, mixed: Tensor, rows: Rows) -> Tensor:
+        """The inverse of `_grouped`, heads joined: ``[N, H * E]``."""
+        return rows.unpad(mixed.unflatten(2, (-1, rows.width)).permute(0, 3, 1, 2, 4).flatten(2))
+
+    def _count(self, rows: Rows, keys: list[int]) -> None:
+        pairs = sum(count * length for count, length in zip(rows.counts, keys, strict=True))
+        self.work.keys += pairs
+        self.work.flops += 4 * pairs * self.config.hidden_size
+        self.work.rows[self.index] = rows
+
+
+@dataclass(frozen=True)
+class _FeedForward:
+    """The gated feed-forward sub-block of one layer in one forward; implements `cache_zoo.FeedForwardBlock`."""
+
+    layer: Layer
+    work: Work
+
+    def __call__(self, x: Tensor) -> Tensor:
+        layer = self.layer
+        self.work.row_layers += x.shape[0]
+        self.work.linear(x.shape[0], layer.gate_up.weight.numel() + layer.down.weight.numel())
+        gate, up = layer.gate_up(layer.feed_forward_norm(x)).chunk(2, dim=1)
+        return layer.down(F.silu(gate) * up)
