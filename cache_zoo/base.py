@@ -6,7 +6,7 @@ layer. A model calls the cache; nothing is patched. Most caches only override `C
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -78,6 +78,10 @@ class Cache:
     """Pointless unless ``block_length < gen_length``."""
     exact: ClassVar[bool] = False
     """Decodes what full recomputation decodes, whatever its parameters."""
+    exact_with: ClassVar[dict[str, Any] | None] = None
+    """Parameters that make it recompute everything, so that it decodes exactly what no cache does (with
+    ``needs_blocks``: as long as each block takes one forward). None: there are none. The contract test holds it to it.
+    """
 
     def start(self, canvas: Canvas) -> None:
         """Forget everything; called once per generation before the first step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -45,6 +45,8 @@ class D2Cache(KVCache):
 
     paper = "d2Cache, arXiv 2509.23094"
     needs_attention = True
+    # With shifted models the nucleus never holds the row before the first generated token; the gap rule fills it in.
+    exact_with: ClassVar[dict[str, Any] | None] = {"rollout_p": 1.0, "current_k": 2**31, "inflate_w": 2}
 
     def __init__(
         self,
@@ -176,6 +178,8 @@ def nucleus(importance: Tensor, mass: float, among: Tensor) -> Tensor:
     Returns:
         BoolTensor ``[B, T]``, a subset of ``among``.
     """
+    if mass >= 1:  # rounding of the cumulative sum would leave the least important ones out
+        return among
     share = importance.masked_fill(~among, 0)
     share = share / (share.sum(dim=1, keepdim=True) + 1e-9)
     ordered, order = share.sort(dim=1, descending=True, stable=True)

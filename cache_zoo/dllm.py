@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,6 +34,7 @@ class DLLMCache(KVCache):
     """
 
     paper = "dLLM-Cache, arXiv 2506.06295"
+    exact_with: ClassVar[dict[str, Any] | None] = {"kp": 1, "kr": 1}
 
     def __init__(self, kp: int = 50, kr: int = 2, rou: float = 0.25) -> None:
         require(kp >= 1, f"cache parameter 'kp' must be at least 1 (1 refreshes the prompt every step), not {kp}")

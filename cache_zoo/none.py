@@ -1,5 +1,7 @@
 """No cache: the whole canvas is recomputed in every step. The baseline all others are measured against."""
 
+from typing import Any, ClassVar
+
 from cache_zoo.base import Cache
 
 
@@ -8,3 +10,4 @@ class NoCache(Cache):
 
     paper = "no cache: LLaDA, arXiv 2502.09992; Dream 7B, arXiv 2508.15487"
     exact = True
+    exact_with: ClassVar[dict[str, Any] | None] = {}

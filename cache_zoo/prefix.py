@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,7 @@ class PrefixCache(KVCache):
 
     paper = "Fast-dLLM, arXiv 2505.22618"
     needs_blocks = True
+    exact_with: ClassVar[dict[str, Any] | None] = {}
 
     def __init__(self, use_dual: bool = False) -> None:
         self.use_dual = use_dual

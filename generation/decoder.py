@@ -154,8 +154,7 @@ class _Decoding:
         logit_rows = live.roll(-canvas.shift, dims=1)
         forward = self.model.run(self.ids, rows, canvas.positions, self.cache, logit_rows, step)
 
-        counts = live.sum(dim=1).tolist() if self._random else []
-        tokens, values = propose(forward.logits, self.options, self.model.config.mask_id, self.generators, counts)
+        tokens, values = propose(forward.logits, self.options, self.model.config.mask_id, self._noise(live[:, start:]))
         proposed = self.ids.masked_scatter(live, tokens)
         confidence = torch.full(self.ids.shape, -torch.inf, device=self.ids.device).masked_scatter(live, values)
         view = View((live & decidable)[:, start:], confidence[:, start:], self.masked[:, start:], self.block_step)
@@ -165,9 +164,17 @@ class _Decoding:
         self.masked = self.masked & ~committed
         return Outcome(live, confidence, committed, self.masked), forward.work
 
-    @property
-    def _random(self) -> bool:
-        return self.options.temperature > 0 or self.options.alg == "random"
+    def _noise(self, live: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Two uniform numbers for each live position (BoolTensor ``[B, G]``).
+
+        Each sequence draws for all its positions in every step, so that its luck depends neither on the rows that a
+        cache runs nor on the rest of the batch.
+        """
+        if not self.options.random:
+            return None
+        shape = (2, live.shape[1])
+        drawn = torch.stack([torch.rand(shape, generator=one, device=live.device) for one in self.generators], dim=1)
+        return drawn[0][live], drawn[1][live]
 
     @property
     def open(self) -> Tensor:

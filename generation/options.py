@@ -105,6 +105,11 @@ class GenerationOptions:
         """Block length in force: ``gen_length`` where none was given."""
         return self.gen_length if self.block_length is None else self.block_length
 
+    @property
+    def random(self) -> bool:
+        """Whether anything is drawn."""
+        return self.temperature > 0 or self.alg == "random"
+
     def _check_types(self) -> None:
         kinds: dict[str, tuple[type, ...]] = {"strategy": (str,), "alg": (str,), "stop_until_eos": (bool,)}
         kinds |= dict.fromkeys(("gen_length", "num_transfer_tokens", "block_length", "steps", "top_k"), (int,))

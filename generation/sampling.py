@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -11,7 +9,7 @@ from generation.options import GenerationOptions
 
 
 def propose(
-    logits: Tensor, options: GenerationOptions, mask_id: int, generators: list[torch.Generator], counts: list[int]
+    logits: Tensor, options: GenerationOptions, mask_id: int, noise: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
     """A token and its confidence for each row (Dream's rule, arXiv 2508.15487: temperature, top-p, top-k, soft-max).
 
@@ -23,8 +21,8 @@ def propose(
         logits: float32 ``[M, V]``, overwritten.
         options: temperature, top_p, top_k and alg are read.
         mask_id: id of [MASK].
-        generators: one per sequence, drawn from only where something is random.
-        counts: rows of each sequence; they add up to ``M``.
+        noise: uniform numbers in [0, 1), ``[M]`` to draw tokens with and ``[M]`` for a random order; needed where
+            ``options.random``.
 
     Returns:
         LongTensor ``[M]`` and float32 ``[M]``.
@@ -46,14 +44,16 @@ def propose(
         best = (logits.topk(2, dim=1).values - mass[:, None]).exp()
         confidence = best[:, 0] - best[:, 1]
     elif options.alg == "random":
-        confidence = _per_sequence(logits[:, 0], generators, counts, _uniform)
+        assert noise is not None
+        confidence = noise[1]
 
     logits[:, mask_id] = -torch.inf
     if logits is not raw:  # a filter may have left [MASK] alone
         raw[:, mask_id] = -torch.inf
         logits = torch.where(logits.isneginf().all(dim=1, keepdim=True), raw, logits)
     if options.temperature > 0:
-        tokens = _per_sequence(logits, generators, counts, _draw)
+        assert noise is not None
+        tokens = draw(logits, noise[0])
         chosen = logits.gather(1, tokens[:, None]).squeeze(1)
     else:
         chosen, tokens = logits.max(dim=1)
@@ -63,7 +63,7 @@ def propose(
 
 
 def keep_nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Set to -inf all logits ``[M, V]`` but the likeliest that reach a mass of ``top_p``, the one that crosses it kept."""
+    """Set all logits ``[M, V]`` to -inf but the likeliest up to the one with which their mass exceeds ``top_p``."""
     ordered, order = logits.sort(dim=1, descending=True, stable=True)
     mass = ordered.softmax(dim=1).cumsum(dim=1)
     beyond = torch.zeros_like(mass, dtype=torch.bool)
@@ -71,22 +71,8 @@ def keep_nucleus(logits: Tensor, top_p: float) -> Tensor:
     return logits.masked_fill(torch.zeros_like(beyond).scatter_(1, order, beyond), -torch.inf)
 
 
-def _per_sequence(
-    rows: Tensor,
-    generators: list[torch.Generator],
-    counts: list[int],
-    draw: Callable[[Tensor, torch.Generator], Tensor],
-) -> Tensor:
-    """``draw`` for the rows of each sequence from its own generator, so that a batch changes no sequence's luck."""
-    parts = rows.split(counts)
-    return torch.cat([draw(part, generator) for part, generator in zip(parts, generators, strict=True)])
-
-
-def _uniform(part: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.rand(part.shape, generator=generator, device=part.device)
-
-
-def _draw(part: Tensor, generator: torch.Generator) -> Tensor:
-    if not len(part):
-        return part.new_zeros(0, dtype=torch.long)
-    return torch.multinomial(part.softmax(dim=1), 1, generator=generator).squeeze(1)
+def draw(logits: Tensor, uniform: Tensor) -> Tensor:
+    """One token per row of ``logits`` ``[M, V]`` from its soft-max, by inversion of ``uniform`` ``[M]`` in [0, 1)."""
+    mass = logits.double().softmax(dim=1).cumsum(dim=1)
+    at = torch.searchsorted(mass, uniform.double()[:, None] * mass[:, -1:], right=True).squeeze(1)
+    return at.clamp_(max=logits.shape[1] - 1)

@@ -1,0 +1,150 @@
+"""Tiny random checkpoints in the published layouts, for tests and demonstrations: they run, they know nothing.
+
+``python -m models.tiny FOLDER [--family dream]`` writes one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from cache_zoo import UsageError
+from cache_zoo.errors import suggest
+from models.config import ConfigReader, Family
+from models.loading import FAMILIES
+from models.transformer import Transformer
+
+SPECIAL_TOKENS = ("<|mask|>", "<|endoftext|>", "<|eot_id|>", "<|start|>")
+_MASK, _EOS, _EOT = 256, 257, 258
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+_SIZES: dict[str, dict[str, Any]] = {
+    "llada": {
+        "model_type": "llada",
+        "block_type": "llama",
+        "layer_norm_type": "rms",
+        "activation_type": "silu",
+        "d_model": 64,
+        "n_heads": 4,
+        "n_kv_heads": 4,
+        "n_layers": 4,
+        "mlp_hidden_size": 128,
+        "rms_norm_eps": 1e-5,
+        "rope": True,
+        "rope_full_precision": True,
+        "rope_theta": 500000.0,
+        "weight_tying": False,
+        "max_sequence_length": 8192,
+    },
+    "dream": {
+        "model_type": "Dream",
+        "hidden_act": "silu",
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "num_hidden_layers": 4,
+        "intermediate_size": 128,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0,
+        "tie_word_embeddings": False,
+        "max_position_embeddings": 8192,
+    },
+}
+
+
+def make_tiny(folder: str | Path, family: str = "llada", seed: int = 0, **sizes: Any) -> Path:
+    """Write a random checkpoint with a byte-level tokenizer and a chat template.
+
+    Args:
+        folder: where to; made if missing.
+        family: name of a model family.
+        seed: of the weights.
+        sizes: keys of config.json to set differently.
+
+    Returns:
+        The folder.
+    """
+    found = next((one for one in FAMILIES if one.name == family), None)
+    if found is None:
+        raise UsageError(f"unknown family '{family}': {suggest(family, [one.name for one in FAMILIES])}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    vocab = 256 + len(SPECIAL_TOKENS)
+    config = {
+        **_SIZES[family],
+        "vocab_size": vocab,
+        "mask_token_id": _MASK,
+        "eos_token_id": _EOS,
+        "pad_token_id": _EOS,
+        "eot_token_id": _EOT,
+        **sizes,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    save_file(random_weights(found, config, seed), folder / "model.safetensors", metadata={"format": "pt"})
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def random_weights(family: Family, config: dict[str, Any], seed: int) -> dict[str, torch.Tensor]:
+    """Random parameters under the official names.
+
+    The mask row of an untied head is zero. Weights are scaled so that the soft-max is neither flat nor one-hot.
+    """
+    model_config = family.read_config(ConfigReader(config, "config.json"))
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {name: parameter.shape for name, parameter in Transformer(model_config).named_parameters()}
+    weights = {}
+    for name, slot in family.slots(model_config).items():
+        if "norm" in slot.parameter:
+            weights[name] = 1 + 0.1 * torch.randn(slot.shape, generator=generator)
+        elif len(slot.shape) == 1:
+            weights[name] = 0.1 * torch.randn(slot.shape, generator=generator)
+        else:
+            gain = 1.0 if slot.parameter == "embedding.weight" else 2.5 * shapes[slot.parameter][-1] ** -0.5
+            weights[name] = gain * torch.randn(slot.shape, generator=generator)
+        if slot.parameter == "head.weight":
+            weights[name][model_config.mask_id] = 0
+    return weights
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per byte, the special tokens behind them."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    mask, eos, eot, start = SPECIAL_TOKENS
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        mask_token=mask,
+        eos_token=eos,
+        pad_token=eos,
+        additional_special_tokens=[eot, start],
+        clean_up_tokenization_spaces=False,
+        model_max_length=8192,
+    )
+    fast.chat_template = _CHAT_TEMPLATE
+    return fast
+
+
+def main() -> None:
+    """Write the checkpoint that the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m models.tiny", description="Write a tiny random checkpoint.")
+    parser.add_argument("folder")
+    parser.add_argument("--family", default="llada", choices=[family.name for family in FAMILIES])
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    print(make_tiny(arguments.folder, arguments.family, arguments.seed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import Transformer, load_model
+from models.tiny import make_tiny
+
+SMALL = {
+    "llada": {"d_model": 32, "n_layers": 3, "mlp_hidden_size": 64},
+    "dream": {"hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 64},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # tiny products are slower on several
+
+
+@pytest.fixture(scope="session")
+def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny checkpoint folder per family."""
+    root = tmp_path_factory.mktemp("tiny")
+    return {family: make_tiny(root / family, family, **sizes) for family, sizes in SMALL.items()}
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tiny_folders: dict[str, Path]) -> dict[str, Transformer]:
+    """A tiny model per family."""
+    return {family: load_model(folder) for family, folder in tiny_folders.items()}
+
+
+@pytest.fixture(scope="session")
+def prompts() -> list[list[int]]:
+    """Prompts of different lengths."""
+    generator = torch.Generator().manual_seed(7)
+    return [torch.randint(0, 256, (length,), generator=generator).tolist() for length in (11, 5, 8)]
