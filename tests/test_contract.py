@@ -31,20 +31,15 @@ DECODERS: dict[str, dict[str, Any]] = {
 GEN_LENGTH = 16
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*needs blocks:UserWarning")
-grid = pytest.mark.parametrize(
-    ("name", "family", "decoder", "batch"),
-    [
-        pytest.param(*cell, id="-".join(map(str, cell)))
-        for cell in itertools.product(CACHES, FAMILIES, DECODERS, BATCHES)
-    ],
-)
 
 
 def decode(model: Transformer, prompts: list[list[int]], cache: Any, decoder: str, **extra: Any) -> GenerationOutput:
     return generate(model, prompts, cache, gen_length=GEN_LENGTH, **{**DECODERS[decoder], **extra})
 
 
-@pytest.mark.parametrize(("name", "family", "decoder", "batch"), CELLS)
+@pytest.mark.parametrize(
+    ("name", "family", "decoder", "batch"), list(itertools.product(CACHES, FAMILIES, DECODERS, BATCHES))
+)
 def test_cache_keeps_its_contract(
     name: str,
     family: str,

@@ -1,0 +1,251 @@
+"""Schedules, choices and samplers, and what `generate` makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from cache_zoo import Cache, Step, UsageError, make_cache
+from generation import GenerationOptions, generate
+from generation.sampling import draw, keep_nucleus, propose
+from generation.selection import commit_best, factor_count, quota
+from models import Transformer
+
+
+@pytest.mark.parametrize(
+    ("gen_length", "block_length", "steps", "expected"),
+    [(32, 8, 16, [2, 2, 2, 2]), (32, 8, 12, [3, 3, 2]), (32, 32, 5, [7, 7, 6, 6, 6]), (16, 8, 2, [8])],
+)
+def test_the_surplus_of_a_quota_goes_to_the_first_steps(
+    gen_length: int, block_length: int, steps: int, expected: list[int]
+) -> None:
+    options = GenerationOptions(gen_length=gen_length, block_length=block_length, steps=steps)
+    assert [quota(options, forwards) for forwards in range(len(expected))] == expected
+    assert sum(expected) == block_length
+
+
+@pytest.mark.parametrize(
+    ("confidence", "factor", "expected"),
+    [
+        ([0.99, 0.98, 0.1], 0.1, 2),
+        ([0.1, 0.1], 0.1, 0),
+        ([0.999] * 6, 0.1, 6),
+        ([0.999] * 6, 0.0045, 3),
+        ([1.0, 1.0], 0.01, 2),
+        ([0.95, 0.9], 0.1, 0),
+    ],
+)
+def test_factor_is_the_exact_rule(confidence: list[float], factor: float, expected: int) -> None:
+    ordered = torch.tensor([confidence + [-torch.inf] * 3])
+    by_definition = [n for n in range(1, len(confidence) + 1) if (n + 1) * (1 - confidence[n - 1]) < factor]
+    assert max(by_definition, default=0) == expected
+    assert factor_count(ordered, factor).tolist() == [expected]
+
+
+def test_commit_best_takes_the_threshold_and_never_less_than_its_share() -> None:
+    score = torch.tensor([[0.9, 0.5, 0.8, 0.8, 0.2], [0.1, 0.3, 0.2, 0.2, 0.99]])
+    eligible = torch.tensor([[True] * 5, [True, True, True, True, False]])
+    least = torch.tensor([1, 2])
+
+    def commit(**options: Any) -> list[list[int]]:
+        return commit_best(score, eligible, least, GenerationOptions(**options)).int().tolist()
+
+    assert commit(threshold=0.8) == [[1, 0, 1, 1, 0], [0, 1, 1, 0, 0]]
+    assert commit(threshold=1.1) == [[1, 0, 0, 0, 0], [0, 1, 1, 0, 0]]
+    assert commit(threshold=0.0) == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
+    assert commit(factor=0.5) == [[1, 0, 0, 0, 0], [0, 1, 1, 0, 0]]
+    assert commit() == [[1, 0, 0, 0, 0], [0, 1, 1, 0, 0]]
+
+
+def test_equal_scores_go_to_the_lowest_position() -> None:
+    eligible = torch.ones(1, 300, dtype=torch.bool)
+    chosen = commit_best(torch.full((1, 300), 0.5), eligible, torch.tensor([7]), GenerationOptions())
+    assert chosen[0].nonzero().flatten().tolist() == list(range(7))
+
+
+def test_confidences() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 3.0, 9.0, 1.0]])
+    probability = logits.softmax(dim=1)
+
+    def confidence(alg: str) -> torch.Tensor:
+        return propose(logits.clone(), GenerationOptions(alg=alg), mask_id=2)[1]
+
+    assert propose(logits.clone(), GenerationOptions(), mask_id=2)[0].tolist() == [0, 1], "[MASK] is never proposed"
+    torch.testing.assert_close(confidence("maskgit_plus"), torch.stack((probability[0, 0], probability[1, 1])))
+    torch.testing.assert_close(confidence("entropy"), (probability * probability.log()).sum(dim=1))
+    best = probability.sort(dim=1, descending=True).values
+    torch.testing.assert_close(confidence("topk_margin"), best[:, 0] - best[:, 1])
+
+
+def test_nucleus_filter_keeps_what_crosses() -> None:
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
+    assert keep_nucleus(logits, 0.49).isfinite().tolist() == [[True, False, False, False]]
+    assert keep_nucleus(logits, 0.51).isfinite().tolist() == [[True, True, False, False]]
+    assert keep_nucleus(logits, 0.01).isfinite().tolist() == [[True, False, False, False]]
+
+
+def test_filters_that_leave_only_the_mask_fall_back_to_the_best_token() -> None:
+    logits = torch.tensor([[1.0, 0.0, 9.0]])
+    noise = torch.tensor([0.1]), torch.tensor([0.1])
+    for options in ({"top_k": 1}, {"top_p": 0.1}, {"top_k": 1, "temperature": 0.5}):
+        assert propose(logits.clone(), GenerationOptions(**options), 2, noise)[0].tolist() == [0]
+
+
+def test_draws_follow_the_distribution() -> None:
+    probability = torch.tensor([0.0, 0.5, 0.0, 0.2, 0.3])
+    uniform = torch.linspace(0, 1, 10_001)[:-1]
+    tokens = draw(probability.log().expand(10_000, 5), uniform)
+    torch.testing.assert_close(tokens.bincount(minlength=5) / 10_000, probability, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("cache", ["none", "dual", "d2cache"])
+def test_a_complete_block_costs_no_further_forward(
+    cache: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]
+) -> None:
+    out = generate(tiny_models["llada"], prompts, cache, gen_length=16, block_length=4, threshold=0.0)
+    assert out.nfe == 4
+
+
+def test_threshold_above_one_is_one_per_step(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
+    model, options = tiny_models["llada"], {"gen_length": 16, "block_length": 8}
+    slow = generate(model, prompts, threshold=1.01, **options)
+    assert slow.nfe == 16
+    assert torch.equal(slow.tokens, generate(model, prompts, **options).tokens)
+
+
+def test_blocks_of_one_decode_from_left_to_right(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
+    out = generate(tiny_models["dream"], prompts[:1], gen_length=6, block_length=1, trace=True)
+    assert [entry.committed[0].nonzero().item() for entry in out.trace or []] == list(range(6))
+
+
+def test_a_tiny_sigma_decodes_from_left_to_right(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
+    out = generate(tiny_models["llada"], prompts[:1], gen_length=6, block_length=6, sigma=0.2, trace=True)
+    assert [entry.committed[0].nonzero().item() for entry in out.trace or []] == list(range(6))
+
+
+def test_until_eos_decides_everything_before_it_and_stops(
+    tiny_models: dict[str, Transformer], prompts: list[list[int]]
+) -> None:
+    model = tiny_models["llada"]
+    whole = generate(model, prompts[:1], gen_length=32, block_length=None, trace=True)
+    assert whole.trace is not None
+    middle = whole.trace[3]
+    eos = int(middle.canvas[0][middle.committed[0]][0])  # a token committed in the fourth step, as if it were EOS
+
+    altered = Transformer(replace(model.config, eos_id=eos))
+    altered.load_state_dict(model.state_dict())
+    out = generate(altered, prompts[:1], gen_length=32, block_length=None, stop_until_eos=True)
+    tokens = out.tokens[0].tolist()
+    first = tokens.index(eos)
+    assert model.config.mask_id not in tokens[:first]
+    assert out.nfe < whole.nfe
+    assert model.config.mask_id in tokens[first:]
+
+
+def test_finished_sequences_leave_the_batch(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
+    out = generate(tiny_models["llada"], prompts, "dllm", gen_length=32, block_length=8, threshold=0.3, trace=True)
+    assert out.trace is not None
+    assert len(set(out.forwards)) > 1, "the prompts of this test must finish at different times"
+    assert [len(entry.active) for entry in out.trace] == sorted((len(e.active) for e in out.trace), reverse=True)
+    assert out.nfe == max(out.forwards)
+
+
+def test_seeds(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
+    def sample(seed: Any) -> torch.Tensor:
+        options = {"gen_length": 8, "block_length": 4, "temperature": 1.5}
+        return generate(tiny_models["llada"], [prompts[0]] * 2, seed=seed, **options).tokens
+
+    assert torch.equal(sample(5), sample(5))
+    assert torch.equal(sample(5), sample([5, 6]))
+    assert not torch.equal(sample(5), sample(9))
+    assert torch.equal(*sample([4, 4]))
+    with pytest.raises(UsageError, match="seed has 3 entries for 2 prompts"):
+        sample([1, 2, 3])
+
+
+def test_the_callback_sees_every_step(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
+    left: list[int] = []
+    generate(
+        tiny_models["llada"],
+        prompts[:1],
+        gen_length=8,
+        block_length=4,
+        callback=lambda step, outcome: left.append(int(outcome.masked.sum())),
+    )
+    assert left == [7, 6, 5, 4, 3, 2, 1, 0]
+
+
+def test_a_cache_that_starves_the_decoder_is_named(
+    tiny_models: dict[str, Transformer], prompts: list[list[int]]
+) -> None:
+    class Starving(Cache):
+        def rows(self, step: Step) -> torch.Tensor | None:
+            return None if step.index == 0 else step.canvas.valid & ~step.block
+
+    with pytest.raises(RuntimeError, match="Starving ran no row"):
+        generate(tiny_models["llada"], prompts[:1], Starving(), gen_length=8, block_length=4)
+
+
+def test_d2cache_never_starves_the_next_block(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
+    """With one candidate and a wide certainty kernel the choice made in one block may miss the next one altogether."""
+    for family in ("llada", "dream"):
+        for k in (1, 2):
+            cache = make_cache("d2cache", current_k=k, sigma=1000.0, inflate_w=0)
+            out = generate(tiny_models[family], prompts, cache, gen_length=32, block_length=4)
+            assert (out.tokens != tiny_models[family].config.mask_id).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gen_length": 0}, "gen_length must be at least 1, not 0"),
+        ({"block_length": 12}, "block_length 12 does not divide gen_length 32; the nearest that does is 8"),
+        ({"block_length": 64}, "does not divide"),
+        ({"steps": 9}, "steps 9 can't be shared out evenly over 4 blocks; the nearest that can is 8"),
+        ({"steps": 64}, "steps must lie between the number of blocks"),
+        ({"steps": 8, "num_transfer_tokens": 2}, "two schedules"),
+        ({"threshold": 0.9, "factor": 1.0}, "two rules for the same choice"),
+        ({"treshold": 0.9}, "unknown generation option 'treshold': did you mean 'threshold'?"),
+        ({"alg": "entropi"}, "unknown alg 'entropi': did you mean 'entropy'?"),
+        ({"alg": "entropy", "threshold": 0.9}, "can never be reached"),
+        ({"strategy": "vanila"}, "unknown strategy 'vanila': did you mean 'vanilla'?"),
+        ({"temperature": -1.0}, "temperature must not be negative"),
+        ({"top_p": 0.0}, "top_p must be above 0"),
+        ({"top_k": 0}, "top_k must be at least 1"),
+        ({"factor": 0.0}, "factor must be above 0"),
+        ({"sigma": -1.0}, "sigma must not be negative"),
+        ({"gen_length": "128"}, "gen_length must be int, not '128'"),
+        ({"num_transfer_tokens": True}, "num_transfer_tokens must be int, not True"),
+        ({"num_transfer_tokens": 0}, "num_transfer_tokens must be at least 1"),
+        ({"stop_until_eos": 1}, "stop_until_eos must be bool, not 1"),
+    ],
+)
+def test_bad_options_are_named(
+    options: dict[str, Any], message: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]
+) -> None:
+    with pytest.raises(UsageError, match=message.replace("?", r"\?")):
+        generate(tiny_models["llada"], prompts, **{"gen_length": 32, "block_length": 8, **options})
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([], "there are no prompts"),
+        ([[1, 2], []], "prompt 1 is empty"),
+        ([[1] * 9000], "prompt 0 has 9000 tokens; with gen_length 8 that is more than the context of 8192"),
+        ([[1, 260]], r"prompt 0 has token ids outside the vocabulary of 260: \[260\]"),
+        ([[-1]], "outside the vocabulary"),
+    ],
+)
+def test_bad_prompts_are_named(bad: list[list[int]], message: str, tiny_models: dict[str, Transformer]) -> None:
+    with pytest.raises(UsageError, match=message):
+        generate(tiny_models["llada"], bad, gen_length=8, block_length=4)
+
+
+@pytest.mark.parametrize("name", ["prefix", "dual"])
+def test_a_cache_without_blocks_warns(name: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
+    with pytest.warns(UserWarning, match="needs blocks: block_length 8 is the whole gen_length 8; .* such as 4"):
+        generate(tiny_models["llada"], prompts, name, gen_length=8, block_length=8)
