@@ -31,8 +31,8 @@ class D2Cache(KVCache):
 
     Deviates from the released code, whose defects are left out: the window is rounded by the block size (not by the
     masks left), masked positions whose row did not run are never decoded, padding never enters the nucleus, and
-    sequences of a batch run as many rows as each of them needs. If a finished block leaves nothing chosen in the next
-    one, the choice is made again for that block.
+    sequences of a batch run as many rows as each of them needs. If the rows chosen can decide nothing (the text ended
+    in the block, or the confidence can be negative), the choice is made again with the decidable positions first.
 
     Args:
         rollout_p: probability mass of the rollout nucleus, in [0, 1].
@@ -76,11 +76,9 @@ class D2Cache(KVCache):
     def rows(self, step: Step) -> Tensor | None:
         if self._next is None:
             return None
-        if 0 in step.block_step:  # the choice was made for the block before
-            decidable = step.masked & step.block
-            predicted = self._next.roll(step.canvas.shift, dims=1)
-            stuck = ~(decidable & predicted).any(dim=1, keepdim=True)
-            again = self._choose(step, step.masked, self._committed)
+        stuck = ~(step.decidable & self._next.roll(step.canvas.shift, dims=1)).any(dim=1, keepdim=True)
+        if stuck.any():  # the choice was made for another block, or for masks behind the end of the text
+            again = self._choose(step, step.masked, self._committed, first=step.decidable)
             self._next = torch.where(stuck, again, self._next)
         return self._next
 
@@ -100,7 +98,7 @@ class D2Cache(KVCache):
         self._importance = rollout_importance(self._observed, step.rows)
         self._observed = []
         self._committed = outcome.committed
-        self._next = self._choose(step, outcome.masked, outcome.committed)
+        self._next = self._choose(step, outcome.masked, outcome.committed, first=step.block)
 
     def drop_finished(self, kept: Tensor) -> None:
         super().drop_finished(kept)
@@ -109,11 +107,11 @@ class D2Cache(KVCache):
         self._known_confidence, self._next = self._known_confidence[kept], self._next[kept]
         self._importance, self._committed = self._importance[kept], self._committed[kept]
 
-    def _choose(self, step: Step, masked: Tensor, committed: Tensor) -> Tensor:
-        """Rows of the next step for the current block of ``step``; all BoolTensors ``[B, T]``."""
+    def _choose(self, step: Step, masked: Tensor, committed: Tensor, first: Tensor) -> Tensor:
+        """Rows of the next step, with masked positions of ``first`` before all others; all BoolTensors ``[B, T]``."""
         canvas, start = step.canvas, step.canvas.prompt_length
         candidates = torch.zeros_like(masked)
-        candidates[:, start:] = self._candidates(masked[:, start:], step.block[:, start:], canvas.block_length)
+        candidates[:, start:] = self._candidates(masked[:, start:], first[:, start:], canvas.block_length)
         chosen = candidates.roll(-canvas.shift, dims=1)
         if canvas.shift:
             chosen[:, start - 1] = False
@@ -124,7 +122,7 @@ class D2Cache(KVCache):
             chosen[:, start - 1] = candidates[:, start]
         return inflate(chosen, self.inflate_w) if self.inflate_w else chosen
 
-    def _candidates(self, masked: Tensor, block: Tensor, block_length: int) -> Tensor:
+    def _candidates(self, masked: Tensor, first: Tensor, block_length: int) -> Tensor:
         """Masked positions to keep up to date, BoolTensor ``[B, G]``."""
         assert self._known_confidence is not None
         length = masked.shape[1]
@@ -132,13 +130,14 @@ class D2Cache(KVCache):
         enough = masked.cumsum(dim=1) >= self.current_k
         last = torch.where(enough.any(dim=1), enough.int().argmax(dim=1), length - 1)
         end = (last // block_length + 1) * block_length
-        first = block.int().argmax(dim=1)
-        window = masked & (columns >= first[:, None]) & (columns < end[:, None])
+        start = first.int().argmax(dim=1)
+        window = masked & (columns >= start[:, None]) & (columns < end[:, None])
 
         score = self._known_confidence * certainty_density(~masked, self.sigma)
-        score = torch.where(block, score + score.amax(dim=1, keepdim=True), score)
-        score = score.masked_fill(~window, -torch.inf)
-        best = score.sort(dim=1, descending=True, stable=True).indices[:, : self.current_k]
+        order = score.masked_fill(~window, -torch.inf).sort(dim=1, descending=True, stable=True).indices
+        # A stable sort by two keys; adding a bonus to the score would round small differences away.
+        favoured = (window & first).gather(1, order).sort(dim=1, descending=True, stable=True).indices
+        best = order.gather(1, favoured)[:, : self.current_k]
         return torch.zeros_like(masked).scatter_(1, best, True) & masked
 
 

@@ -80,7 +80,9 @@ class Step:
     Attributes:
         canvas: the canvas of the sequences still running; ``B`` is their number.
         ids: LongTensor ``[B, T]``, the tokens now.
-        masked: BoolTensor ``[B, T]``, generated positions that are still to be decided.
+        masked: BoolTensor ``[B, T]``, generated positions that hold [MASK].
+        open: BoolTensor ``[B, T]``, the masked positions that will be decided: all, less those behind the end of a
+            text that is decoded only up to there.
         index: forwards made before this one since the generation began. It counts for every sequence of the batch
             alike, because each unfinished sequence takes part in every forward.
         block_index: current block of each sequence (host integers).
@@ -91,6 +93,7 @@ class Step:
     canvas: Canvas
     ids: Tensor
     masked: Tensor
+    open: Tensor
     index: int = 0
     block_index: list[int] = field(default_factory=list)
     block_step: list[int] = field(default_factory=list)
@@ -110,6 +113,11 @@ class Step:
         """BoolTensor ``[B, T]``: the current block of each sequence."""
         columns = self.canvas.columns
         return (columns >= self.block_start) & (columns < self.block_start + self.canvas.block_length)
+
+    @cached_property
+    def decidable(self) -> Tensor:
+        """BoolTensor ``[B, T]``: the positions that may be decided in this step, open ones of the current block."""
+        return self.open & self.block
 
 
 @dataclass(frozen=True)

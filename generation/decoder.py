@@ -124,7 +124,7 @@ class _Decoding:
         self.cache.start(self.canvas)
         while self.sequences:
             progress = list(self.block_index), list(self.block_step)
-            step = Step(self.canvas, self.ids, self.masked, self.counts.forwards, *progress)
+            step = Step(self.canvas, self.ids, self.masked, self.open, self.counts.forwards, *progress)
             outcome, work = self._forward(step)
             self.cache.end_step(step, outcome)
             self.counts.add(work, self.canvas.num_layers, step, self.cache)
@@ -145,9 +145,8 @@ class _Decoding:
         """One forward and what it commits."""
         canvas, start = step.canvas, step.canvas.prompt_length
         rows = self.cache.rows(step)
-        decidable = self.open & step.block
         wanted = self.cache.wanted(step)
-        live = decidable if wanted is None else decidable | (wanted & step.masked)
+        live = step.decidable if wanted is None else step.decidable | (wanted & step.masked)
         if rows is not None:
             live = live & rows.roll(canvas.shift, dims=1)
         # The logits of position j are in row j - shift; generated positions never wrap around.
@@ -157,7 +156,7 @@ class _Decoding:
         tokens, values = propose(forward.logits, self.options, self.model.config.mask_id, self._noise(live[:, start:]))
         proposed = self.ids.masked_scatter(live, tokens)
         confidence = torch.full(self.ids.shape, -torch.inf, device=self.ids.device).masked_scatter(live, values)
-        view = View((live & decidable)[:, start:], confidence[:, start:], self.masked[:, start:], self.block_step)
+        view = View((live & step.decidable)[:, start:], confidence[:, start:], self.masked[:, start:], self.block_step)
         committed = torch.zeros_like(self.masked)
         committed[:, start:] = self.strategy.commit(view)
         self.ids = torch.where(committed, proposed, self.ids)
@@ -178,7 +177,7 @@ class _Decoding:
 
     @property
     def open(self) -> Tensor:
-        """BoolTensor ``[B, T]``: positions that are still to be decided before the sequence is finished."""
+        """BoolTensor ``[B, T]``: positions to be decided before a sequence is finished."""
         if not self.options.stop_until_eos:
             return self.masked
         ended = (self.ids == self.model.config.eos_id) & (self.canvas.columns >= self.canvas.prompt_length)

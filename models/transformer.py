@@ -111,7 +111,8 @@ class Transformer(nn.Module):
             Logits of the logit rows, packed in canvas order, and the work done.
         """
         if step is None:
-            step = Step(self.canvas(torch.ones_like(ids, dtype=torch.bool)), ids, torch.zeros_like(ids).bool())
+            nothing = torch.zeros_like(ids, dtype=torch.bool)
+            step = Step(self.canvas(~nothing), ids, nothing, nothing)
         if cache is None:
             cache = Cache()
         if rows is not None:

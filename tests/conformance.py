@@ -135,7 +135,8 @@ def logits_error(case: Case) -> float:
     valid = torch.ones_like(ids, dtype=torch.bool)
     if case.data["attention_mask"] is not None:
         valid[:, : prompt.shape[1]] = torch.tensor(case.data["attention_mask"]).bool()
-    step = Step(model.canvas(valid, length, length), ids, ids == case.data["mask_id"])
+    masked = ids == case.data["mask_id"]
+    step = Step(model.canvas(valid, length, length), ids, masked, masked)
     ours = model.run(ids, step=step).logits
     return (ours - recorded.flatten(0, -2)[valid.flatten()]).abs().max().item()
 

@@ -13,6 +13,14 @@ from generation import GenerationOutput, generate
 from models import Transformer
 
 CACHES = list_caches()
+# Settings far from the defaults, so that small canvases see every branch of the built-in caches.
+VARIANTS: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in CACHES] + [
+    ("prefix", {"use_dual": True}),
+    ("dllm", {"kp": 5, "kr": 3, "rou": 0.5}),
+    ("dllm", {"kp": 3, "kr": 50, "rou": 0.0}),
+    ("d2cache", {"rollout_p": 0.5, "current_k": 3, "sigma": 3.0, "inflate_w": 0}),
+    ("d2cache", {"rollout_p": 0.0, "current_k": 1, "confidence": "first-step"}),
+]
 FAMILIES = ("llada", "dream")
 BATCHES = (1, 3)
 DECODERS: dict[str, dict[str, Any]] = {
@@ -38,10 +46,10 @@ def decode(model: Transformer, prompts: list[list[int]], cache: Any, decoder: st
 
 
 @pytest.mark.parametrize(
-    ("name", "family", "decoder", "batch"), list(itertools.product(CACHES, FAMILIES, DECODERS, BATCHES))
+    ("variant", "family", "decoder", "batch"), list(itertools.product(VARIANTS, FAMILIES, DECODERS, BATCHES)), ids=str
 )
 def test_cache_keeps_its_contract(
-    name: str,
+    variant: tuple[str, dict[str, Any]],
     family: str,
     decoder: str,
     batch: int,
@@ -49,7 +57,8 @@ def test_cache_keeps_its_contract(
     prompts: list[list[int]],
 ) -> None:
     model, chosen = tiny_models[family], prompts[:batch]
-    cache = make_cache(name)
+    name, parameters = variant
+    cache = make_cache(name, **parameters)
     out = decode(model, chosen, cache, decoder, trace=True)
 
     _trace_replays_to_the_tokens(out, model)
@@ -61,7 +70,7 @@ def test_cache_keeps_its_contract(
 
     for number, prompt in enumerate(chosen if batch > 1 else []):
         seed = {"seed": DECODERS[decoder]["seed"] + number} if "seed" in DECODERS[decoder] else {}
-        alone = decode(model, [prompt], make_cache(name), decoder, **seed)
+        alone = decode(model, [prompt], make_cache(name, **parameters), decoder, **seed)
         assert torch.equal(alone.tokens[0], out.tokens[number]), f"sequence {number} differs from decoding it alone"
         assert alone.nfe == out.forwards[number]
 

@@ -95,7 +95,7 @@ def test_observed_attention_is_the_attention(family: str, tiny_models: dict[str,
     logits = []
     for cache in (Watching(), KVCache()):
         seen: list[torch.Tensor] = []
-        step = Step(model.canvas(valid), ids, torch.zeros_like(valid))
+        step = Step(model.canvas(valid), ids, ~valid, ~valid)
         with torch.inference_mode():
             cache.start(step.canvas)
         logits.append(model.run(ids, cache=cache, step=step).logits)
