@@ -117,7 +117,7 @@ class Transformer(nn.Module):
             cache = Cache()
         if rows is not None:
             step.rows = Rows.from_mask(rows & step.canvas.valid)
-        rope = self._rotation(ids.shape[1]), (step.canvas.positions if positions is None else positions).flatten()
+        rope = _Rotation(self._angles(ids.shape[1]), step.canvas.positions if positions is None else positions)
         work = Work()
         x = self.embedding(ids.flatten()[step.rows.index])
         for index, layer in enumerate(self.layers):
@@ -130,17 +130,37 @@ class Transformer(nn.Module):
         work.linear(x.shape[0], self.head.weight.numel())
         return Forward(self.head(self.norm(x)).float(), work)
 
-    def _rotation(self, length: int) -> Tensor:
-        """Cosines and sines ``[2, >= length, E]`` of RoPE, computed once and grown when a longer canvas comes."""
+    def _angles(self, length: int) -> Tensor:
+        """Cosines and sines ``[2, >= length, E]`` of RoPE, computed once and grown when a longer canvas comes.
+
+        The sines of the first half are negated, so that turning a head is ``x cos + swap(x) sin`` with its halves
+        swapped.
+        """
         if self._rope is None or self._rope.shape[1] < length or self._rope.device != self.device:
             size = 1 << (length - 1).bit_length()
             half = torch.arange(0, self.config.head_dim, 2, device=self.device, dtype=torch.float32)
             frequency = 1.0 / (self.config.rope_theta ** (half / self.config.head_dim))
             angle = torch.outer(torch.arange(size, device=self.device, dtype=torch.float32), frequency)
-            angle = torch.cat((angle, angle), dim=1)
-            table = torch.stack((angle.cos(), angle.sin()))
+            cos, sin = angle.cos(), angle.sin()
+            table = torch.stack((torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1)))
             self._rope = table if self.config.rope_full_precision else table.to(self.dtype)
         return self._rope
+
+
+class _Rotation:
+    """RoPE for the rows of one forward."""
+
+    def __init__(self, table: Tensor, positions: Tensor) -> None:
+        self._table, self._positions = table, positions.flatten()
+        self._rows: Rows | None = None
+
+    def turn(self, heads: Tensor, rows: Rows) -> Tensor:
+        """Rotate ``heads`` ``[N, H, E]`` of ``rows``."""
+        if rows is not self._rows:  # most caches run the same rows in all layers
+            self._rows = rows
+            self._cos, self._sin = self._table[:, self._positions[rows.index]].unsqueeze(2)
+        swapped = heads.roll(heads.shape[2] // 2, dims=2)
+        return (heads * self._cos).addcmul_(swapped, self._sin).to(heads.dtype)
 
 
 @dataclass(frozen=True)
@@ -151,7 +171,7 @@ class _Attention:
     layer: Layer
     config: ModelConfig
     step: Step
-    rope: tuple[Tensor, Tensor]
+    rope: _Rotation
     work: Work
 
     def norm(self, x: Tensor) -> Tensor:
@@ -221,13 +241,8 @@ class _Attention:
 
     def _rotate(self, query_key: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         """RoPE on ``[N, (H + G) * E]``; returns query ``[N, H, E]`` and key ``[N, G, E]``."""
-        table, positions = self.rope
-        cos, sin = table[:, positions[rows.index]].unsqueeze(2)
-        heads = query_key.unflatten(1, (-1, self.config.head_dim))
-        first, second = heads.to(table.dtype).chunk(2, dim=-1)
-        turned = torch.cat((-second, first), dim=-1)
-        rotated = torch.addcmul(heads * cos, turned, sin).to(query_key.dtype)
-        query, key = rotated.split([self.config.num_heads, self.config.num_kv_heads], dim=1)
+        turned = self.rope.turn(query_key.unflatten(1, (-1, self.config.head_dim)), rows)
+        query, key = turned.split([self.config.num_heads, self.config.num_kv_heads], dim=1)
         return query, key
 
     def _grouped(self, query: Tensor, rows: Rows) -> Tensor:

@@ -1,0 +1,1 @@
+"""Benchmarks: the only place speed claims come from."""

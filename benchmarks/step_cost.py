@@ -1,0 +1,181 @@
+"""What one forward costs with each cache, against counted work: ``python -m benchmarks.step_cost``.
+
+A LLaDA-shaped random model decodes the same prompt with every cache in turn, several rounds over, in one process, so
+that a change of the machine's speed hits all of them alike. Reported are medians over rounds, with the spread, and
+the share of the machine's own matrix-product rate that decoding without a cache reaches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import pandas as pd
+import torch
+
+from cache_zoo import Cache, list_caches, make_cache
+from generation import GenerationOutput, generate
+from models import ModelConfig, Transformer
+
+
+def random_model(width: int, layers: int, vocab: int, dtype: torch.dtype, device: str) -> Transformer:
+    """A LLaDA-shaped network (8 heads, feed-forward three times the width) with random weights."""
+    config = ModelConfig(
+        family="llada",
+        vocab_size=vocab,
+        hidden_size=width,
+        num_layers=layers,
+        num_heads=8,
+        num_kv_heads=8,
+        intermediate_size=3 * width,
+        rms_eps=1e-5,
+        rope_theta=500000.0,
+        rope_full_precision=True,
+        qkv_bias=False,
+        tied=False,
+        context_length=8192,
+        shift=0,
+        mask_id=vocab - 1,
+        eos_id=vocab - 2,
+        pad_id=vocab - 2,
+    )
+    torch.manual_seed(0)
+    return Transformer(config).to(device, dtype).eval().requires_grad_(False)
+
+
+def seconds(work: Callable[[], Any], device: str) -> float:
+    """Wall-clock time of ``work``, the device waited for."""
+    _synchronise(device)
+    start = time.perf_counter()
+    work()
+    _synchronise(device)
+    return time.perf_counter() - start
+
+
+def _synchronise(device: str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+def matmul_rate(model: Transformer, rows: int, repeats: int = 20) -> float:
+    """Floating-point operations per second of the matrix products that a forward over ``rows`` rows makes.
+
+    The same shapes with nothing between them: what the machine can do with this network at most.
+    """
+    layer = model.layers[0]
+    weights = [layer.qkv.weight, layer.attention_out.weight, layer.gate_up.weight, layer.down.weight]
+    inputs = [torch.randn(rows, weight.shape[1], device=weight.device, dtype=weight.dtype) for weight in weights]
+    outputs = [torch.empty(rows, weight.shape[0], device=weight.device, dtype=weight.dtype) for weight in weights]
+
+    def once() -> None:
+        for x, weight, out in zip(inputs, weights, outputs, strict=True):
+            torch.mm(x, weight.T, out=out)
+
+    flops = sum(2 * rows * weight.numel() for weight in weights)
+    return flops / statistics.median(seconds(once, str(model.device)) for _ in range(repeats))
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All figures: per cache a list of rounds, and the matrix-product rate of each round."""
+    dtype = getattr(torch, arguments.dtype)
+    model = random_model(arguments.width, arguments.layers, arguments.vocab, dtype, arguments.device)
+    prompt = torch.randint(0, arguments.vocab - 2, (arguments.prompt,)).tolist()
+    rounds: dict[str, list[float]] = {name: [] for name in arguments.caches}
+    outputs: dict[str, GenerationOutput] = {}
+    rates = []
+
+    def decode(cache: Cache, gen_length: int) -> GenerationOutput:
+        options = {"block_length": arguments.block, "num_transfer_tokens": arguments.tokens}
+        return generate(model, [prompt], cache, gen_length=gen_length, **options)
+
+    with torch.inference_mode():
+        for name in arguments.caches:  # warm-up
+            decode(make_cache(name), arguments.block * 2)
+        for _ in range(arguments.rounds):
+            rates.append(matmul_rate(model, arguments.prompt + arguments.gen))
+            for name in arguments.caches:
+                cache = make_cache(name)
+
+                def work(cache: Cache = cache, name: str = name) -> None:
+                    outputs[name] = decode(cache, arguments.gen)
+
+                rounds[name].append(seconds(work, arguments.device))
+    return {"rounds": rounds, "outputs": outputs, "rates": rates}
+
+
+def report(arguments: argparse.Namespace, measured: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per cache. ``overhead_ms`` is what a forward takes beyond its share of the operations."""
+    rounds, outputs = measured["rounds"], measured["outputs"]
+    base_rounds = rounds["none"]
+    base_flops = outputs["none"].counts.flops
+    rows = []
+    for name in arguments.caches:
+        counts = outputs[name].counts
+        ratios = [mine / base for mine, base in zip(rounds[name], base_rounds, strict=True)]
+        median, base = statistics.median(rounds[name]), statistics.median(base_rounds)
+        share = counts.flops / base_flops
+        rows.append(
+            {
+                "cache": name,
+                "ms_per_forward": 1e3 * median / counts.forwards,
+                "ms_min": 1e3 * min(rounds[name]) / counts.forwards,
+                "ms_max": 1e3 * max(rounds[name]) / counts.forwards,
+                "tokens_per_second": arguments.gen / median,
+                "rows_per_forward": counts.rows / counts.forwards,
+                "gflop_per_forward": counts.flops / counts.forwards / 1e9,
+                "flops_share": share,
+                "time_share": statistics.median(ratios),
+                "overhead_ms": 1e3 * (median - share * base) / counts.forwards,
+                "cache_mib": counts.cache_bytes / 2**20,
+            }
+        )
+    return rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print the table and, as the last line, one JSON object."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.step_cost", description=__doc__)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--vocab", type=int, default=4096)
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--gen", type=int, default=128)
+    parser.add_argument("--block", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=1, help="tokens committed per forward")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--caches", nargs="+", default=list_caches(), metavar="NAME")
+    arguments = parser.parse_args(argv)
+    if "none" not in arguments.caches:
+        arguments.caches.insert(0, "none")
+    torch.set_num_threads(arguments.threads)
+
+    measured = measure(arguments)
+    rows = report(arguments, measured)
+    rate = statistics.median(measured["rates"])
+    base = rows[arguments.caches.index("none")]
+    reached = base["gflop_per_forward"] / base["ms_per_forward"] * 1e12 / rate
+
+    device = torch.cuda.get_device_name() if torch.device(arguments.device).type == "cuda" else platform.machine()
+    print(
+        f"{date.today()}, {device}, {arguments.threads} threads, torch {torch.__version__}; width {arguments.width}, "
+        f"{arguments.layers} layers, {arguments.dtype}, batch 1, prompt {arguments.prompt}, gen {arguments.gen}, "
+        f"block {arguments.block}, {arguments.tokens} tokens per forward, medians of {arguments.rounds} rounds\n"
+    )
+    print(pd.DataFrame(rows).round(3).to_string(index=False))
+    print(f"\nmatrix products alone: {rate / 1e9:.1f} GFLOP/s; 'none' reaches {100 * reached:.0f} % of that rate")
+    print(json.dumps({"rows": rows, "matmul_gflops": rate / 1e9, "share_of_matmul_rate": reached}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

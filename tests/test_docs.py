@@ -1,0 +1,43 @@
+"""What the documents promise."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from cache_zoo import caches, list_caches
+from generation import generate
+from models import Transformer
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_example_cache_works(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    found = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    names: dict[str, type] = {}
+    exec(found.group(1), names)
+    cls = names["PeriodicCache"]
+    for model in tiny_models.values():
+        options = {"gen_length": 16, "block_length": 4}
+        expected = generate(model, prompts, **options)
+        assert torch.equal(generate(model, prompts, cls(**cls.exact_with), **options).tokens, expected.tokens)
+        assert generate(model, prompts, cls(), **options).counts.compute_ratio < 0.6
+
+
+def test_every_cache_is_in_the_readme_with_its_config() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name in list_caches():
+        if not caches.get(name).__module__.startswith("cache_zoo."):
+            continue  # of an installed package
+        assert f"| `{name}` |" in readme
+        assert (ROOT / "configs" / "cache" / f"{name}.yaml").is_file()
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
