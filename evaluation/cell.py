@@ -1,0 +1,172 @@
+"""One cell from settings to run folder."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+import torch
+
+from cache_zoo import UsageError
+from cache_zoo.errors import require
+from evaluation.lm import CacheZooLM
+from evaluation.measure import Sample, efficiency
+from evaluation.provenance import provenance
+from evaluation.ranks import Ranks
+from evaluation.runs import Run
+from evaluation.settings import Settings
+from evaluation.tasks import LoadedTask, load_task
+from evaluation.tokens import load_tokenizer
+from generation.options import pointless
+from models import Transformer, load_model, resolve_checkpoint
+from models.loading import read_config
+
+
+def skip_reason(settings: Settings) -> str | None:
+    """Why the cell can't be run though each of its parts can, or None."""
+    return pointless(settings.cache.make(), settings.generation)
+
+
+def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, Any] | None:
+    """Run a cell and write its folder.
+
+    Everything that was given is checked before the weights are loaded, and nothing is written before that.
+
+    Returns:
+        The summary that is printed; None in all processes but the first.
+
+    Raises:
+        UsageError: something given can't be used.
+    """
+    ranks = ranks or Ranks()
+    if reason := skip_reason(settings):
+        raise UsageError(reason)
+    task = load_task(settings.dataset, settings.seed)
+    folder = resolve_checkpoint(settings.model.path)
+    _, config = read_config(folder)
+    tokenizer = load_tokenizer(folder)
+    require(
+        not settings.model.apply_chat_template or bool(tokenizer.chat_template),
+        f"the tokenizer in {folder} has no chat template; give model.apply_chat_template=false",
+    )
+    run = Run(Path(settings.output_dir) / settings.run_name, settings.config, writes=ranks.first)
+
+    def load() -> Transformer:
+        device = settings.model.device
+        model = load_model(folder, settings.model.dtype, f"cuda:{ranks.local}" if device == "cuda" else device)
+        run.start()
+        return model
+
+    lm = CacheZooLM(settings, config, tokenizer, load, ranks)
+    try:
+        found = _ask(lm, task, settings)
+        if not ranks.first:
+            return None
+        logged = found.pop("samples")
+        results = {
+            **_named(found, task),
+            "efficiency": efficiency(lm.samples, lm.batches, lm.peak_memory, ranks.size),
+            "config": settings.config,
+            "provenance": {
+                **provenance(),
+                "checkpoint": str(folder),
+                "device": _device_name(lm.model.device),
+                "dtype": str(lm.model.dtype).removeprefix("torch."),
+                "dataset_sha256": task.sha256,
+                "end_ids": sorted(lm.ending.end_ids),
+            },
+        }
+        summary = _summary(settings, results, task, run)
+        results["summary"] = summary
+        run.finish(results, _samples(lm.samples, logged))
+    except BaseException as error:  # an interrupt, too, leaves a record
+        run.fail(error)
+        raise
+    return summary
+
+
+def _ask(lm: CacheZooLM, task: LoadedTask, settings: Settings) -> dict[str, Any]:
+    prompts = [text for text in (settings.dataset.system_prompt, settings.model.system_prompt) if text]
+    found = lm_eval.evaluate(
+        lm=lm,
+        task_dict=task.loaded,
+        limit=settings.dataset.size,
+        system_instruction="\n\n".join(prompts) or None,
+        apply_chat_template=settings.model.apply_chat_template,
+        fewshot_as_multiturn=settings.model.apply_chat_template,
+    )
+    return dict(found)
+
+
+def _named(found: dict[str, Any], task: LoadedTask) -> dict[str, Any]:
+    """lm-eval's results; where there is no scorer, the score is named and not available."""
+    for name, config in found["configs"].items():
+        config.pop("custom_dataset", None)  # our own reader, printed as source code
+        if not task.scored:
+            count = found["n-samples"][name]["original"]
+            found["results"][name] |= {"score,none": "N/A", "score_stderr,none": "N/A", "sample_len": count}
+    return found
+
+
+def _samples(samples: list[Sample], logged: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One record per question: what was generated, what it cost, and lm-eval's metrics by filter."""
+    scores: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
+    for name, records in logged.items():
+        for record in records:
+            entry = scores[name, record["doc_id"]]
+            entry["target"] = record["target"]
+            entry["doc_sha256"] = record["doc_hash"]
+            for metric in record["metrics"]:
+                entry.setdefault("metrics", {})[f"{metric},{record['filter']}"] = record[metric]
+            entry.setdefault("filtered", {})[record["filter"]] = record["filtered_resps"]
+    return [
+        {
+            **{key: value for key, value in asdict(sample).items() if key != "prompt"},
+            "prompt_sha256": sha256(sample.prompt.encode()).hexdigest(),
+            "metrics": {},
+            **scores[sample.task, sample.doc_id],
+        }
+        for sample in samples
+    ]
+
+
+def _summary(settings: Settings, results: dict[str, Any], task: LoadedTask, run: Run) -> dict[str, Any]:
+    measured = results["efficiency"]
+    metric, score, stderr = _score(results["results"].get(task.name, {}), task)
+    keys = ("tokens_per_second", "nfe", "tokens_per_forward", "compute_ratio", "flops", "cache_bytes")
+    summary = {
+        "status": "done",
+        "model": settings.model.name,
+        "cache": settings.cache.label,
+        "generation": settings.generation.strategy,
+        "dataset": task.name,
+        "n": measured["samples"],
+        "metric": metric,
+        "score": score,
+        "score_stderr": stderr,
+        **{key: measured[key] for key in keys},
+        "folder": str(run.folder),
+    }
+    if not task.scored:
+        summary["note"] = f"{task.name} is generated and kept; its scorer comes with a later version"
+    return summary
+
+
+def _score(found: dict[str, Any], task: LoadedTask) -> tuple[str | None, float | None, float | None]:
+    """Headline metric, its value and standard error; None where there is none."""
+    metrics = [key for key in found if "," in key and "_stderr," not in key]
+    metric = task.score or (metrics[0] if metrics and task.scored else None)
+    if metric is None:
+        return None, None, None
+    name, _, chosen = metric.partition(",")
+    values = [found.get(metric), found.get(f"{name}_stderr,{chosen}")]
+    score, stderr = [float(value) if isinstance(value, int | float) else None for value in values]
+    return metric, score, stderr
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -1,0 +1,134 @@
+"""Measuring generations: seconds around each batch, and the work that was counted inside."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from generation import Counts, GenerationOptions
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answered question.
+
+    Attributes:
+        task: name of the lm-eval task.
+        doc_id: row of the dataset.
+        prompt: the whole prompt.
+        prompt_tokens: its length.
+        raw, text: what was generated, and the part that counts (see `evaluation.tokens.Answer`).
+        tokens: tokens of that part.
+        forwards: forwards the sequence took part in.
+        seconds: time of its batch.
+        seed: its random stream.
+    """
+
+    task: str
+    doc_id: int
+    prompt: str
+    prompt_tokens: int
+    raw: str
+    text: str
+    tokens: int
+    forwards: int
+    seconds: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One timed call of `generation.generate`."""
+
+    size: int
+    seconds: float
+    counts: Counts
+
+
+class Stopwatch:
+    """Seconds between entering and leaving, once the device has finished what it was given."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self.seconds = device, 0.0
+
+    def __enter__(self) -> Stopwatch:
+        self._wait()
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wait()
+        self.seconds = time.perf_counter() - self._start
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        elif self._device.type == "mps":
+            torch.mps.synchronize()
+
+
+def warm_up_options(options: GenerationOptions) -> GenerationOptions:
+    """A short generation that runs what the real one does: four forwards, the cached path among them."""
+    length = min(options.gen_length, 2 * options.block)
+    return replace(
+        options,
+        gen_length=length,
+        block_length=options.block,
+        num_transfer_tokens=max(1, options.block // 2),
+        steps=None,
+        threshold=None,
+        factor=None,
+    )
+
+
+def efficiency(samples: list[Sample], batches: list[Batch], peak_memory: int | None, processes: int) -> dict[str, Any]:
+    """What a run cost, over all processes. What was not measured, or would divide by zero, is None.
+
+    Tokens are those before the end of an answer; loading and warm-up are in no number. With several processes
+    ``tokens_per_second`` is that of one.
+    """
+    tokens, seconds = sum(sample.tokens for sample in samples), sum(batch.seconds for batch in batches)
+    forwards = sum(sample.forwards for sample in samples)
+    totals = {key: sum(asdict(batch.counts)[key] for batch in batches) for key in asdict(Counts())}
+    latencies = [batch.seconds for batch in batches]
+    return {
+        "samples": len(samples),
+        "processes": processes,
+        "tokens": tokens,
+        "seconds": seconds,
+        "tokens_per_second": _share(tokens, seconds),
+        "latency_seconds": {
+            "mean": _share(seconds, len(batches)),
+            "median": statistics.median(latencies) if latencies else None,
+            "p90": _quantile(latencies, 0.9),
+        },
+        "nfe": _share(forwards, len(samples)),
+        "tokens_per_forward": _share(tokens, forwards),
+        "compute_ratio": _share(totals["rows"], totals["rows_full"]),
+        "forwards": totals["forwards"],
+        "rows": totals["rows"],
+        "rows_full": totals["rows_full"],
+        "rows_per_token": _share(totals["rows"], tokens),
+        "keys": totals["keys"],
+        "logits": totals["logits"],
+        "flops": totals["flops"],
+        "flops_per_token": _share(totals["flops"], tokens),
+        "cache_bytes": max((batch.counts.cache_bytes for batch in batches), default=None),
+        "peak_memory_bytes": peak_memory,
+    }
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _quantile(values: list[float], share: float) -> float | None:
+    """The smallest value that at least ``share`` of them do not exceed."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]

@@ -1,0 +1,131 @@
+"""Checking a command line against ``configs/`` before anything runs, and expanding a sweep into its cells.
+
+Hydra checks the same, with messages of its own and one cell at a time. Here a mistake anywhere in a sweep is found
+before its first cell starts, and the message names the nearest valid choice.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cache_zoo import UsageError, caches
+from cache_zoo.errors import suggest
+from evaluation.settings import Settings
+
+
+def cells(config_dir: Path, config_name: str, overrides: list[str], sweep: bool) -> list[Settings]:
+    """Settings of every cell of a command line, in the order of hydra's basic sweeper.
+
+    Args:
+        config_dir: absolute path of ``configs``.
+        config_name: root config in it.
+        overrides: arguments of the form ``key=value``.
+        sweep: values may be lists, ``a,b,c``; one cell per combination.
+
+    Raises:
+        UsageError: an override that is none, an unknown key or choice, an unusable value.
+    """
+    parsed = _parse(overrides)
+    lists = [override.input_line for override in parsed if override.is_sweep_override()]
+    if lists and not sweep:
+        raise UsageError(f"'{lists[0]}' lists several values; a sweep over them needs -m")
+    if not sweep:
+        return [_cell(config_dir, config_name, overrides)]
+    return [_cell(config_dir, config_name, one) for one in _combinations(parsed)]
+
+
+def _parse(overrides: list[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    parsed = []
+    for override in overrides:
+        try:
+            parsed.append(parser.parse_override(override))
+        except HydraException as error:
+            raise UsageError(f"'{override}' is not of the form key=value: {_line(error)}") from error
+    return parsed
+
+
+def _combinations(parsed: list[Override]) -> list[list[str]]:
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    try:
+        (batch,) = BasicSweeper.split_arguments(parsed, None)
+    except HydraException as error:
+        raise UsageError(_line(error)) from error
+    return [list(combination) for combination in batch]
+
+
+def _cell(config_dir: Path, config_name: str, overrides: list[str]) -> Settings:
+    groups = sorted(path.name for path in config_dir.iterdir() if path.is_dir() and path.name != "hydra")
+    parsed = _parse(overrides)
+    choices = [override for override in parsed if override.key_or_group in groups]
+    for override in choices:
+        _check_choice(config_dir, override)
+    with initialize_config_dir(str(config_dir), version_base="1.3"):
+        base = _composed(config_name, [override.input_line for override in choices], "the choices")
+        for override in parsed:
+            if override not in choices and not override.key_or_group.startswith("hydra"):
+                _check_key(config_dir, base, override)
+        config = _composed(config_name, overrides, "the command line")
+    return Settings.from_config(config)
+
+
+def _composed(config_name: str, overrides: list[str], what: str) -> dict[str, Any]:
+    try:
+        composed = compose(config_name, overrides)
+        return dict(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(f"{what} can't be composed: {_line(error)}") from error
+
+
+def _check_choice(config_dir: Path, override: Override) -> None:
+    group, given = override.key_or_group, override.value()
+    known = [path.stem for path in (config_dir / group).glob("*.yaml")]
+    if given in known:
+        return
+    if group == "cache" and given in caches.names():
+        raise UsageError(f"cache '{given}' is installed but has no file in configs/cache; give cache.name={given}")
+    raise UsageError(f"unknown choice '{group}={given}': {suggest(str(given), known)}")
+
+
+def _check_key(config_dir: Path, base: Mapping[str, Any], override: Override) -> None:
+    """An error unless the key exists; ``+key`` adds one, which `Settings` checks."""
+    if override.is_add() or override.is_force_add():
+        return
+    key, node = override.key_or_group, base
+    seen: list[str] = []
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            known = [".".join([*seen, name]) for name in node] if isinstance(node, Mapping) else []
+            raise UsageError(f"unknown key '{key}': {_elsewhere(config_dir, base, key, known)}{suggest(key, known)}")
+        node = node[part]
+        seen.append(part)
+
+
+def _elsewhere(config_dir: Path, base: Mapping[str, Any], key: str, known: list[str]) -> str:
+    """Where a key is known that is not known here: in a group, or in another choice of its group."""
+    group, _, name = key.partition(".")
+    if not name:
+        homes = [f"{part}.{key}" for part, keys in base.items() if isinstance(keys, Mapping) and key in keys]
+        return f"did you mean '{homes[0]}'? " if homes else ""
+    files = sorted((config_dir / group).glob("*.yaml"))
+    choices = {f"{group}.{other}": path.stem for path in files for other in map(str, OmegaConf.load(path))}
+    if key in choices:
+        return f"it belongs to {group}={choices[key]}. "
+    near = difflib.get_close_matches(key, choices, n=1, cutoff=0.8)
+    return f"did you mean '{near[0]}' of {group}={choices[near[0]]}? " if near and near[0] not in known else ""
+
+
+def _line(error: Exception) -> str:
+    """The first line of a message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

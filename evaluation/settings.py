@@ -1,0 +1,176 @@
+"""What a run was asked to do: the resolved configuration, checked, as typed objects."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cache_zoo import Cache, UsageError, caches, make_cache
+from cache_zoo.errors import require, suggest
+from evaluation.typed import check, read
+from generation import GenerationOptions, strategies
+from models.loading import as_dtype
+
+_ATTENTION = ("eager", "sdpa", "flash_attention_2")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Group ``model``: where weights come from and how prompts are put to them."""
+
+    name: str
+    path: str
+    dtype: str
+    device: str
+    apply_chat_template: bool
+    system_prompt: str | None
+    add_bos: bool
+    end_tokens: list[str]
+    stop_words: list[str]
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """Group ``dataset``: the task, where its data come from and how much of them is used."""
+
+    name: str
+    path: str | None
+    size: int | None
+    n_shot: int | None
+    system_prompt: str | None
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """Group ``cache``: a registered name or ``module:Class``, and constructor parameters.
+
+    Attributes:
+        label: how the run is named.
+        target: what `cache_zoo.make_cache` takes.
+        parameters: its keyword arguments.
+    """
+
+    label: str
+    target: str
+    parameters: dict[str, Any]
+
+    def make(self) -> Cache:
+        """A new cache."""
+        return make_cache(self.target, **self.parameters)
+
+
+@dataclass(frozen=True)
+class _Root:
+    model: Any
+    cache: Any
+    generation: Any
+    dataset: Any
+    batch_size: int
+    seed: int
+    output_dir: str
+    attn_implementation: str | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A checked configuration.
+
+    Attributes:
+        model, cache, generation, dataset: the four axes.
+        batch_size: prompts decoded together.
+        seed: of everything random.
+        output_dir: parent of the run folder.
+        config: the same as plain data, with ``auto`` resolved.
+    """
+
+    model: ModelSettings
+    cache: CacheSettings
+    generation: GenerationOptions
+    dataset: DatasetSettings
+    batch_size: int
+    seed: int
+    output_dir: str
+    config: dict[str, Any]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+        """Settings from the resolved configuration as plain data.
+
+        Raises:
+            UsageError: an unknown key, a value of the wrong type, or something that can't be used.
+        """
+        root = read(_Root, config)
+        for group in ("model", "cache", "generation", "dataset"):
+            value = getattr(root, group)
+            require(isinstance(value, Mapping), f"{group} must be a choice of configs/{group}, not {value!r}")
+        model = read(ModelSettings, _resolved(root.model), "model.")
+        as_dtype(model.dtype)
+        dataset = read(DatasetSettings, root.dataset, "dataset.")
+        require(dataset.size is None or dataset.size >= 1, f"dataset.size must be at least 1, not {dataset.size}")
+        require(dataset.n_shot is None or dataset.n_shot >= 0, f"dataset.n_shot must not be negative: {dataset.n_shot}")
+        require(root.batch_size >= 1, f"batch_size must be at least 1, not {root.batch_size}")
+        attention = root.attn_implementation
+        require(
+            attention is None or attention in _ATTENTION,
+            f"unknown attn_implementation '{attention}': {suggest(str(attention), _ATTENTION)}",
+        )
+        generation = GenerationOptions.make(**root.generation)
+        strategies.get(generation.strategy)
+        return cls(
+            model=model,
+            cache=_cache_settings(root.cache),
+            generation=generation,
+            dataset=dataset,
+            batch_size=root.batch_size,
+            seed=root.seed,
+            output_dir=root.output_dir,
+            config={**_plain(config), "model": _plain(_resolved(root.model))},
+        )
+
+    @property
+    def config_hash(self) -> str:
+        """Eight hex digits of everything in the configuration but where results go."""
+        counted = {key: value for key, value in self.config.items() if key != "output_dir"}
+        return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run folder: the four axes and `config_hash`."""
+        axes = (self.model.name, self.cache.label, self.generation.strategy, self.dataset.name)
+        return "__".join([*(axis.replace("/", "-") for axis in axes), self.config_hash])
+
+
+def _cache_settings(values: Mapping[str, Any]) -> CacheSettings:
+    parameters = {str(key): value for key, value in values.items() if key not in ("name", "_target_")}
+    if target := values.get("_target_"):
+        module, _, name = str(target).rpartition(".")
+        if not module:
+            raise UsageError(f"cache._target_ must be package.module.Class, not '{target}'")
+        target, label = f"{module}:{name}", name
+    else:
+        target = label = check("cache.name", values.get("name"), str)
+    for key, default in caches.parameters(target).items():
+        if key in parameters and isinstance(default, bool | int | float | str):
+            parameters[key] = check(f"cache.{key}", parameters[key], type(default))
+    settings = CacheSettings(label, target, parameters)
+    settings.make()  # parameter names and values are checked by the class itself
+    return settings
+
+
+def _resolved(model: Mapping[str, Any]) -> dict[str, Any]:
+    """``model`` with ``auto`` replaced, so that runs on different kinds of device are different runs."""
+    values = dict(model)
+    if values.get("device") == "auto":
+        values["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+    if values.get("dtype") == "auto":
+        values["dtype"] = "bfloat16" if str(values.get("device")).startswith("cuda") else "float32"
+    return values
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): _plain(value) if isinstance(value, Mapping) else value for key, value in values.items()}

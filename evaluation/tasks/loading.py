@@ -1,0 +1,174 @@
+"""How ``dataset.name`` becomes lm-eval tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+from datasets import Dataset, DatasetDict
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks import TaskManager
+
+from cache_zoo import UsageError
+from cache_zoo.errors import require, suggest
+from evaluation.data import read_splits
+from evaluation.settings import DatasetSettings
+
+_OWN = Path(__file__).parent
+_LM_EVAL = Path(lm_eval.__file__).parent / "tasks"
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A task that we know more of than lm-eval does.
+
+    Attributes:
+        folder: where its YAML is.
+        columns: what its rows must have.
+        score: metric and filter of the headline score; None: not scored yet.
+    """
+
+    folder: Path
+    columns: tuple[str, ...]
+    score: str | None
+
+
+_KNOWN = {
+    "gsm8k": _Known(_LM_EVAL / "gsm8k", ("question", "answer"), "exact_match,flexible-extract"),
+    "math-500": _Known(_OWN, ("problem", "answer"), None),
+    "humaneval": _Known(_OWN, ("task_id", "prompt", "entry_point", "test"), None),
+}
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A dataset ready to be evaluated.
+
+    Attributes:
+        name: as in ``dataset.name``.
+        loaded: what `lm_eval.evaluate` takes: tasks and groups by name.
+        score: metric and filter of the headline score; None: lm-eval's first.
+        scored: False where no scorer exists yet.
+        sha256: of the rows that can be asked, by task.
+    """
+
+    name: str
+    loaded: dict[str, Any]
+    score: str | None
+    scored: bool
+    sha256: dict[str, str]
+
+
+def load_task(settings: DatasetSettings, seed: int) -> LoadedTask:
+    """Load the data, and set the number of few-shot examples and the seed that picks them.
+
+    Raises:
+        UsageError: unknown name, data that can't be had or used, too few examples, or a task that needs more than
+            generation.
+    """
+    known = _KNOWN.get(settings.name)
+    manager = TaskManager(include_path=str(known.folder), include_defaults=False) if known else TaskManager()
+    if settings.name not in manager.task_index:
+        raise UsageError(
+            f"unknown dataset.name '{settings.name}': {_near(settings.name, [*_KNOWN, *manager.all_tasks])}"
+        )
+    try:
+        loaded = manager.load(_spec(settings, manager, known))
+    except UsageError:
+        raise
+    except Exception as error:  # datasets and the hub client raise many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        where = "give dataset.path=<folder with its .jsonl files>" if settings.path is None else "see dataset.path"
+        raise UsageError(f"dataset '{settings.name}' can't be loaded ({reason}); {where}") from error
+    tasks = loaded["tasks"]
+    for name, task in tasks.items():
+        _check_kind(name, task)
+        _set_shots(name, task, settings.n_shot, seed)
+    groups = {name: group for name, group in loaded.get("groups", {}).items() if name != _WRAPPER}
+    return LoadedTask(
+        name=settings.name,
+        loaded={"tasks": tasks, "groups": groups},
+        score=known.score if known else None,
+        scored=known is None or known.score is not None,
+        sha256={name: _digest(task) for name, task in tasks.items()},
+    )
+
+
+_WRAPPER = "cache_zoo_local_data"
+_SPLIT_KEYS = ("training_split", "validation_split", "fewshot_split", "test_split")
+
+
+def _spec(settings: DatasetSettings, manager: Any, known: _Known | None) -> str | dict[str, Any]:
+    """A name, or with local data a group of one task, which is how lm-eval takes changes to a task."""
+    if settings.path is None:
+        return settings.name
+    if settings.name in manager.all_groups or settings.name in manager.all_tags:
+        raise UsageError(f"dataset.path goes with a single task; '{settings.name}' is a group of several")
+    config = manager.task_index[settings.name].cfg or {}
+    asked = config.get("test_split") or config.get("validation_split") or "test"
+    splits = read_splits(
+        settings.path,
+        asked,
+        {split for key in _SPLIT_KEYS if (split := config.get(key))} - {asked},
+        known.columns if known else (),
+    )
+    # A task that names a split without data would fail even where it is not needed.
+    absent = {key: None for key in _SPLIT_KEYS if config.get(key) not in splits}
+
+    def local_data(**_: Any) -> DatasetDict:
+        return DatasetDict({split: Dataset.from_list(rows) for split, rows in splits.items()})
+
+    return {"group": _WRAPPER, "task": [{"task": settings.name, "custom_dataset": local_data, **absent}]}
+
+
+def _check_kind(name: str, task: Any) -> None:
+    kind = task.OUTPUT_TYPE
+    require(
+        kind == "generate_until",
+        f"task '{name}' asks for {kind}, which is not supported yet; only tasks that generate text are",
+    )
+    require(
+        not getattr(task, "UNSAFE_CODE", False),
+        f"task '{name}' runs generated code, which is not supported yet",
+    )
+
+
+def _set_shots(name: str, task: Any, n_shot: int | None, seed: int) -> None:
+    """As lm-eval does, but what is asked for is used or refused, never passed over."""
+    if n_shot is not None:
+        task.set_config(key="num_fewshot", value=n_shot)
+    elif task.get_config("num_fewshot") is None:
+        task.set_config(key="num_fewshot", value=0)
+    task.set_fewshot_seed(seed=seed)
+    number = task.get_config("num_fewshot")
+    if number and isinstance(task, ConfigurableTask):
+        examples = len(task.sampler.df) if _has_examples(task) else 0
+        require(
+            number <= examples,
+            f"task '{name}' puts {number} examples in the prompt, but there are {examples}; "
+            f"give more data (train.jsonl) or dataset.n_shot={examples}",
+        )
+
+
+def _has_examples(task: Any) -> bool:
+    """Whether few-shot examples have a source; lm-eval would take the questions, the one that is asked included."""
+    shots = task.config.fewshot_config
+    if shots is not None and (shots.split is not None or shots.samples is not None):
+        return True
+    return bool(task.has_training_docs() or (task.has_validation_docs() and task.has_test_docs()))
+
+
+def _digest(task: Any) -> str:
+    lines = (json.dumps(doc, sort_keys=True, default=str) for doc in task.eval_docs)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _near(name: str, names: list[str]) -> str:
+    """The nearest name; lm-eval has thousands, so all of them are too many to list."""
+    near = suggest(name, names)
+    meant = near.split("?")[0] + "? " if near.startswith("did you mean") else ""
+    return f"{meant}Known here: {', '.join(_KNOWN)}; beside them any task of lm-eval"

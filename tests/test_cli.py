@@ -1,0 +1,344 @@
+"""Whole runs of eval.py on tiny checkpoints: command lines, errors, processes, what a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import eval as cli
+
+ROOT = Path(__file__).resolve().parent.parent
+SHORT = ["generation.gen_length=8", "generation.block_length=4", "dataset.n_shot=1"]
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three questions of each kind, in the published columns."""
+    root = tmp_path_factory.mktemp("data")
+    numbers = range(3)
+    rows = {
+        "gsm8k/test": [{"question": f"What is {n} + 1?", "answer": f"It is more.\n#### {n + 1}"} for n in numbers],
+        "gsm8k/train": [{"question": f"What is {n} + 9?", "answer": f"Add.\n#### {n + 9}"} for n in range(6)],
+        "math500/test": [{"problem": f"Find ${n}+1$.", "solution": "Add.", "answer": f"{n + 1}"} for n in numbers],
+        "humaneval/test": [
+            {
+                "task_id": f"HumanEval/{n}",
+                "prompt": f"def f{n}():\n",
+                "entry_point": f"f{n}",
+                "canonical_solution": "    return 1\n",
+                "test": "def check(f):\n    assert f() == 1\n",
+            }
+            for n in numbers
+        ],
+    }
+    for name, records in rows.items():
+        file = root / f"{name}.jsonl"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return {"gsm8k": root / "gsm8k", "math-500": root / "math500", "humaneval": root / "humaneval"}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run eval.py's main in this process, from an empty directory."""
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["eval.py", *map(str, arguments)])
+        capsys.readouterr()
+        code = cli.main()
+        return Result(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def short(tiny_folders: dict[str, Path], data: dict[str, Path]) -> list[str]:
+    """Arguments of a quick run."""
+    return [f"model.path={tiny_folders['llada']}", f"dataset.path={data['gsm8k']}", *SHORT]
+
+
+def samples_of(result: Result) -> list[dict[str, Any]]:
+    file = Path(result.lines[-1]["folder"]) / "samples.jsonl"
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def what(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Samples without their times."""
+    return [{key: value for key, value in sample.items() if key != "seconds"} for sample in samples]
+
+
+def launched(command: list[str], cwd: Path) -> Result:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+COMMAND_LINES = {
+    "gsm8k": "dataset.name=gsm8k batch_size=1 seed=1234 cache=prefix generation=vanilla generation.block_length=32 "
+    "model=llada-base",
+    "math-500": "dataset.name=math-500 cache=dllm cache.rou=0.25 cache.kp=50 cache.kr=1 model=dream-inst",
+    "humaneval": "dataset.name=humaneval cache=d2cache cache.rollout_p=0.1 cache.current_k=32 cache.sigma=10 "
+    "cache.inflate_w=4 generation.sigma=0 attn_implementation=eager model=llada-inst",
+}
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+@pytest.mark.parametrize("name", list(COMMAND_LINES))
+def test_documented_command_lines(
+    run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], family: str, name: str
+) -> None:
+    arguments = [f"model.path={tiny_folders[family]}", f"dataset.path={data[name]}", "dataset.size=1"]
+    result = run(*COMMAND_LINES[name].split(), *arguments)
+    assert result.code == 0, result.err
+    (summary,) = result.lines
+    assert (summary["status"], summary["dataset"], summary["n"]) == ("done", name, 1)
+    if name == "gsm8k":
+        assert summary["score"] in (0, 1)
+    else:
+        assert summary["score"] is None
+        assert "scorer" in summary["note"]
+        results = json.loads((Path(summary["folder"]) / "results.json").read_text())
+        assert results["results"][name]["score,none"] == "N/A"
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_a_sweep_over_the_caches(
+    run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], family: str, tmp_path: Path
+) -> None:
+    arguments = [f"model.path={tiny_folders[family]}", f"dataset.path={data['gsm8k']}", "dataset.size=1", *SHORT]
+    result = run("-m", "cache=none,prefix,dual,dllm,d2cache", "model=dream-inst", "dataset.name=gsm8k", *arguments)
+    assert result.code == 0, result.err
+    assert [line["cache"] for line in result.lines] == ["none", "prefix", "dual", "dllm", "d2cache"]
+    assert {line["status"] for line in result.lines} == {"done"}
+    ratios = [line["compute_ratio"] for line in result.lines]
+    assert ratios[0] == 1
+    assert all(ratio < 1 for ratio in ratios[1:])
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_two_spellings_of_one_cache_decode_the_same(run: Run, short: list[str]) -> None:
+    one = samples_of(run("cache=dual", *short))
+    other = samples_of(run("cache=prefix", "cache.use_dual=true", *short))
+    assert what(one) == what(other)
+
+
+def test_what_a_run_leaves_behind(run: Run, short: list[str], tmp_path: Path) -> None:
+    result = run("cache=dllm", "dataset.size=2", *short)
+    assert result.code == 0, result.err
+    (summary,) = result.lines
+    folder = tmp_path / summary["folder"]
+    assert folder.parent == tmp_path / "results"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.yaml",
+        "results.json",
+        "samples.jsonl",
+        "status.json",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+    assert json.loads((folder / "status.json").read_text())["status"] == "done"
+    results = json.loads((folder / "results.json").read_text())
+    assert {"results", "configs", "versions", "n-shot", "higher_is_better", "n-samples"} <= set(results)
+    assert results["n-samples"]["gsm8k"] == {"original": 3, "effective": 2}
+    assert results["n-shot"]["gsm8k"] == 1
+    assert results["efficiency"]["nfe"] == 8
+    assert 0 < results["efficiency"]["compute_ratio"] < 1
+    assert results["efficiency"]["peak_memory_bytes"] is None
+    assert results["provenance"]["dtype"] == "float32"
+    assert results["config"]["model"]["dtype"] == "float32"
+    assert len(results["provenance"]["dataset_sha256"]["gsm8k"]) == 64
+    samples = samples_of(result)
+    assert [sample["doc_id"] for sample in samples] == [0, 1]
+    assert samples[0]["target"] == "It is more.\n#### 1"
+    assert set(samples[0]["metrics"]) == {"exact_match,strict-match", "exact_match,flexible-extract"}
+    assert {"raw", "text", "tokens", "forwards", "seconds", "seed", "prompt_sha256"} <= set(samples[0])
+
+
+def test_random_answers_do_not_depend_on_the_batch(run: Run, short: list[str]) -> None:
+    one = samples_of(run("generation.temperature=1.0", "batch_size=1", *short))
+    three = samples_of(run("generation.temperature=1.0", "batch_size=3", *short))
+    other = samples_of(run("generation.temperature=1.0", "seed=1", *short))
+    assert what(one) == what(three)
+    assert [sample["raw"] for sample in one] != [sample["raw"] for sample in other]
+
+
+def test_the_chat_template_and_the_system_prompt_reach_the_prompt(run: Run, short: list[str]) -> None:
+    lengths = [
+        samples_of(run(*arguments, "dataset.size=1", *short))[0]["prompt_tokens"]
+        for arguments in (
+            ["model=llada-base"],
+            ["model=llada-inst"],
+            ["model=llada-inst", "dataset.system_prompt='Be brief.'"],
+            ["model=llada-inst", "model.system_prompt='Be brief.'"],
+        )
+    ]
+    assert lengths[0] < lengths[1] < lengths[2] == lengths[3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cache=prefix", "generation.block_length=8"], "PrefixCache needs blocks"),
+        (["cache=d3cache"], "did you mean 'd2cache'?"),
+        (["generation.treshold=0.9"], "did you mean 'generation.threshold'?"),
+        (["generation.block_length=3"], "block_length 3 does not divide gen_length 8"),
+        (["dataset.path=/no/such/place"], "dataset.path /no/such/place does not exist"),
+        (["dataset.name=gsm8"], "did you mean 'gsm8k'?"),
+        (["dataset.name=math-500"], "has no 'problem'; its columns are question, answer"),
+        (["dataset.n_shot=7"], "puts 7 examples in the prompt, but there are 6"),
+        (["model.path=/no/such/place"], "no model '/no/such/place'"),
+        (["generation.gen_length=8192"], "more than the model's context of 8192"),
+        (["model.device=gpu"], "unknown device 'gpu'"),
+    ],
+)
+def test_what_cannot_be_used_is_one_error_and_leaves_nothing(
+    run: Run, short: list[str], arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    result = run(*short, *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert "Traceback" not in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "no config", "no tokenizer", "no template"])
+def test_a_damaged_checkpoint_is_one_error(
+    run: Run, tiny_folders: dict[str, Path], short: list[str], damage: str, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in tiny_folders["llada"].iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    if damage == "truncated":
+        (copy / "model.safetensors").write_bytes((copy / "model.safetensors").read_bytes()[:5000])
+    for victim in {
+        "missing": ["model.safetensors"],
+        "no config": ["config.json"],
+        "no tokenizer": ["tokenizer.json", "tokenizer_config.json"],
+        "no template": ["chat_template.jinja"],
+    }.get(damage, []):
+        (copy / victim).unlink()
+    result = run(*short, f"model.path={copy}")
+    assert (result.code, result.out) == (2, "")
+    assert f"error: {copy}" in result.err or f"the tokenizer in {copy}" in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_malformed_data_is_one_error(run: Run, short: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "test.jsonl"
+    file.write_text('{"question": "q", "answer": "a"}\n{"question"')
+    result = run(*short, f"dataset.path={file}")
+    assert result.code == 2
+    assert f"error: {file}, line 2 is not valid JSON" in result.err
+
+
+def test_few_shot_examples_never_come_from_the_questions(
+    run: Run, short: list[str], data: dict[str, Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "questions.jsonl"
+    file.write_bytes((data["gsm8k"] / "test.jsonl").read_bytes())
+    result = run(*short, f"dataset.path={file}")
+    assert result.code == 2
+    assert "but there are 0" in result.err
+    assert run(*short, f"dataset.path={file}", "dataset.n_shot=0", "dataset.size=1").code == 0
+
+
+def test_a_sweep_goes_on_where_a_cell_makes_no_sense(run: Run, short: list[str]) -> None:
+    result = run("-m", "cache=prefix,none", "dataset.size=1", *short, "generation.block_length=8")
+    assert result.code == 0, result.err
+    assert [line["status"] for line in result.lines] == ["skipped", "done"]
+    assert "needs blocks" in result.lines[0]["reason"]
+
+
+def test_a_mistake_in_a_sweep_is_found_before_its_first_cell(run: Run, short: list[str], tmp_path: Path) -> None:
+    result = run("-m", "cache=none,dllm", "cache.kp=3", *short)
+    assert (result.code, result.out) == (2, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_breaks_says_so(run: Run, short: list[str], tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "from cache_zoo import Cache\n\n\nclass Broken(Cache):\n    def rows(self, step):\n        raise MemoryError\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        result = run("+cache._target_=broken.Broken", *short)
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert result.code == 1
+    assert result.lines[-1]["status"] == "failed"
+    (status,) = (tmp_path / "results").glob("*Broken*/status.json")
+    assert json.loads(status.read_text())["status"] == "failed"
+
+
+def test_several_processes_answer_what_one_does(run: Run, short: list[str], tmp_path: Path) -> None:
+    arguments = ["generation.temperature=1.0", "batch_size=2", "cache=dual", *short]
+    one = run(*arguments)
+    # without a GPU it takes --multi_gpu to make accelerate start two processes
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    two = launched([*launch, str(ROOT / "eval.py"), *arguments, "output_dir=two"], tmp_path)
+    assert two.code == 0, two.err
+    assert len(two.lines) == 1
+    folder = tmp_path / two.lines[-1]["folder"]
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert what(samples) == what(samples_of(one))
+    results = json.loads((folder / "results.json").read_text())
+    assert results["efficiency"]["processes"] == 2
+    assert two.lines[-1]["score"] == one.lines[-1]["score"]
+
+
+def test_the_documented_launch(tiny_folders: dict[str, Path], data: dict[str, Path], tmp_path: Path) -> None:
+    launch = ["-m", "accelerate.commands.launch", "--num_processes", "4", str(ROOT / "eval.py")]
+    paths = [f"model.path={tiny_folders['llada']}", f"dataset.path={data['gsm8k']}", "dataset.size=2"]
+    result = launched([*launch, *COMMAND_LINES["gsm8k"].split(), *paths], tmp_path)
+    assert result.code == 0, result.err
+    assert result.lines[-1]["n"] == 2
+
+
+def test_a_sweep_under_a_launcher_is_refused(run: Run, short: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = run("-m", "cache=none,dual", *short)
+    assert result.code == 2
+    assert "would run the whole sweep in every process" in result.err
+
+
+def test_the_program_itself_exits_with_two(tmp_path: Path) -> None:
+    result = launched([str(ROOT / "eval.py"), "cache=dulal"], tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        "error: unknown choice 'cache=dulal': did you mean 'dual'? Valid choices: d2cache, dllm, dual, none, prefix\n"
+    )
+
+
+def test_help_names_choices_and_keys(tmp_path: Path) -> None:
+    result = launched([str(ROOT / "eval.py"), "--help"], tmp_path)
+    assert result.code == 0
+    for text in (
+        "cache: d2cache, dllm, dual, none, prefix",
+        "model: diffucoder-base",
+        "gen_length: 128",
+        "Exit status",
+    ):
+        assert text in result.out
