@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Entry point: evaluate one cell (model x cache x generation x dataset), or a sweep of cells with -m.
 
 ``python eval.py --help`` shows the choices and keys; docs/running.md explains them.
