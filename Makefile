@@ -19,7 +19,7 @@ DEMO_SIZE ?= 8
 
 demo: $(INSTALLED) ## sweep the five caches over GSM8K questions on a tiny random model and print the table
 	$(BIN)/python -m models.tiny .demo/tiny-llada
-	$(BIN)/python eval.py -m cache=none,prefix,dual,dllm,d2cache model=llada-inst model.path=.demo/tiny-llada \
+	$(BIN)/python eval.py -m cache=none,prefix,dual,dllm,d2cache model.name=tiny-llada model.path=.demo/tiny-llada \
 	    dataset.name=gsm8k dataset.path=$(or $(GSM8K),null) dataset.size=$(DEMO_SIZE) dataset.n_shot=1 \
 	    generation.gen_length=64 generation.block_length=16 output_dir=.demo/results
 	@$(BIN)/python -m evaluation.table .demo/results

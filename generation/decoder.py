@@ -58,7 +58,7 @@ def generate(
     cache = make_cache(cache) if isinstance(cache, str) else cache or Cache()
     check_prompts(prompts, model, chosen)
     if reason := pointless(cache, chosen):
-        warnings.warn(reason, UserWarning, stacklevel=2)
+        warnings.warn(reason, UserWarning, stacklevel=3)  # inference_mode stands between
     return _Decoding(model, prompts, cache, chosen, strategy, _generators(seed, len(prompts), model.device)).finish(
         trace, callback
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from dataclasses import dataclass, field
 from functools import cache as memoize
 from itertools import pairwise
@@ -238,4 +239,5 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", ".*needs blocks")  # some cases have one block, as recorded
     sys.exit(main(sys.argv[1:]))

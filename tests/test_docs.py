@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 from cache_zoo import caches, list_caches
@@ -14,12 +15,20 @@ from models import Transformer
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_example_cache_works(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    found = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+def python_example(document: str) -> str:
+    found = re.search(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
     assert found is not None
+    return found.group(1)
+
+
+def test_the_readme_example_runs(tiny_folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    exec(python_example("README.md").replace(".demo/tiny-llada", str(tiny_folders["llada"])), {})
+    assert len(capsys.readouterr().out.splitlines()) >= 2
+
+
+def test_the_example_cache_works(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
     names: dict[str, type] = {}
-    exec(found.group(1), names)
+    exec(python_example("CONTRIBUTING.md"), names)
     cls = names["PeriodicCache"]
     for model in tiny_models.values():
         options = {"gen_length": 16, "block_length": 4}
