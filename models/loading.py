@@ -18,7 +18,8 @@ from models.llada import LLADA
 from models.transformer import Transformer
 
 FAMILIES = (LLADA, DREAM)
-_CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "model"
+_ROOT = Path(__file__).resolve().parent.parent
+_CONFIGS = _ROOT / "configs" / "model"
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
@@ -64,10 +65,10 @@ def resolve_checkpoint(name_or_folder: str | Path) -> Path:
     Raises:
         UsageError: it is no folder, no name of ``configs/model`` and no hub id that can be had.
     """
-    folder = Path(name_or_folder).expanduser()
-    if folder.is_dir():
-        return folder
     name = str(name_or_folder)
+    for folder in (Path(name).expanduser(), _ROOT / name):  # configs name what comes with the package from its root
+        if folder.is_dir():
+            return folder
     named = _CONFIGS / f"{name}.yaml"
     if named.is_file():
         path = OmegaConf.select(OmegaConf.load(named), "path")

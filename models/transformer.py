@@ -87,6 +87,12 @@ class Transformer(nn.Module):
             dtype=self.dtype,
         )
 
+    def forward(self, ids: Tensor, logit_rows: Tensor) -> Tensor:
+        """Differentiable logits ``[M, V]`` of ``logit_rows`` (BoolTensor ``[B, T]``), without padding; for training."""
+        nothing = torch.zeros_like(ids, dtype=torch.bool)
+        step = Step(self.canvas(~nothing), ids, nothing, nothing)
+        return self._run(step, step.canvas.positions, Cache(), logit_rows).logits
+
     @torch.inference_mode()
     def run(
         self,
@@ -117,9 +123,12 @@ class Transformer(nn.Module):
             cache = Cache()
         if rows is not None:
             step.rows = Rows.from_mask(rows & step.canvas.valid)
-        rope = _Rotation(self._angles(ids.shape[1]), step.canvas.positions if positions is None else positions)
+        return self._run(step, step.canvas.positions if positions is None else positions, cache, logit_rows)
+
+    def _run(self, step: Step, positions: Tensor, cache: Cache, logit_rows: Tensor | None) -> Forward:
+        rope = _Rotation(self._angles(positions.shape[1]), positions)
         work = Work()
-        x = self.embedding(ids.flatten()[step.rows.index])
+        x = self.embedding(step.ids.flatten()[step.rows.index])
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
             x = x + cache.attention(index, x, _Attention(index, layer, self.config, step, rope, work), step)

@@ -342,3 +342,11 @@ def test_help_names_choices_and_keys(tmp_path: Path) -> None:
         "Exit status",
     ):
         assert text in result.out
+
+
+def test_the_embedded_task_needs_no_data(run: Run, tiny_folders: dict[str, Path]) -> None:
+    result = run(f"model.path={tiny_folders['llada']}", "dataset=nano-gsm", "dataset.size=2", *SHORT)
+    assert result.code == 0, result.err
+    assert result.lines[-1]["dataset"] == "nano-gsm"
+    assert result.lines[-1]["metric"] == "exact_match,strict-match"
+    assert result.lines[-1]["n"] == 2

@@ -17,6 +17,7 @@ from cache_zoo import UsageError
 from cache_zoo.errors import require, suggest
 from evaluation.data import read_splits
 from evaluation.settings import DatasetSettings
+from models.nano.data import ITEMS
 
 _OWN = Path(__file__).parent
 _LM_EVAL = Path(lm_eval.__file__).parent / "tasks"
@@ -30,15 +31,18 @@ class _Known:
         folder: where its YAML is.
         columns: what its rows must have.
         score: metric and filter of the headline score; None: not scored yet.
+        data: folder of its rows where they come with the package.
     """
 
     folder: Path
     columns: tuple[str, ...]
     score: str | None
+    data: Path | None = None
 
 
 _KNOWN = {
     "gsm8k": _Known(_LM_EVAL / "gsm8k", ("question", "answer"), "exact_match,flexible-extract"),
+    "nano-gsm": _Known(_OWN, ("question", "answer"), "exact_match,strict-match", ITEMS / "gsm"),
     "math-500": _Known(_OWN, ("problem", "answer"), None),
     "humaneval": _Known(_OWN, ("task_id", "prompt", "entry_point", "test"), None),
 }
@@ -104,14 +108,15 @@ _SPLIT_KEYS = ("training_split", "validation_split", "fewshot_split", "test_spli
 
 def _spec(settings: DatasetSettings, manager: Any, known: _Known | None) -> str | dict[str, Any]:
     """A name, or with local data a group of one task, which is how lm-eval takes changes to a task."""
-    if settings.path is None:
+    path = settings.path or (str(known.data) if known and known.data else None)
+    if path is None:
         return settings.name
     if settings.name in manager.all_groups or settings.name in manager.all_tags:
         raise UsageError(f"dataset.path goes with a single task; '{settings.name}' is a group of several")
     config = manager.task_index[settings.name].cfg or {}
     asked = config.get("test_split") or config.get("validation_split") or "test"
     splits = read_splits(
-        settings.path,
+        path,
         asked,
         {split for key in _SPLIT_KEYS if (split := config.get(key))} - {asked},
         known.columns if known else (),

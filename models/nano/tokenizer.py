@@ -1,0 +1,58 @@
+"""The embedded models' tokenizer: byte-level BPE with single digits, so that any text can be encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from models.nano.code import function
+from models.nano.gsm import problem
+
+SPECIAL_TOKENS = ("<|mask|>", "<|endoftext|>", "<|eot_id|>")
+VOCAB_SIZE = 768
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}Question: {{ message['content'] }}\nAnswer:"
+    "{% elif message['role'] == 'assistant' %} {{ message['content'] }}\n\n"
+    "{% else %}{{ message['content'] }}\n\n{% endif %}{% endfor %}"
+)
+
+
+def train_tokenizer(seed: int = 0, texts: int = 4000) -> PreTrainedTokenizerFast:
+    """The tokenizer, learned from generated problems and functions; the same for the same seed."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r" ?[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]+|\s+(?! )| +"), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_texts(seed, texts), trainer)
+    mask, eos, eot = SPECIAL_TOKENS
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        mask_token=mask,
+        eos_token=eos,
+        pad_token=eos,
+        additional_special_tokens=[eot],
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = _CHAT_TEMPLATE
+    return fast
+
+
+def _texts(seed: int, number: int) -> Iterator[str]:
+    random = Random(seed)
+    for _ in range(number):
+        yield problem(random).shot()
+        made = function(random)
+        yield made.prompt + made.body

@@ -1,0 +1,324 @@
+"""Train an embedded model: ``python -m models.nano.train OUT --family llada --steps 20000``.
+
+Masked diffusion objective: tokens of the answers are replaced by [MASK] and predicted, prompts stay clean (LLaDA,
+arXiv 2502.09992, section 2.3), the canvas behind the last answer is filled with end-of-sequence tokens, as LLaDA's is.
+Instead of LLaDA's 1/t weight, whose variance small batches do not forgive, the loss is the mean over masked tokens,
+those of the end-of-sequence tail at a tenth. Half of the canvases are masked as semi-autoregressive decoding meets
+them: clean up to a point, partly masked in the block behind it, all masked after that.
+
+Batch ``n`` is drawn from seed and ``n`` alone, so a run can be stopped and resumed at any step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm
+
+from cache_zoo import UsageError
+from cache_zoo.errors import suggest
+from models.config import ConfigReader, ModelConfig
+from models.loading import FAMILIES
+from models.nano.code import function
+from models.nano.data import held_out
+from models.nano.gsm import problem
+from models.nano.tokenizer import train_tokenizer
+from models.transformer import Transformer
+
+BLOCK = 32
+_TAIL_WEIGHT = 0.1
+_STATE, _LOG_EVERY = "state.pt", 50
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run depends on.
+
+    Attributes:
+        family: layout of the checkpoint.
+        width, layers, heads, kv_heads, inner: sizes of the network.
+        steps: batches in all.
+        batch: problems per batch; sequences with examples hold several.
+        shots: most examples before the last question; from ``shots_from`` (share of the steps) on.
+        gen_length: longest canvas behind the prompt, used in a quarter of the batches.
+        rate, embedding_rate: peak learning rates of matrices (Muon) and of everything else (AdamW).
+        cooldown: share of the steps over which both fall to zero in the end.
+        seed: of weights and data.
+    """
+
+    family: str = "llada"
+    width: int = 128
+    layers: int = 6
+    heads: int = 4
+    kv_heads: int = 4
+    inner: int = 384
+    steps: int = 20_000
+    batch: int = 32
+    shots: int = 4
+    shots_from: float = 0.7
+    gen_length: int = 128
+    rate: float = 0.02
+    embedding_rate: float = 0.003
+    cooldown: float = 0.3
+    seed: int = 0
+
+
+def checkpoint_config(plan: Plan, vocab_size: int) -> dict[str, Any]:
+    """``config.json`` in the published layout of the family."""
+    tokens = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "eot_token_id": 2, "vocab_size": vocab_size}
+    if plan.family == "llada":
+        sizes = {"d_model": plan.width, "n_layers": plan.layers, "n_heads": plan.heads, "n_kv_heads": plan.kv_heads}
+        return {
+            "model_type": "llada",
+            "block_type": "llama",
+            "layer_norm_type": "rms",
+            "activation_type": "silu",
+            **sizes,
+            "mlp_hidden_size": plan.inner,
+            "rms_norm_eps": 1e-5,
+            "rope": True,
+            "rope_full_precision": True,
+            "rope_theta": 10000.0,
+            "weight_tying": False,
+            "max_sequence_length": 2048,
+            **tokens,
+        }
+    return {
+        "model_type": "Dream",
+        "hidden_act": "silu",
+        "hidden_size": plan.width,
+        "num_hidden_layers": plan.layers,
+        "num_attention_heads": plan.heads,
+        "num_key_value_heads": plan.kv_heads,
+        "intermediate_size": plan.inner,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": False,
+        "max_position_embeddings": 2048,
+        **tokens,
+    }
+
+
+class Data:
+    """Batches of token ids, what may be masked in them, and how much each token counts.
+
+    Args:
+        plan: of the run.
+        tokenizer: whose ids they are.
+    """
+
+    def __init__(self, plan: Plan, tokenizer: Any) -> None:
+        self.plan, self.tokenizer = plan, tokenizer
+        self.kept_apart = held_out()
+
+    def batch(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Batch ``number``: ids ``[B, T]``, masked (BoolTensor ``[B, T]``), weight (float ``[B, T]``)."""
+        plan = self.plan
+        random = Random(f"{plan.seed}/{number}")
+        late = number >= plan.shots_from * plan.steps
+        shots = random.randint(0, plan.shots) if late else random.choice((0, 0, 1))
+        rows = [self._pieces(random, shots) for _ in range(max(4, plan.batch // (shots + 1)))]
+        longest = max(sum(len(ids) for ids, _ in pieces) for pieces in rows) + 1
+        prompt = max(sum(len(ids) for ids, _ in pieces[:-1]) for pieces in rows)
+        full = random.random() < (0.3 if late else 0.05)
+        length = max(longest, prompt + plan.gen_length) if full else longest
+        ids = torch.full((len(rows), length), self.tokenizer.eos_token_id)
+        masked = torch.zeros(ids.shape, dtype=torch.bool)
+        weight = torch.full(ids.shape, _TAIL_WEIGHT)
+        generator = torch.Generator().manual_seed(random.getrandbits(62))
+        for row, pieces in enumerate(rows):
+            clean_shots = random.random() < 0.3
+            at = 0
+            for place, (tokens, answer) in enumerate(pieces):
+                last = place == len(pieces) - 1
+                end = length if last else at + len(tokens)
+                ids[row, at : at + len(tokens)] = torch.tensor(tokens)
+                weight[row, at : at + len(tokens) + last] = 1.0
+                if answer and (last or not clean_shots):
+                    masked[row, at:end] = _noise(end - at, len(tokens), random, generator)
+                at += len(tokens)
+        return ids, masked, weight
+
+    def _pieces(self, random: Random, shots: int) -> list[tuple[list[int], bool]]:
+        """Prompts and answers of one sequence in turn; the flag says which are answers."""
+        code = random.random() < 0.25
+        pieces = []
+        for shot in range(shots + 1):
+            end = "" if shot == shots else "\n\n"
+            if code:
+                made = function(random)
+                while made.prompt in self.kept_apart:
+                    made = function(random)
+                pieces += [(made.prompt, False), (made.body.rstrip("\n") + (end or "\n"), True)]
+            else:
+                asked = problem(random)
+                while asked.question in self.kept_apart:
+                    asked = problem(random)
+                pieces += [(asked.shot(answered=False), False), (f" {asked.answer}{end}", True)]
+        return [(self.tokenizer.encode(text), answer) for text, answer in pieces]
+
+
+def _noise(length: int, answer: int, random: Random, generator: torch.Generator) -> Tensor:
+    """Which of ``length`` tokens are masked, of which the first ``answer`` are not the tail."""
+    rate = random.uniform(0.02, 1.0)
+    masked = torch.rand(length, generator=generator) < rate
+    if random.random() < 0.5:  # as blocks leave it
+        start = random.randrange(answer + 1)
+        if random.random() < 0.5:
+            start = start // BLOCK * BLOCK
+        masked[:start] = False
+        masked[start + BLOCK :] = True
+    return masked
+
+
+def loss_of(model: Transformer, ids: Tensor, masked: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean cross-entropy of the masked tokens."""
+    shift = model.config.shift
+    noisy = ids.masked_fill(masked, model.config.mask_id)
+    logits = model(noisy, masked.roll(-shift, dims=1))
+    weights = weight[masked]
+    return (F.cross_entropy(logits, ids[masked], reduction="none") * weights).sum() / weights.sum()
+
+
+def initial(plan: Plan, config: ModelConfig) -> Transformer:
+    """The untrained network: small embeddings, sub-blocks that add nothing yet, a head that prefers nothing."""
+    torch.manual_seed(plan.seed)
+    model = Transformer(config)
+    torch.nn.init.normal_(model.embedding.weight, std=0.1)
+    torch.nn.init.zeros_(model.head.weight)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("attention_out.weight", "down.weight")):
+            torch.nn.init.zeros_(parameter)
+    return model
+
+
+def rate_at(plan: Plan, step: int) -> float:
+    """Share of the peak learning rate: a short rise, a plateau, a straight fall."""
+    return min((step + 1) / 200, 1.0, (plan.steps - step) / (plan.cooldown * plan.steps))
+
+
+def export(model: Transformer, plan: Plan, tokenizer: Any, folder: Path) -> None:
+    """Write the checkpoint in the published layout, weights in bfloat16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    family = next(one for one in FAMILIES if one.name == plan.family)
+    ours = dict(model.named_parameters())
+    weights = {
+        name: ours[slot.parameter][slot.start : slot.stop].detach().to(torch.bfloat16).clone().contiguous()
+        for name, slot in family.slots(model.config).items()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = checkpoint_config(plan, model.config.vocab_size)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tokenizer.save_pretrained(folder)
+
+
+class Run:
+    """A run in its folder: ``state.pt`` to go on from, ``log.jsonl`` and the exported checkpoint.
+
+    Args:
+        plan: of the run; one that goes on may only differ in ``steps``.
+        out: folder; a run that is there is gone on with.
+    """
+
+    def __init__(self, plan: Plan, out: Path) -> None:
+        family = next((one for one in FAMILIES if one.name == plan.family), None)
+        if family is None:
+            raise UsageError(f"unknown family '{plan.family}': {suggest(plan.family, [f.name for f in FAMILIES])}")
+        self.plan, self.out, self.step = plan, out, 0
+        self.tokenizer = train_tokenizer()
+        config = ConfigReader(checkpoint_config(plan, len(self.tokenizer)), "config.json")
+        self.model, self.data = initial(plan, family.read_config(config)), Data(plan, self.tokenizer)
+        layers = [p for p in self.model.layers.parameters() if p.ndim == 2]
+        known = {id(parameter) for parameter in layers}
+        others = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
+        self.optimisers: dict[str, tuple[torch.optim.Optimizer, float]] = {
+            "muon": (torch.optim.Muon(layers, lr=plan.rate, weight_decay=0.0), plan.rate),
+            "adam": (torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.0), plan.embedding_rate),
+        }
+        out.mkdir(parents=True, exist_ok=True)
+        if (out / _STATE).is_file():
+            state = torch.load(out / _STATE, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            for name, (optimiser, _) in self.optimisers.items():
+                optimiser.load_state_dict(state[name])
+            self.step = state["step"]
+
+    def advance(self) -> float:
+        """One step; returns its loss."""
+        for optimiser, rate in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = rate * rate_at(self.plan, self.step)
+        # On CPUs the fused attention's backward is slower than the plain one for sequences as short as these.
+        with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = loss_of(self.model, *self.data.batch(self.step))
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser, _ in self.optimisers.values():
+            optimiser.step()
+            optimiser.zero_grad()
+        self.step += 1
+        return loss.item()
+
+    def save(self) -> None:
+        """Write the state in one step, and the checkpoint."""
+        state = {name: optimiser.state_dict() for name, (optimiser, _) in self.optimisers.items()}
+        temporary = (self.out / _STATE).with_suffix(".tmp")
+        torch.save({"model": self.model.state_dict(), "step": self.step, **state}, temporary)
+        temporary.replace(self.out / _STATE)
+        export(self.model, self.plan, self.tokenizer, self.out)
+
+
+def train(plan: Plan, out: Path, save_every: int = 500, stop_after: float | None = None) -> list[float]:
+    """Run ``plan``, or go on with it, and return the losses of the steps made.
+
+    Args:
+        plan: of the run.
+        out: its folder.
+        save_every: steps between saved states.
+        stop_after: seconds after which to stop.
+    """
+    run, losses, started = Run(plan, out), [], time.monotonic()
+    with tqdm(total=plan.steps, initial=run.step, desc=f"nano-{plan.family}") as bar:
+        while run.step < plan.steps:
+            losses.append(run.advance())
+            bar.update()
+            seconds = time.monotonic() - started
+            if run.step % _LOG_EVERY == 0:
+                recent = losses[-_LOG_EVERY:]
+                with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+                    log.write(json.dumps({"step": run.step, "loss": fmean(recent), "seconds": seconds}) + "\n")
+            if run.step % save_every == 0:
+                run.save()
+            if stop_after is not None and seconds > stop_after:
+                break
+    run.save()
+    return losses
+
+
+def main() -> None:
+    """Train what the command line asks for."""
+    defaults = Plan()
+    parser = argparse.ArgumentParser(prog="python -m models.nano.train", description="Train an embedded model.")
+    parser.add_argument("out", type=Path, help="folder of the run; one that is there is gone on with")
+    for name, value in vars(defaults).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    parser.add_argument("--stop-after", type=float, help="seconds")
+    arguments = vars(parser.parse_args())
+    out, stop_after = arguments.pop("out"), arguments.pop("stop_after")
+    train(Plan(**arguments), out, stop_after=stop_after)
+
+
+if __name__ == "__main__":
+    main()

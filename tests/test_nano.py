@@ -1,0 +1,114 @@
+"""The embedded tasks, their tokenizer and the program that trains the embedded models."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from generation import generate
+from models import load_model
+from models.nano.code import function
+from models.nano.data import CODE_SIZE, GSM_SIZE, ITEMS, held_out, write_items
+from models.nano.gsm import LARGEST, problem
+from models.nano.tokenizer import VOCAB_SIZE, train_tokenizer
+from models.nano.train import Data, Plan, train
+
+SMALL = {"width": 32, "layers": 2, "heads": 2, "inner": 48, "batch": 4, "gen_length": 64, "shots": 2}
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (ITEMS / name).read_text().splitlines()]
+
+
+def test_the_frozen_items_are_what_the_generator_writes(tmp_path: Path) -> None:
+    write_items(tmp_path)
+    for name in ("gsm/test.jsonl", "gsm/train.jsonl", "code/test.jsonl"):
+        assert (tmp_path / name).read_text() == (ITEMS / name).read_text()
+    assert len(rows("gsm/test.jsonl")) == GSM_SIZE == 500
+    assert len(rows("code/test.jsonl")) == CODE_SIZE == 200
+    assert len(held_out()) == 500 + 40 + 200, "items repeat"
+
+
+def test_every_worked_answer_is_right() -> None:
+    random = Random(5)
+    for made in (problem(random) for _ in range(2000)):
+        equations = re.findall(r"(\d+) ([-+*/]) (\d+) = (\d+)\.", made.answer)
+        assert 2 <= len(equations) <= 4
+        for left, sign, right, result in equations:
+            exact = {"+": int(left) + int(right), "-": int(left) - int(right), "*": int(left) * int(right)}
+            assert int(result) == (int(left) / int(right) if sign == "/" else exact[sign])
+            assert 0 < int(result) <= LARGEST
+        assert made.answer.endswith(f"= {made.result}. #### {made.result}")
+        for number in {left for left, *_ in equations[:1]}:
+            assert number in made.question
+
+
+def test_every_reference_body_passes_its_asserts() -> None:
+    random = Random(5)
+    for made in (function(random) for _ in range(500)):
+        exec(made.prompt + made.body + made.tests, {})
+        with pytest.raises(AssertionError):
+            exec(made.prompt + "    return None\n" + made.tests, {})
+
+
+def test_the_tokenizer_encodes_any_text() -> None:
+    tokenizer = train_tokenizer()
+    assert len(tokenizer) <= VOCAB_SIZE <= 1024
+    for text in (
+        "Janet's ducks lay 16 eggs. £5, naïve 你好\n\n\tx = 3",
+        " 1234",
+        rows("gsm/test.jsonl")[0]["question"],
+    ):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert len(tokenizer.encode(" 1234")) == 4, "digits must be single"
+    assert (tokenizer.mask_token_id, tokenizer.eos_token_id) == (0, 1)
+    again = train_tokenizer()
+    assert again.get_vocab() == tokenizer.get_vocab()
+
+
+def test_training_never_sees_a_test_item() -> None:
+    tokenizer = train_tokenizer()
+    plan = Plan(**{**SMALL, "batch": 32})
+    data = Data(plan, tokenizer)
+    data.kept_apart = frozenset()
+    open_text = "".join(tokenizer.decode(row) for n in range(150) for row in data.batch(n)[0].tolist())
+    assert any(item in open_text for item in held_out()), "without the filter items would come up in as many batches"
+    filtered = Data(plan, tokenizer)
+    text = "".join(tokenizer.decode(row) for n in range(150) for row in filtered.batch(n)[0].tolist())
+    assert not any(item in text for item in held_out())
+
+
+def test_only_answers_and_the_tail_are_masked() -> None:
+    tokenizer = train_tokenizer()
+    data = Data(Plan(**SMALL, shots_from=0.0), tokenizer)
+    for number in range(30):
+        ids, masked, weight = data.batch(number)
+        assert masked.any()
+        for row in range(len(ids)):
+            text = tokenizer.decode(ids[row][~masked[row]])
+            assert text.startswith(("Question: ", "def "))
+            assert text.count("?") == text.count("Answer:"), "a question was masked"
+        assert ((weight == 1) | (ids == tokenizer.eos_token_id)).all()
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_a_run_repeats_resumes_and_exports(family: str, tmp_path: Path) -> None:
+    plan = Plan(**SMALL, family=family, kv_heads=1 if family == "dream" else 2, steps=12)
+    whole = train(plan, tmp_path / "whole", save_every=100)
+    assert train(plan, tmp_path / "again", save_every=100) == whole
+    assert whole[-1] < whole[0]
+
+    first = train(plan, tmp_path / "parts", save_every=100, stop_after=0)
+    assert len(first) == 1
+    assert first + train(plan, tmp_path / "parts", save_every=100) == whole
+
+    model = load_model(tmp_path / "whole")
+    assert (model.config.family, model.config.num_layers) == (family, 2)
+    out = generate(model, [train_tokenizer().encode("Question: How many?\nAnswer:")], gen_length=16, block_length=8)
+    assert (out.tokens != model.config.mask_id).all()
+    assert torch.isfinite(model.embedding.weight).all()
