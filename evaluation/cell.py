@@ -45,7 +45,8 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
     ranks = ranks or Ranks()
     if reason := skip_reason(settings):
         raise UsageError(reason)
-    task = load_task(settings.dataset, settings.seed)
+    # only the first process has answers to score
+    task = load_task(settings.dataset, settings.seed, settings.allow_code_execution and ranks.first)
     folder = resolve_checkpoint(settings.model.path)
     _, config = read_config(folder)
     tokenizer = load_tokenizer(folder)
@@ -103,10 +104,10 @@ def _ask(lm: CacheZooLM, task: LoadedTask, settings: Settings) -> dict[str, Any]
 
 
 def _named(found: dict[str, Any], task: LoadedTask) -> dict[str, Any]:
-    """lm-eval's results; where there is no scorer, the score is named and not available."""
+    """lm-eval's results; where nothing is scored, the score is named and not available."""
     for name, config in found["configs"].items():
         config.pop("custom_dataset", None)  # our own reader, printed as source code
-        if not task.scored:
+        if task.unscored:
             count = found["n-samples"][name]["original"]
             found["results"][name] |= {"score,none": "N/A", "score_stderr,none": "N/A", "sample_len": count}
     return found
@@ -151,15 +152,15 @@ def _summary(settings: Settings, results: dict[str, Any], task: LoadedTask, run:
         **{key: measured[key] for key in keys},
         "folder": str(run.folder),
     }
-    if not task.scored:
-        summary["note"] = f"{task.name} is generated and kept; its scorer comes with a later version"
+    if task.unscored:
+        summary["note"] = task.unscored
     return summary
 
 
 def _score(found: dict[str, Any], task: LoadedTask) -> tuple[str | None, float | None, float | None]:
     """Headline metric, its value and standard error; None where there is none."""
     metrics = [key for key in found if "," in key and "_stderr," not in key]
-    metric = task.score or (metrics[0] if metrics and task.scored else None)
+    metric = task.score or (metrics[0] if metrics and not task.unscored else None)
     if metric is None:
         return None, None, None
     name, _, chosen = metric.partition(",")

@@ -72,6 +72,7 @@ class _Root:
     dataset: Any
     batch_size: int
     seed: int
+    allow_code_execution: bool
     output_dir: str
     attn_implementation: str | None
 
@@ -84,6 +85,7 @@ class Settings:
         model, cache, generation, dataset: the four axes.
         batch_size: prompts decoded together.
         seed: of everything random.
+        allow_code_execution: generated code may be run to score it.
         output_dir: parent of the run folder.
         config: the same as plain data, with ``auto`` resolved.
     """
@@ -94,6 +96,7 @@ class Settings:
     dataset: DatasetSettings
     batch_size: int
     seed: int
+    allow_code_execution: bool
     output_dir: str
     config: dict[str, Any]
 
@@ -128,6 +131,7 @@ class Settings:
             dataset=dataset,
             batch_size=root.batch_size,
             seed=root.seed,
+            allow_code_execution=root.allow_code_execution,
             output_dir=root.output_dir,
             config={**_plain(config), "model": _plain(_resolved(root.model))},
         )

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -350,3 +351,38 @@ def test_the_embedded_task_needs_no_data(run: Run, tiny_folders: dict[str, Path]
     assert result.lines[-1]["dataset"] == "nano-gsm"
     assert result.lines[-1]["metric"] == "exact_match,strict-match"
     assert result.lines[-1]["n"] == 2
+
+
+def test_generated_code_is_run_only_where_that_is_allowed(run: Run, tiny_folders: dict[str, Path]) -> None:
+    arguments = ["model=llada-base", f"model.path={tiny_folders['llada']}", "dataset=nano-code", "dataset.size=2"]
+    short = ["generation.gen_length=8", "generation.block_length=4"]
+    kept, scored = run(*arguments, *short), run(*arguments, *short, "allow_code_execution=true")
+    for result in (kept, scored):
+        assert result.code == 0, result.err
+        assert result.lines[-1]["n"] == 2
+    assert (kept.lines[-1]["metric"], kept.lines[-1]["score"]) == (None, None)
+    assert "allow_code_execution=true" in kept.lines[-1]["note"]
+    assert [sample["metrics"] for sample in samples_of(kept)] == [{}, {}]
+    summary = scored.lines[-1]
+    assert (summary["metric"], summary["score"]) == ("pass@1,none", 0.0)
+    assert "note" not in summary
+    for one, other in zip(samples_of(kept), samples_of(scored), strict=True):
+        assert one["raw"] == other["raw"]
+        assert other["metrics"]["pass@1,none"] == 0.0
+        assert other["metrics"]["outcome,none"].startswith("failed: ")
+    results = json.loads((Path(summary["folder"]) / "results.json").read_text())
+    assert results["results"]["nano-code"]["outcome,none"] == {"failed": 2}
+    assert run(*arguments, "allow_code_execution=1").code == 2
+
+
+def test_code_prompts_are_as_in_training(run: Run, tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"def f{n}(x):\n", "body": f"    return {n}\n", "entry_point": f"f{n}", "tests": ""} for n in (1, 2)
+    ]
+    for split, row in zip(("train", "test"), rows, strict=True):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(row))
+    arguments = ["model=llada-base", f"model.path={tiny_folders['llada']}", "dataset=nano-code", *SHORT]
+    (sample,) = samples_of(run(*arguments, f"dataset.path={tmp_path}"))
+    prompt = "def f1(x):\n    return 1\n\ndef f2(x):\n"
+    assert sample["prompt_sha256"] == sha256(prompt.encode()).hexdigest()
+    assert sample["target"] == "    return 2"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from lm_eval.tasks import TaskManager
 from cache_zoo import UsageError
 from cache_zoo.errors import require, suggest
 from evaluation.data import read_splits
+from evaluation.sandbox import check_sandbox
 from evaluation.settings import DatasetSettings
+from evaluation.tasks import execution
 from models.nano.data import ITEMS
 
 _OWN = Path(__file__).parent
@@ -32,17 +35,22 @@ class _Known:
         columns: what its rows must have.
         score: metric and filter of the headline score; None: not scored yet.
         data: folder of its rows where they come with the package.
+        execute: scorer that runs generated code; the YAML has one that does not.
     """
 
     folder: Path
     columns: tuple[str, ...]
     score: str | None
     data: Path | None = None
+    execute: Callable[..., dict[str, Any]] | None = None
 
 
 _KNOWN = {
     "gsm8k": _Known(_LM_EVAL / "gsm8k", ("question", "answer"), "exact_match,flexible-extract"),
     "nano-gsm": _Known(_OWN, ("question", "answer"), "exact_match,strict-match", ITEMS / "gsm"),
+    "nano-code": _Known(
+        _OWN, ("prompt", "body", "entry_point", "tests"), "pass@1,none", ITEMS / "code", execution.process_results
+    ),
     "math-500": _Known(_OWN, ("problem", "answer"), None),
     "humaneval": _Known(_OWN, ("task_id", "prompt", "entry_point", "test"), None),
 }
@@ -55,33 +63,41 @@ class LoadedTask:
     Attributes:
         name: as in ``dataset.name``.
         loaded: what `lm_eval.evaluate` takes: tasks and groups by name.
-        score: metric and filter of the headline score; None: lm-eval's first.
-        scored: False where no scorer exists yet.
+        score: metric and filter of the headline score; None: lm-eval's first, if any.
+        unscored: why there are no scores, as a sentence; None where there are.
         sha256: of the rows that can be asked, by task.
     """
 
     name: str
     loaded: dict[str, Any]
     score: str | None
-    scored: bool
+    unscored: str | None
     sha256: dict[str, str]
 
 
-def load_task(settings: DatasetSettings, seed: int) -> LoadedTask:
+def load_task(settings: DatasetSettings, seed: int, execute: bool = False) -> LoadedTask:
     """Load the data, and set the number of few-shot examples and the seed that picks them.
 
+    Args:
+        settings: of the dataset.
+        seed: of the choice of examples.
+        execute: generated code may be run, where that is how a task is scored.
+
     Raises:
-        UsageError: unknown name, data that can't be had or used, too few examples, or a task that needs more than
-            generation.
+        UsageError: unknown name, data that can't be had or used, too few examples, a task that needs more than
+            generation, or code to run on a machine that can't.
     """
     known = _KNOWN.get(settings.name)
+    unscored = _unscored(settings.name, known, execute)
+    if known and known.execute and not unscored:
+        check_sandbox()
     manager = TaskManager(include_path=str(known.folder), include_defaults=False) if known else TaskManager()
     if settings.name not in manager.task_index:
         raise UsageError(
             f"unknown dataset.name '{settings.name}': {_near(settings.name, [*_KNOWN, *manager.all_tasks])}"
         )
     try:
-        loaded = manager.load(_spec(settings, manager, known))
+        loaded = manager.load(_spec(settings, manager, known, execute))
     except UsageError:
         raise
     except Exception as error:  # datasets and the hub client raise many kinds
@@ -96,21 +112,40 @@ def load_task(settings: DatasetSettings, seed: int) -> LoadedTask:
     return LoadedTask(
         name=settings.name,
         loaded={"tasks": tasks, "groups": groups},
-        score=known.score if known else None,
-        scored=known is None or known.score is not None,
+        score=known.score if known and not unscored else None,
+        unscored=unscored,
         sha256={name: _digest(task) for name, task in tasks.items()},
     )
+
+
+def _unscored(name: str, known: _Known | None, execute: bool) -> str | None:
+    """Why a task has no scores, or None."""
+    if known is None:
+        return None
+    if known.score is None:
+        return f"{name} is generated and kept; its scorer comes with a later version"
+    if known.execute and not execute:
+        return f"{name} is generated and kept; its score takes running generated code: give allow_code_execution=true"
+    return None
 
 
 _WRAPPER = "cache_zoo_local_data"
 _SPLIT_KEYS = ("training_split", "validation_split", "fewshot_split", "test_split")
 
 
-def _spec(settings: DatasetSettings, manager: Any, known: _Known | None) -> str | dict[str, Any]:
-    """A name, or with local data a group of one task, which is how lm-eval takes changes to a task."""
+def _spec(settings: DatasetSettings, manager: Any, known: _Known | None, execute: bool) -> str | dict[str, Any]:
+    """A name, or a group of one task, which is how lm-eval takes changes to a task."""
+    changes = _local_data(settings, manager, known)
+    if known and known.execute and execute:
+        changes["process_results"] = known.execute
+    return {"group": _WRAPPER, "task": [{"task": settings.name, **changes}]} if changes else settings.name
+
+
+def _local_data(settings: DatasetSettings, manager: Any, known: _Known | None) -> dict[str, Any]:
+    """What makes a task read files in place of the hub; nothing where there are none to read."""
     path = settings.path or (str(known.data) if known and known.data else None)
     if path is None:
-        return settings.name
+        return {}
     if settings.name in manager.all_groups or settings.name in manager.all_tags:
         raise UsageError(f"dataset.path goes with a single task; '{settings.name}' is a group of several")
     config = manager.task_index[settings.name].cfg or {}
@@ -127,7 +162,7 @@ def _spec(settings: DatasetSettings, manager: Any, known: _Known | None) -> str 
     def local_data(**_: Any) -> DatasetDict:
         return DatasetDict({split: Dataset.from_list(rows) for split, rows in splits.items()})
 
-    return {"group": _WRAPPER, "task": [{"task": settings.name, "custom_dataset": local_data, **absent}]}
+    return {"custom_dataset": local_data, **absent}
 
 
 def _check_kind(name: str, task: Any) -> None:
