@@ -151,7 +151,7 @@ class _Decoding:
             live = live & rows.roll(canvas.shift, dims=1)
         # The logits of position j are in row j - shift; generated positions never wrap around.
         logit_rows = live.roll(-canvas.shift, dims=1)
-        forward = self.model.run(self.ids, rows, canvas.positions, self.cache, logit_rows, step)
+        forward = self.model.run(self.ids, rows, cache=self.cache, logit_rows=logit_rows, step=step)
 
         tokens, values = propose(forward.logits, self.options, self.model.config.mask_id, self._noise(live[:, start:]))
         proposed = self.ids.masked_scatter(live, tokens)

@@ -91,7 +91,7 @@ class Transformer(nn.Module):
         """Differentiable logits ``[M, V]`` of ``logit_rows`` (BoolTensor ``[B, T]``), without padding; for training."""
         nothing = torch.zeros_like(ids, dtype=torch.bool)
         step = Step(self.canvas(~nothing), ids, nothing, nothing)
-        return self._run(step, step.canvas.positions, Cache(), logit_rows).logits
+        return self._run(ids, step.canvas.positions, Cache(), logit_rows, step).logits
 
     @torch.inference_mode()
     def run(
@@ -123,12 +123,13 @@ class Transformer(nn.Module):
             cache = Cache()
         if rows is not None:
             step.rows = Rows.from_mask(rows & step.canvas.valid)
-        return self._run(step, step.canvas.positions if positions is None else positions, cache, logit_rows)
+        return self._run(ids, step.canvas.positions if positions is None else positions, cache, logit_rows, step)
 
-    def _run(self, step: Step, positions: Tensor, cache: Cache, logit_rows: Tensor | None) -> Forward:
-        rope = _Rotation(self._angles(positions.shape[1]), positions)
-        work = Work()
-        x = self.embedding(step.ids.flatten()[step.rows.index])
+    def _run(self, ids: Tensor, positions: Tensor, cache: Cache, logit_rows: Tensor | None, step: Step) -> Forward:
+        # positions of a canvas stay below its length; only those that a caller makes up have to be looked at
+        length = ids.shape[1] if positions is step.canvas.positions else int(positions.max()) + 1
+        rope, work = _Rotation(self._angles(length), positions), Work()
+        x = self.embedding(ids.flatten()[step.rows.index])
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
             x = x + cache.attention(index, x, _Attention(index, layer, self.config, step, rope, work), step)
@@ -145,15 +146,18 @@ class Transformer(nn.Module):
         The sines of the first half are negated, so that turning a head is ``x cos + swap(x) sin`` with its halves
         swapped.
         """
-        if self._rope is None or self._rope.shape[1] < length or self._rope.device != self.device:
-            size = 1 << (length - 1).bit_length()
-            half = torch.arange(0, self.config.head_dim, 2, device=self.device, dtype=torch.float32)
-            frequency = 1.0 / (self.config.rope_theta ** (half / self.config.head_dim))
-            angle = torch.outer(torch.arange(size, device=self.device, dtype=torch.float32), frequency)
-            cos, sin = angle.cos(), angle.sin()
-            table = torch.stack((torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1)))
-            self._rope = table if self.config.rope_full_precision else table.to(self.dtype)
-        return self._rope
+        dtype = torch.float32 if self.config.rope_full_precision else self.dtype
+        table = self._rope
+        if table is None or table.shape[1] < length or (table.device, table.dtype) != (self.device, dtype):
+            with torch.inference_mode(False):  # it may be used in training later
+                half = torch.arange(0, self.config.head_dim, 2, device=self.device, dtype=torch.float32)
+                frequency = 1.0 / (self.config.rope_theta ** (half / self.config.head_dim))
+                size = 1 << (length - 1).bit_length()
+                angle = torch.outer(torch.arange(size, device=self.device, dtype=torch.float32), frequency)
+                cos, sin = angle.cos(), angle.sin()
+                table = torch.stack((torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1))).to(dtype)
+            self._rope = table
+        return table
 
 
 class _Rotation:

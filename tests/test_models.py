@@ -229,3 +229,26 @@ def test_unknown_models_dtypes_and_devices_are_named(folder: Path) -> None:
         load_model(folder, dtype="bfloat")
     with pytest.raises(UsageError, match="unknown device 'gpu'"):
         load_model(folder, device="gpu")
+
+
+def test_positions_can_be_given(tiny_models: dict[str, Transformer]) -> None:
+    """RoPE is relative: moving all positions alike changes nothing, moving one does."""
+    model = tiny_models["llada"]
+    ids = torch.randint(0, 256, (1, 12), generator=torch.Generator().manual_seed(1))
+    positions = torch.arange(12)[None]
+    plain = model.run(ids).logits
+    torch.testing.assert_close(model.run(ids, positions=positions + 500).logits, plain, atol=1e-3, rtol=1e-3)
+    positions[0, 5] = 300
+    assert (model.run(ids, positions=positions).logits - plain).abs().max() > 1e-2
+
+
+def test_a_model_that_has_decoded_can_be_trained(tiny_folders: dict[str, Path]) -> None:
+    model = load_model(tiny_folders["dream"]).requires_grad_(True)
+    ids = torch.randint(0, 256, (2, 9), generator=torch.Generator().manual_seed(1))
+    rows = torch.zeros_like(ids, dtype=torch.bool)
+    rows[:, 3:5] = True
+    expected = model.run(ids, logit_rows=rows).logits
+    logits = model(ids, rows)
+    torch.testing.assert_close(logits, expected)
+    logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -69,9 +70,9 @@ class Plan:
     shots: int = 4
     shots_from: float = 0.7
     gen_length: int = 128
-    rate: float = 0.02
-    embedding_rate: float = 0.003
-    cooldown: float = 0.3
+    rate: float = 0.006
+    embedding_rate: float = 0.002
+    cooldown: float = 0.35
     seed: int = 0
 
 
@@ -230,16 +231,18 @@ class Run:
     Args:
         plan: of the run; one that goes on may only differ in ``steps``.
         out: folder; a run that is there is gone on with.
+        device: where to train.
     """
 
-    def __init__(self, plan: Plan, out: Path) -> None:
+    def __init__(self, plan: Plan, out: Path, device: str = "cpu") -> None:
         family = next((one for one in FAMILIES if one.name == plan.family), None)
         if family is None:
             raise UsageError(f"unknown family '{plan.family}': {suggest(plan.family, [f.name for f in FAMILIES])}")
         self.plan, self.out, self.step = plan, out, 0
         self.tokenizer = train_tokenizer()
         config = ConfigReader(checkpoint_config(plan, len(self.tokenizer)), "config.json")
-        self.model, self.data = initial(plan, family.read_config(config)), Data(plan, self.tokenizer)
+        self.model = initial(plan, family.read_config(config)).to(device)
+        self.data = Data(plan, self.tokenizer)
         layers = [p for p in self.model.layers.parameters() if p.ndim == 2]
         known = {id(parameter) for parameter in layers}
         others = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
@@ -249,7 +252,7 @@ class Run:
         }
         out.mkdir(parents=True, exist_ok=True)
         if (out / _STATE).is_file():
-            state = torch.load(out / _STATE, weights_only=True)
+            state = torch.load(out / _STATE, weights_only=True, map_location=device)
             self.model.load_state_dict(state["model"])
             for name, (optimiser, _) in self.optimisers.items():
                 optimiser.load_state_dict(state[name])
@@ -260,9 +263,12 @@ class Run:
         for optimiser, rate in self.optimisers.values():
             for group in optimiser.param_groups:
                 group["lr"] = rate * rate_at(self.plan, self.step)
+        device = self.model.device
+        ids, masked, weight = (part.to(device) for part in self.data.batch(self.step))
         # On CPUs the fused attention's backward is slower than the plain one for sequences as short as these.
-        with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = loss_of(self.model, *self.data.batch(self.step))
+        attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+        with attention, torch.autocast(device.type, dtype=torch.bfloat16):
+            loss = loss_of(self.model, ids, masked, weight)
             loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser, _ in self.optimisers.values():
@@ -280,7 +286,9 @@ class Run:
         export(self.model, self.plan, self.tokenizer, self.out)
 
 
-def train(plan: Plan, out: Path, save_every: int = 500, stop_after: float | None = None) -> list[float]:
+def train(
+    plan: Plan, out: Path, save_every: int = 500, stop_after: float | None = None, device: str = "cpu"
+) -> list[float]:
     """Run ``plan``, or go on with it, and return the losses of the steps made.
 
     Args:
@@ -288,8 +296,9 @@ def train(plan: Plan, out: Path, save_every: int = 500, stop_after: float | None
         out: its folder.
         save_every: steps between saved states.
         stop_after: seconds after which to stop.
+        device: where to train.
     """
-    run, losses, started = Run(plan, out), [], time.monotonic()
+    run, losses, started = Run(plan, out, device), [], time.monotonic()
     with tqdm(total=plan.steps, initial=run.step, desc=f"nano-{plan.family}") as bar:
         while run.step < plan.steps:
             losses.append(run.advance())
@@ -315,9 +324,10 @@ def main() -> None:
     for name, value in vars(defaults).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     parser.add_argument("--stop-after", type=float, help="seconds")
+    parser.add_argument("--device", default="cpu")
     arguments = vars(parser.parse_args())
-    out, stop_after = arguments.pop("out"), arguments.pop("stop_after")
-    train(Plan(**arguments), out, stop_after=stop_after)
+    run = {name: arguments.pop(name) for name in ("out", "stop_after", "device")}
+    train(Plan(**arguments), **run)
 
 
 if __name__ == "__main__":
