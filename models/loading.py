@@ -94,6 +94,18 @@ def read_config(folder: Path) -> tuple[Family, ModelConfig]:
     raise UsageError(f"{path}: unknown model_type '{values.get('model_type')}'. {suggest(model_type, known)}")
 
 
+def find_family(name: str) -> Family:
+    """The model family called ``name``.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for family in FAMILIES:
+        if family.name == name:
+            return family
+    raise UsageError(f"unknown family '{name}': {suggest(name, [family.name for family in FAMILIES])}")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 

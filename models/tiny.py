@@ -15,10 +15,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from cache_zoo import UsageError
-from cache_zoo.errors import suggest
 from models.config import ConfigReader, Family
-from models.loading import FAMILIES
+from models.loading import FAMILIES, find_family
 from models.transformer import Transformer
 
 SPECIAL_TOKENS = ("<|mask|>", "<|endoftext|>", "<|eot_id|>", "<|start|>")
@@ -73,9 +71,7 @@ def make_tiny(folder: str | Path, family: str = "llada", seed: int = 0, **sizes:
     Returns:
         The folder.
     """
-    found = next((one for one in FAMILIES if one.name == family), None)
-    if found is None:
-        raise UsageError(f"unknown family '{family}': {suggest(family, [one.name for one in FAMILIES])}")
+    found = find_family(family)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     vocab = 256 + len(SPECIAL_TOKENS)

@@ -89,8 +89,7 @@ class Transformer(nn.Module):
 
     def forward(self, ids: Tensor, logit_rows: Tensor) -> Tensor:
         """Differentiable logits ``[M, V]`` of ``logit_rows`` (BoolTensor ``[B, T]``), without padding; for training."""
-        nothing = torch.zeros_like(ids, dtype=torch.bool)
-        step = Step(self.canvas(~nothing), ids, nothing, nothing)
+        step = self._plain_step(ids)
         return self._run(ids, step.canvas.positions, Cache(), logit_rows, step).logits
 
     @torch.inference_mode()
@@ -117,13 +116,17 @@ class Transformer(nn.Module):
             Logits of the logit rows, packed in canvas order, and the work done.
         """
         if step is None:
-            nothing = torch.zeros_like(ids, dtype=torch.bool)
-            step = Step(self.canvas(~nothing), ids, nothing, nothing)
+            step = self._plain_step(ids)
         if cache is None:
             cache = Cache()
         if rows is not None:
             step.rows = Rows.from_mask(rows & step.canvas.valid)
         return self._run(ids, step.canvas.positions if positions is None else positions, cache, logit_rows, step)
+
+    def _plain_step(self, ids: Tensor) -> Step:
+        """A step in which every position is valid and nothing is masked."""
+        nothing = torch.zeros_like(ids, dtype=torch.bool)
+        return Step(self.canvas(~nothing), ids, nothing, nothing)
 
     def _run(self, ids: Tensor, positions: Tensor, cache: Cache, logit_rows: Tensor | None, step: Step) -> Forward:
         # positions of a canvas stay below its length; only those that a caller makes up have to be looked at

@@ -28,10 +28,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from cache_zoo import UsageError
-from cache_zoo.errors import suggest
 from models.config import ConfigReader, ModelConfig
-from models.loading import FAMILIES
+from models.loading import find_family
 from models.nano.code import function
 from models.nano.data import held_out
 from models.nano.gsm import problem
@@ -53,7 +51,8 @@ class Plan:
         steps: batches in all.
         batch: problems per batch; sequences with examples hold several.
         shots: most examples before the last question; from ``shots_from`` (share of the steps) on.
-        gen_length: longest canvas behind the prompt, used in a quarter of the batches.
+        gen_length: canvas behind the prompt in some batches, 5 % of the early and 30 % of the late ones; else it is as
+            long as the longest answer.
         rate, embedding_rate: peak learning rates of matrices (Muon) and of everything else (AdamW).
         cooldown: share of the steps over which both fall to zero in the end.
         seed: of weights and data.
@@ -213,11 +212,10 @@ def rate_at(plan: Plan, step: int) -> float:
 def export(model: Transformer, plan: Plan, tokenizer: Any, folder: Path) -> None:
     """Write the checkpoint in the published layout, weights in bfloat16."""
     folder.mkdir(parents=True, exist_ok=True)
-    family = next(one for one in FAMILIES if one.name == plan.family)
     ours = dict(model.named_parameters())
     weights = {
         name: ours[slot.parameter][slot.start : slot.stop].detach().to(torch.bfloat16).clone().contiguous()
-        for name, slot in family.slots(model.config).items()
+        for name, slot in find_family(plan.family).slots(model.config).items()
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config = checkpoint_config(plan, model.config.vocab_size)
@@ -235,13 +233,10 @@ class Run:
     """
 
     def __init__(self, plan: Plan, out: Path, device: str = "cpu") -> None:
-        family = next((one for one in FAMILIES if one.name == plan.family), None)
-        if family is None:
-            raise UsageError(f"unknown family '{plan.family}': {suggest(plan.family, [f.name for f in FAMILIES])}")
         self.plan, self.out, self.step = plan, out, 0
         self.tokenizer = train_tokenizer()
         config = ConfigReader(checkpoint_config(plan, len(self.tokenizer)), "config.json")
-        self.model = initial(plan, family.read_config(config)).to(device)
+        self.model = initial(plan, find_family(plan.family).read_config(config)).to(device)
         self.data = Data(plan, self.tokenizer)
         layers = [p for p in self.model.layers.parameters() if p.ndim == 2]
         known = {id(parameter) for parameter in layers}
