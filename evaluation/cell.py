@@ -127,6 +127,7 @@ def _samples(samples: list[Sample], logged: dict[str, list[dict[str, Any]]]) -> 
     return [
         {
             **{key: value for key, value in asdict(sample).items() if key != "prompt"},
+            "tokens": sample.tokens,
             "prompt_sha256": sha256(sample.prompt.encode()).hexdigest(),
             "metrics": {},
             **scores[sample.task, sample.doc_id],

@@ -179,7 +179,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             batches.append(Batch(len(group), watch.seconds, out.counts))
             for request, ids, forwards in zip(group, out.tokens.tolist(), out.forwards, strict=True):
                 answer = self.ending.cut(ids, request.until)
-                samples.append(_sample(request, answer, forwards, watch.seconds))
+                samples.append(_sample(request, answer, ids, forwards, watch.seconds))
         return samples, batches, torch.cuda.max_memory_allocated(model.device) if measured else None
 
     def _generate(self, model: Transformer, group: list[_Request], options: Any) -> Any:
@@ -198,7 +198,7 @@ def request_seed(seed: int, task: str, doc_id: int, index: int = 0, repeat: int 
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _sample(request: _Request, answer: Answer, forwards: int, seconds: float) -> Sample:
+def _sample(request: _Request, answer: Answer, ids: list[int], forwards: int, seconds: float) -> Sample:
     return Sample(
         task=request.task,
         doc_id=request.doc_id,
@@ -206,7 +206,7 @@ def _sample(request: _Request, answer: Answer, forwards: int, seconds: float) ->
         prompt_tokens=len(request.ids),
         raw=answer.raw,
         text=answer.text,
-        tokens=answer.tokens,
+        ids=ids[: answer.tokens],
         forwards=forwards,
         seconds=seconds,
         seed=request.seed,

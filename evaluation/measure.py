@@ -22,7 +22,7 @@ class Sample:
         prompt: the whole prompt.
         prompt_tokens: its length.
         raw, text: what was generated, and the part that counts (see `evaluation.tokens.Answer`).
-        tokens: tokens of that part.
+        ids: token ids of that part.
         forwards: forwards the sequence took part in.
         seconds: time of its batch.
         seed: its random stream.
@@ -34,10 +34,15 @@ class Sample:
     prompt_tokens: int
     raw: str
     text: str
-    tokens: int
+    ids: list[int]
     forwards: int
     seconds: float
     seed: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the part that counts."""
+        return len(self.ids)
 
 
 @dataclass(frozen=True)

@@ -12,86 +12,133 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from cache_zoo import UsageError
-from evaluation.runs import RESULTS, STATUS
+from evaluation.compare import Finished, agreement, speed_up
+from evaluation.runs import STATUS
 
-_AXES = ["model", "dataset", "generation", "cache"]
+AXES = ("model", "dataset", "generation", "cache")
+_FIGURES = (
+    ("tokens/s", "tokens_per_second", ".1f", 1),
+    ("speed-up", "speed_up", ".2f", 1),
+    ("NFE", "nfe", ".1f", 1),
+    ("tokens/forward", "tokens_per_forward", ".2f", 1),
+    ("compute ratio", "compute_ratio", ".3f", 1),
+    ("agreement %", "agreement", ".1f", 100),
+    ("cache MB", "cache_bytes", ".1f", 1e-6),
+)
 
 
 def read_runs(folder: Path) -> pd.DataFrame:
     """One row per run in ``folder``, numbers as numbers; the runs with the most work of an axis come first.
 
+    ``settings`` has the configuration keys that differ between the runs, without the four axes. ``speed_up`` and
+    ``agreement`` are against the run without a cache that is otherwise the same (see `evaluation.compare`).
+
     Raises:
         UsageError: there are none.
     """
-    rows = [_row(path.parent) for path in sorted(folder.glob(f"*/{STATUS}"))]
-    if not rows:
+    folders = [path.parent for path in sorted(folder.glob(f"*/{STATUS}"))]
+    if not folders:
         raise UsageError(f"there are no runs in {folder}; run eval.py with output_dir={folder}")
-    frame = pd.DataFrame(rows)
-    frame["compute_ratio"] = pd.to_numeric(frame["compute_ratio"])
-    return frame.sort_values([*_AXES[:3], "compute_ratio"], ascending=[True] * 3 + [False], ignore_index=True)
+    rows = {one: _row(one) for one in folders}
+    finished = [Finished(one) for one, row in rows.items() if row["status"] == "done"]
+    baselines = {run.setting: run for run in finished if run.is_baseline}
+    for run in finished:
+        row, baseline = rows[run.folder], baselines.get(run.setting)
+        row["settings"] = _settings(run, finished)
+        if baseline is not None:
+            row |= {"speed_up": speed_up(run, baseline), "agreement": agreement(run, baseline)}
+    frame = pd.DataFrame(list(rows.values()))
+    for _, key, _, _ in _FIGURES:
+        frame[key] = pd.to_numeric(frame[key])
+    order = [*AXES[:3], "compute_ratio", "settings"]
+    return frame.sort_values(order, ascending=[True] * 3 + [False, True], ignore_index=True)
 
 
 def render(frame: pd.DataFrame) -> str:
-    """The table as text; what was not measured is N/A."""
-    shown = frame[_AXES].copy()
+    """The table as text; what was not measured is N/A, and a column that would say nothing is left out."""
+    return str(_shown(frame).to_string(index=False))
+
+
+def render_markdown(frame: pd.DataFrame) -> str:
+    """The table in Markdown."""
+    shown = _shown(frame)
+    lines = [shown.columns, ["---"] * len(shown.columns), *shown.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def interval(score: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of the share ``score`` of ``n`` questions that are each right or wrong."""
+    low, high = binomtest(round(score * n), n).proportion_ci(method="wilson")
+    return float(low), float(high)
+
+
+def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+    shown = frame[list(AXES)].copy()
+    if frame["settings"].any():
+        shown["settings"] = frame["settings"]
     shown["n"] = [_number(value, ".0f") for value in frame["n"]]
     columns = (frame[key] for key in ("score", "score_stderr", "n"))
-    shown["accuracy % [95 %]"] = [_interval(*values) for values in zip(*columns, strict=True)]
-    for title, key, form in (
-        ("tokens/s", "tokens_per_second", ".1f"),
-        ("NFE", "nfe", ".1f"),
-        ("tokens/forward", "tokens_per_forward", ".2f"),
-        ("compute ratio", "compute_ratio", ".3f"),
-        ("cache MB", "cache_bytes", ".1f"),
-    ):
-        scale = 1e-6 if key == "cache_bytes" else 1
-        shown[title] = [_number(value * scale if _there(value) else None, form) for value in frame[key]]
+    shown["accuracy % [95 %]"] = [_accuracy(*values) for values in zip(*columns, strict=True)]
+    for title, key, form, scale in _FIGURES:
+        shown[title] = [_number(value * scale, form) for value in frame[key]]
     shown["status"] = frame["status"]
-    return str(shown.to_string(index=False))
+    return shown
 
 
 def _row(folder: Path) -> dict[str, Any]:
     status = json.loads((folder / STATUS).read_text(encoding="utf-8"))["status"]
     axes = dict(zip(("model", "cache", "generation", "dataset"), folder.name.split("__"), strict=False))
-    keys = ("n", "score", "score_stderr", "tokens_per_second", "nfe", "tokens_per_forward", "compute_ratio")
-    row: dict[str, Any] = {**axes, **dict.fromkeys((*keys, "cache_bytes")), "status": status}
+    figures = dict.fromkeys(key for _, key, _, _ in _FIGURES)
+    row: dict[str, Any] = {**axes, "n": None, "score": None, "score_stderr": None, **figures}
+    row |= {"settings": "", "status": status}
     if status == "done":
-        summary = json.loads((folder / RESULTS).read_text(encoding="utf-8"))["summary"]
+        summary = Finished(folder).results["summary"]
         row |= {key: summary[key] for key in row if key in summary}
     return row
 
 
-def _interval(score: Any, stderr: Any, n: Any) -> str:
+def _settings(run: Finished, runs: list[Finished]) -> str:
+    """What sets ``run`` apart from the runs that share its names: ``key=value ...``."""
+    alike = [one.config for one in runs if one.config.get("cache.name") == run.config.get("cache.name")]
+    named = {"model.name", "model.path", "cache.name", "dataset.name", "output_dir"}
+    differing = [
+        f"{key}={'null' if value is None else value}"
+        for key, value in run.config.items()
+        if key not in named and any(other.get(key) != value for other in alike)
+    ]
+    return " ".join(differing)
+
+
+def _accuracy(score: Any, stderr: Any, n: Any) -> str:
     """A score in percent with its 95 % interval: Wilson's where every question is right or wrong, else normal."""
-    if not _there(score):
+    if pd.isna(score):
         return "N/A"
     right = score * n
     if abs(right - round(right)) < 1e-6:
-        low, high = binomtest(round(right), int(n)).proportion_ci(method="wilson")
-    elif _there(stderr):
+        low, high = interval(score, int(n))
+    elif not pd.isna(stderr):
         low, high = score - 1.96 * stderr, score + 1.96 * stderr
     else:
         return f"{100 * score:.1f}"
     return f"{100 * score:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def _there(value: Any) -> bool:
-    return value is not None and not pd.isna(value)
-
-
 def _number(value: Any, form: str) -> str:
-    return format(float(value), form) if _there(value) else "N/A"
+    return "N/A" if pd.isna(value) else format(float(value), form)
 
 
 def main() -> int:
     """Print the table of the folder on the command line."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.table", description="One table from run folders.")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("results"), help="output_dir of the runs")
+    parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    arguments = parser.parse_args()
     try:
-        print(render(read_runs(parser.parse_args().folder)))
+        frame = read_runs(arguments.folder)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    print(render_markdown(frame) if arguments.markdown else render(frame))
     return 0
 
 

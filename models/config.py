@@ -87,18 +87,22 @@ class Slot:
 
 @dataclass(frozen=True)
 class Family:
-    """A model family: how to recognise its checkpoints, read their config and name their parameters.
+    """A model family: how to recognise its checkpoints, read and write their config and name their parameters.
 
     Attributes:
         name: of the family.
         model_types: values of ``model_type`` in ``config.json``, lower case.
+        new_config: `ModelConfig` with the family's conventions filled in; takes the rest by name.
         read_config: ``config.json`` to `ModelConfig`.
+        write_config: its inverse, in the published layout.
         slots: official parameter names and where each one goes.
     """
 
     name: str
     model_types: tuple[str, ...]
+    new_config: Callable[..., ModelConfig]
     read_config: Callable[[ConfigReader], ModelConfig]
+    write_config: Callable[[ModelConfig], dict[str, Any]]
     slots: Callable[[ModelConfig], dict[str, Slot]]
 
 

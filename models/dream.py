@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from models.config import ConfigReader, Family, ModelConfig, Slot, attention_slots, gated_slots, whole
+
+_new = partial(ModelConfig, family="dream", rms_eps=1e-6, rope_full_precision=False, qkv_bias=True, shift=1)
 
 
 def _read(config: ConfigReader) -> ModelConfig:
@@ -12,8 +17,7 @@ def _read(config: ConfigReader) -> ModelConfig:
     hidden, heads = config.get("hidden_size", int), config.get("num_attention_heads", int)
     kv_heads = config.get("num_key_value_heads", int, heads)
     eos = config.get("eos_token_id", int)
-    return ModelConfig(
-        family="dream",
+    return _new(
         vocab_size=config.get("vocab_size", int),
         hidden_size=hidden,
         num_layers=config.get("num_hidden_layers", int),
@@ -22,16 +26,34 @@ def _read(config: ConfigReader) -> ModelConfig:
         intermediate_size=config.get("intermediate_size", int),
         rms_eps=config.get("rms_norm_eps", float, 1e-6),
         rope_theta=config.get("rope_theta", float, 10000.0),
-        rope_full_precision=False,
-        qkv_bias=True,
         tied=config.get("tie_word_embeddings", bool, False),
         context_length=config.get("max_position_embeddings", int),
-        shift=1,
         mask_id=config.get("mask_token_id", int),
         eos_id=eos,
         pad_id=config.get("pad_token_id", int, eos),
         eot_id=config.optional("eot_token_id"),
     )
+
+
+def _write(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "model_type": "Dream",
+        "hidden_act": "silu",
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "intermediate_size": config.intermediate_size,
+        "rms_norm_eps": config.rms_eps,
+        "rope_theta": config.rope_theta,
+        "tie_word_embeddings": config.tied,
+        "max_position_embeddings": config.context_length,
+        "vocab_size": config.vocab_size,
+        "mask_token_id": config.mask_id,
+        "eos_token_id": config.eos_id,
+        "pad_token_id": config.pad_id,
+        "eot_token_id": config.eot_id,
+    }
 
 
 def _slots(config: ModelConfig) -> dict[str, Slot]:
@@ -56,4 +78,11 @@ def _slots(config: ModelConfig) -> dict[str, Slot]:
     return slots
 
 
-DREAM = Family(name="dream", model_types=("dream",), read_config=_read, slots=_slots)
+DREAM = Family(
+    name="dream",
+    model_types=("dream",),
+    new_config=_new,
+    read_config=_read,
+    write_config=_write,
+    slots=_slots,
+)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from models.config import ConfigReader, Family, ModelConfig, Slot, attention_slots, gated_slots, whole
+
+_new = partial(ModelConfig, family="llada", rms_eps=1e-5, rope_full_precision=True, qkv_bias=False, shift=0)
 
 
 def _read(config: ConfigReader) -> ModelConfig:
@@ -17,8 +22,7 @@ def _read(config: ConfigReader) -> ModelConfig:
     intermediate = config.optional("mlp_hidden_size")
     eos = config.get("eos_token_id", int)
     kv_heads = config.get("n_kv_heads", int, 1 if config.values.get("multi_query_attention") else heads)
-    return ModelConfig(
-        family="llada",
+    return _new(
         vocab_size=config.get("embedding_size", int, vocab_size),
         hidden_size=hidden,
         num_layers=config.get("n_layers", int),
@@ -28,15 +32,38 @@ def _read(config: ConfigReader) -> ModelConfig:
         rms_eps=config.get("rms_norm_eps", float, 1e-5),
         rope_theta=config.get("rope_theta", float, 10000.0),
         rope_full_precision=config.get("rope_full_precision", bool, True),
-        qkv_bias=False,
         tied=config.get("weight_tying", bool, False),
         context_length=config.get("max_sequence_length", int),
-        shift=0,
         mask_id=config.get("mask_token_id", int),
         eos_id=eos,
         pad_id=config.get("pad_token_id", int, eos),
         eot_id=config.optional("eot_token_id"),
     )
+
+
+def _write(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "model_type": "llada",
+        "block_type": "llama",
+        "layer_norm_type": "rms",
+        "activation_type": "silu",
+        "d_model": config.hidden_size,
+        "n_layers": config.num_layers,
+        "n_heads": config.num_heads,
+        "n_kv_heads": config.num_kv_heads,
+        "mlp_hidden_size": config.intermediate_size,
+        "rms_norm_eps": config.rms_eps,
+        "rope": True,
+        "rope_full_precision": config.rope_full_precision,
+        "rope_theta": config.rope_theta,
+        "weight_tying": config.tied,
+        "max_sequence_length": config.context_length,
+        "vocab_size": config.vocab_size,
+        "mask_token_id": config.mask_id,
+        "eos_token_id": config.eos_id,
+        "pad_token_id": config.pad_id,
+        "eot_token_id": config.eot_id,
+    }
 
 
 def _slots(config: ModelConfig) -> dict[str, Slot]:
@@ -61,4 +88,11 @@ def _slots(config: ModelConfig) -> dict[str, Slot]:
     return slots
 
 
-LLADA = Family(name="llada", model_types=("llada", "illada"), read_config=_read, slots=_slots)
+LLADA = Family(
+    name="llada",
+    model_types=("llada", "illada"),
+    new_config=_new,
+    read_config=_read,
+    write_config=_write,
+    slots=_slots,
+)

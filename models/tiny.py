@@ -21,42 +21,12 @@ from models.transformer import Transformer
 
 SPECIAL_TOKENS = ("<|mask|>", "<|endoftext|>", "<|eot_id|>", "<|start|>")
 _MASK, _EOS, _EOT = 256, 257, 258
+_KV_HEADS = {"llada": 4, "dream": 2}
+_ROPE_THETA = {"llada": 500000.0, "dream": 1000000.0}
 _CHAT_TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
-_SIZES: dict[str, dict[str, Any]] = {
-    "llada": {
-        "model_type": "llada",
-        "block_type": "llama",
-        "layer_norm_type": "rms",
-        "activation_type": "silu",
-        "d_model": 64,
-        "n_heads": 4,
-        "n_kv_heads": 4,
-        "n_layers": 4,
-        "mlp_hidden_size": 128,
-        "rms_norm_eps": 1e-5,
-        "rope": True,
-        "rope_full_precision": True,
-        "rope_theta": 500000.0,
-        "weight_tying": False,
-        "max_sequence_length": 8192,
-    },
-    "dream": {
-        "model_type": "Dream",
-        "hidden_act": "silu",
-        "hidden_size": 64,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "num_hidden_layers": 4,
-        "intermediate_size": 128,
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 1000000.0,
-        "tie_word_embeddings": False,
-        "max_position_embeddings": 8192,
-    },
-}
 
 
 def make_tiny(folder: str | Path, family: str = "llada", seed: int = 0, **sizes: Any) -> Path:
@@ -74,16 +44,22 @@ def make_tiny(folder: str | Path, family: str = "llada", seed: int = 0, **sizes:
     found = find_family(family)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    vocab = 256 + len(SPECIAL_TOKENS)
-    config = {
-        **_SIZES[family],
-        "vocab_size": vocab,
-        "mask_token_id": _MASK,
-        "eos_token_id": _EOS,
-        "pad_token_id": _EOS,
-        "eot_token_id": _EOT,
-        **sizes,
-    }
+    tiny = found.new_config(
+        vocab_size=256 + len(SPECIAL_TOKENS),
+        hidden_size=64,
+        num_layers=4,
+        num_heads=4,
+        num_kv_heads=_KV_HEADS[family],
+        intermediate_size=128,
+        rope_theta=_ROPE_THETA[family],
+        tied=False,
+        context_length=8192,
+        mask_id=_MASK,
+        eos_id=_EOS,
+        pad_id=_EOS,
+        eot_id=_EOT,
+    )
+    config = {**found.write_config(tiny), **sizes}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     save_file(random_weights(found, config, seed), folder / "model.safetensors", metadata={"format": "pt"})
     byte_tokenizer().save_pretrained(folder)

@@ -18,7 +18,7 @@ from evaluation.overrides import cells
 from evaluation.ranks import Ranks
 from evaluation.runs import Run, write_text
 from evaluation.settings import Settings
-from evaluation.table import read_runs, render
+from evaluation.table import read_runs, render, render_markdown
 from evaluation.tokens import Ending
 from generation import Counts, GenerationOptions
 from models import ModelConfig
@@ -199,13 +199,13 @@ def test_a_sweep_is_checked_whole() -> None:
 
 def sample(**values: Any) -> Sample:
     given = {"task": "t", "doc_id": 0, "prompt": "p", "prompt_tokens": 5, "raw": "", "text": "", "seed": 0}
-    return Sample(**{**given, "tokens": 6, "forwards": 4, "seconds": 2.0, **values})
+    return Sample(**{**given, "ids": [7] * 6, "forwards": 4, "seconds": 2.0, **values})
 
 
 def test_efficiency_by_hand() -> None:
     counts = Counts(forwards=5, rows=30.0, rows_full=60, keys=7, logits=8, flops=900, cache_bytes=10)
     batches = [Batch(2, 2.0, counts), Batch(1, 4.0, Counts(forwards=3, rows=10.0, rows_full=20, cache_bytes=30))]
-    found = efficiency([sample(), sample(), sample(forwards=3, tokens=0)], batches, None, processes=1)
+    found = efficiency([sample(), sample(), sample(forwards=3, ids=[])], batches, None, processes=1)
     assert found["tokens_per_second"] == 12 / 6
     assert found["nfe"] == 11 / 3
     assert found["tokens_per_forward"] == 12 / 11
@@ -216,7 +216,7 @@ def test_efficiency_by_hand() -> None:
 
 
 def test_what_was_not_measured_is_none() -> None:
-    found = efficiency([sample(tokens=0)], [Batch(1, 1.0, Counts(rows=5.0))], None, processes=1)
+    found = efficiency([sample(ids=[])], [Batch(1, 1.0, Counts(rows=5.0))], None, processes=1)
     assert found["tokens_per_second"] == 0
     assert found["rows_per_token"] is found["flops_per_token"] is found["compute_ratio"] is None
     assert efficiency([], [], None, processes=1)["tokens_per_second"] is None
@@ -282,3 +282,47 @@ def test_the_table_says_not_available_for_what_is_not(tmp_path: Path) -> None:
     assert isinstance(read_runs(tmp_path), pd.DataFrame)
     with pytest.raises(UsageError, match="there are no runs"):
         read_runs(tmp_path / "empty")
+
+
+def finished_run(
+    root: Path, cache: dict[str, Any], threshold: float | None, ids: list[list[int]], **changes: Any
+) -> None:
+    """A folder as a run leaves it, of a model ``m`` that answered ``ids``."""
+    prompts, seconds = changes.get("prompts", "same"), changes.get("seconds", 8.0)
+    config = {"model": {"name": "m"}, "cache": cache, "generation": {"threshold": threshold}}
+    run = Run(root / f"m__{cache['name']}__g__d__{len(list(root.glob('*')))}", config)
+    run.start()
+    summary = {"n": len(ids), "score": 0.5, "tokens_per_second": 1.0, "nfe": 4.0, "compute_ratio": 1.0}
+    results = {
+        "summary": summary,
+        "efficiency": {"seconds": seconds, "processes": 1},
+        "provenance": {"machine": changes.get("machine", "here"), "dataset_sha256": "d"},
+    }
+    samples = [{"task": "t", "doc_id": n, "prompt_sha256": prompts, "ids": one} for n, one in enumerate(ids)]
+    run.finish(results, samples)
+
+
+def test_runs_are_compared_with_the_baseline_of_their_setting(tmp_path: Path) -> None:
+    none, other = {"name": "none"}, {"name": "other", "k": 3}
+    finished_run(tmp_path, none, None, [[1, 2, 3, 4], [5, 6]])
+    finished_run(tmp_path, other, None, [[1, 2, 9, 4], [5]], seconds=2.0)
+    finished_run(tmp_path, {"name": "other", "k": 4}, 0.9, [[1, 2, 3, 4], [5, 6]])
+    finished_run(tmp_path, {"name": "elsewhere"}, None, [[1, 2, 3, 4], [5, 6]], machine="there")
+    finished_run(tmp_path, {"name": "unlike"}, None, [[1, 2, 3, 4], [5, 6]], prompts="others")
+    finished_run(tmp_path, {"name": "fewer"}, None, [[1, 2, 3, 4]])
+    frame = read_runs(tmp_path)
+    rows = {(row["cache"], row["settings"]): row for _, row in frame.iterrows()}
+    assert (rows["none", ""]["speed_up"], rows["none", ""]["agreement"]) == (1.0, 1.0)
+    same = rows["other", "cache.k=3 generation.threshold=null"]
+    assert (same["speed_up"], same["agreement"]) == (4.0, (3 / 4 + 1 / 2) / 2)
+    no_baseline = rows["other", "cache.k=4 generation.threshold=0.9"]
+    assert pd.isna(no_baseline["speed_up"])
+    assert pd.isna(no_baseline["agreement"])
+    assert pd.isna(rows["elsewhere", ""]["speed_up"])
+    assert rows["elsewhere", ""]["agreement"] == 1.0
+    assert pd.isna(rows["unlike", ""]["agreement"])
+    assert pd.isna(rows["fewer", ""]["agreement"])
+    assert pd.isna(rows["fewer", ""]["speed_up"])
+    markdown = render_markdown(frame).splitlines()
+    assert len(markdown) == 2 + 6
+    assert "| 4.00 |" in next(line for line in markdown if "cache.k=3" in line)

@@ -24,11 +24,16 @@ LARGEST = 99
 
 @dataclass(frozen=True)
 class Problem:
-    """A question, its worked answer and the result."""
+    """A question, the equations of its worked answer and the result."""
 
     question: str
-    answer: str
+    equations: tuple[str, ...]
     result: int
+
+    @property
+    def answer(self) -> str:
+        """The worked answer."""
+        return " ".join([*self.equations, f"#### {self.result}"])
 
     def shot(self, answered: bool = True) -> str:
         """The problem as it stands in a prompt; without the answer it ends where the answer begins."""
@@ -83,7 +88,7 @@ def problem(random: Random) -> Problem:
             gift = f"{name} gives {less} {thing} to {random.choice(NAMES)}."
             sentences.append(random.choice((gift, f"Then {name} loses {less} of them.", f"{name} sells {less}.")))
             amount = equation(amount, "-", less, amount - less)
-    return Problem(" ".join([*sentences, asked]), " ".join([*equations, f"#### {amount}"]), amount)
+    return Problem(" ".join([*sentences, asked]), tuple(equations), amount)
 
 
 def _ending(random: Random, name: str, thing: str, amount: int) -> tuple[str, tuple[str, int, int]] | None:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from models.nano.code import function
 from models.nano.gsm import problem
 
-SPECIAL_TOKENS = ("<|mask|>", "<|endoftext|>", "<|eot_id|>")
+SPECIAL_TOKENS = (MASK_TOKEN, EOS_TOKEN, EOT_TOKEN) = ("<|mask|>", "<|endoftext|>", "<|eot_id|>")
 VOCAB_SIZE = 768
 _CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}Question: {{ message['content'] }}\nAnswer:"
@@ -37,13 +37,12 @@ def train_tokenizer(seed: int = 0, texts: int = 4000) -> PreTrainedTokenizerFast
         show_progress=False,
     )
     tokenizer.train_from_iterator(_texts(seed, texts), trainer)
-    mask, eos, eot = SPECIAL_TOKENS
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        mask_token=mask,
-        eos_token=eos,
-        pad_token=eos,
-        additional_special_tokens=[eot],
+        mask_token=MASK_TOKEN,
+        eos_token=EOS_TOKEN,
+        pad_token=EOS_TOKEN,
+        additional_special_tokens=[EOT_TOKEN],
         clean_up_tokenization_spaces=False,
     )
     fast.chat_template = _CHAT_TEMPLATE

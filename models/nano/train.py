@@ -4,7 +4,8 @@ Masked diffusion objective: tokens of the answers are replaced by [MASK] and pre
 arXiv 2502.09992, section 2.3), the canvas behind the last answer is filled with end-of-sequence tokens, as LLaDA's is.
 Instead of LLaDA's 1/t weight, whose variance small batches do not forgive, the loss is the mean over masked tokens,
 those of the end-of-sequence tail at a tenth. Half of the canvases are masked as semi-autoregressive decoding meets
-them: clean up to a point, partly masked in the block behind it, all masked after that.
+them: clean up to a point, partly masked in the block behind it, all masked after that. Some rows of every batch are
+drill: unconnected equations of which only results are masked.
 
 Batch ``n`` is drawn from seed and ``n`` alone, so a run can be stopped and resumed at any step.
 """
@@ -28,12 +29,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from models.config import ConfigReader, ModelConfig
+from models.config import ModelConfig
 from models.loading import find_family
 from models.nano.code import function
 from models.nano.data import held_out
 from models.nano.gsm import problem
-from models.nano.tokenizer import train_tokenizer
+from models.nano.tokenizer import EOT_TOKEN, train_tokenizer
 from models.transformer import Transformer
 
 BLOCK = 32
@@ -50,6 +51,7 @@ class Plan:
         width, layers, heads, kv_heads, inner: sizes of the network.
         steps: batches in all.
         batch: problems per batch; sequences with examples hold several.
+        drill: rows of equations for each row of problems.
         shots: most examples before the last question; from ``shots_from`` (share of the steps) on.
         gen_length: canvas behind the prompt in some batches, 5 % of the early and 30 % of the late ones; else it is as
             long as the longest answer.
@@ -66,6 +68,7 @@ class Plan:
     inner: int = 384
     steps: int = 20_000
     batch: int = 32
+    drill: float = 0.5
     shots: int = 4
     shots_from: float = 0.7
     gen_length: int = 128
@@ -75,40 +78,23 @@ class Plan:
     seed: int = 0
 
 
-def checkpoint_config(plan: Plan, vocab_size: int) -> dict[str, Any]:
-    """``config.json`` in the published layout of the family."""
-    tokens = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "eot_token_id": 2, "vocab_size": vocab_size}
-    if plan.family == "llada":
-        sizes = {"d_model": plan.width, "n_layers": plan.layers, "n_heads": plan.heads, "n_kv_heads": plan.kv_heads}
-        return {
-            "model_type": "llada",
-            "block_type": "llama",
-            "layer_norm_type": "rms",
-            "activation_type": "silu",
-            **sizes,
-            "mlp_hidden_size": plan.inner,
-            "rms_norm_eps": 1e-5,
-            "rope": True,
-            "rope_full_precision": True,
-            "rope_theta": 10000.0,
-            "weight_tying": False,
-            "max_sequence_length": 2048,
-            **tokens,
-        }
-    return {
-        "model_type": "Dream",
-        "hidden_act": "silu",
-        "hidden_size": plan.width,
-        "num_hidden_layers": plan.layers,
-        "num_attention_heads": plan.heads,
-        "num_key_value_heads": plan.kv_heads,
-        "intermediate_size": plan.inner,
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0,
-        "tie_word_embeddings": False,
-        "max_position_embeddings": 2048,
-        **tokens,
-    }
+def model_config(plan: Plan, tokenizer: Any) -> ModelConfig:
+    """The network that ``plan`` trains."""
+    return find_family(plan.family).new_config(
+        vocab_size=len(tokenizer),
+        hidden_size=plan.width,
+        num_layers=plan.layers,
+        num_heads=plan.heads,
+        num_kv_heads=plan.kv_heads,
+        intermediate_size=plan.inner,
+        rope_theta=10000.0,
+        tied=False,
+        context_length=2048,
+        mask_id=tokenizer.mask_token_id,
+        eos_id=tokenizer.eos_token_id,
+        pad_id=tokenizer.pad_token_id,
+        eot_id=tokenizer.convert_tokens_to_ids(EOT_TOKEN),
+    )
 
 
 class Data:
@@ -134,7 +120,8 @@ class Data:
         prompt = max(sum(len(ids) for ids, _ in pieces[:-1]) for pieces in rows)
         full = random.random() < (0.3 if late else 0.05)
         length = max(longest, prompt + plan.gen_length) if full else longest
-        ids = torch.full((len(rows), length), self.tokenizer.eos_token_id)
+        drill = round(plan.drill * len(rows))
+        ids = torch.full((len(rows) + drill, length), self.tokenizer.eos_token_id)
         masked = torch.zeros(ids.shape, dtype=torch.bool)
         weight = torch.full(ids.shape, _TAIL_WEIGHT)
         generator = torch.Generator().manual_seed(random.getrandbits(62))
@@ -149,7 +136,28 @@ class Data:
                 if answer and (last or not clean_shots):
                     masked[row, at:end] = _noise(end - at, len(tokens), random, generator)
                 at += len(tokens)
+        for row in range(len(rows), len(rows) + drill):
+            ids[row], results = self._equations(random, longest, length)
+            rate = random.uniform(0.5, 1.0)
+            masked[row] = results & (torch.rand(length, generator=generator) < rate)
+        weight[len(rows) :] = 1.0
         return ids, masked, weight
+
+    def _equations(self, random: Random, filled: int, length: int) -> tuple[Tensor, Tensor]:
+        """``filled`` tokens of equations and an unmasked tail ``[T]``; and which tokens are digits of results."""
+        ids: list[int] = []
+        results: list[bool] = []
+        while len(ids) < filled:
+            left, result = random.choice(problem(random).equations).split("=")
+            for text, is_result in ((f" {left}=", False), (result[:-1], True), (".", False)):
+                tokens = self.tokenizer.encode(text)
+                ids += tokens
+                results += [is_result] * len(tokens)
+        tail = length - filled
+        return (
+            torch.tensor(ids[:filled] + [self.tokenizer.eos_token_id] * tail),
+            torch.tensor(results[:filled] + [False] * tail),
+        )
 
     def _pieces(self, random: Random, shots: int) -> list[tuple[list[int], bool]]:
         """Prompts and answers of one sequence in turn; the flag says which are answers."""
@@ -192,9 +200,9 @@ def loss_of(model: Transformer, ids: Tensor, masked: Tensor, weight: Tensor) -> 
     return (F.cross_entropy(logits, ids[masked], reduction="none") * weights).sum() / weights.sum()
 
 
-def initial(plan: Plan, config: ModelConfig) -> Transformer:
+def initial(config: ModelConfig, seed: int) -> Transformer:
     """The untrained network: small embeddings, sub-blocks that add nothing yet, a head that prefers nothing."""
-    torch.manual_seed(plan.seed)
+    torch.manual_seed(seed)
     model = Transformer(config)
     torch.nn.init.normal_(model.embedding.weight, std=0.1)
     torch.nn.init.zeros_(model.head.weight)
@@ -209,17 +217,16 @@ def rate_at(plan: Plan, step: int) -> float:
     return min((step + 1) / 200, 1.0, (plan.steps - step) / (plan.cooldown * plan.steps))
 
 
-def export(model: Transformer, plan: Plan, tokenizer: Any, folder: Path) -> None:
+def export(model: Transformer, tokenizer: Any, folder: Path) -> None:
     """Write the checkpoint in the published layout, weights in bfloat16."""
     folder.mkdir(parents=True, exist_ok=True)
-    ours = dict(model.named_parameters())
+    family, ours = find_family(model.config.family), dict(model.named_parameters())
     weights = {
         name: ours[slot.parameter][slot.start : slot.stop].detach().to(torch.bfloat16).clone().contiguous()
-        for name, slot in find_family(plan.family).slots(model.config).items()
+        for name, slot in family.slots(model.config).items()
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    config = checkpoint_config(plan, model.config.vocab_size)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(family.write_config(model.config), indent=2) + "\n")
     tokenizer.save_pretrained(folder)
 
 
@@ -235,8 +242,7 @@ class Run:
     def __init__(self, plan: Plan, out: Path, device: str = "cpu") -> None:
         self.plan, self.out, self.step = plan, out, 0
         self.tokenizer = train_tokenizer()
-        config = ConfigReader(checkpoint_config(plan, len(self.tokenizer)), "config.json")
-        self.model = initial(plan, find_family(plan.family).read_config(config)).to(device)
+        self.model = initial(model_config(plan, self.tokenizer), plan.seed).to(device)
         self.data = Data(plan, self.tokenizer)
         layers = [p for p in self.model.layers.parameters() if p.ndim == 2]
         known = {id(parameter) for parameter in layers}
@@ -278,11 +284,16 @@ class Run:
         temporary = (self.out / _STATE).with_suffix(".tmp")
         torch.save({"model": self.model.state_dict(), "step": self.step, **state}, temporary)
         temporary.replace(self.out / _STATE)
-        export(self.model, self.plan, self.tokenizer, self.out)
+        export(self.model, self.tokenizer, self.out)
 
 
 def train(
-    plan: Plan, out: Path, save_every: int = 500, stop_after: float | None = None, device: str = "cpu"
+    plan: Plan,
+    out: Path,
+    save_every: int = 500,
+    keep_every: int | None = None,
+    stop_after: float | None = None,
+    device: str = "cpu",
 ) -> list[float]:
     """Run ``plan``, or go on with it, and return the losses of the steps made.
 
@@ -290,6 +301,7 @@ def train(
         plan: of the run.
         out: its folder.
         save_every: steps between saved states.
+        keep_every: steps between checkpoints that are kept as ``step-<n>``; None: only the last is.
         stop_after: seconds after which to stop.
         device: where to train.
     """
@@ -305,6 +317,8 @@ def train(
                     log.write(json.dumps({"step": run.step, "loss": fmean(recent), "seconds": seconds}) + "\n")
             if run.step % save_every == 0:
                 run.save()
+            if keep_every is not None and run.step % keep_every == 0:
+                export(run.model, run.tokenizer, out / f"step-{run.step}")
             if stop_after is not None and seconds > stop_after:
                 break
     run.save()
@@ -318,10 +332,11 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of the run; one that is there is gone on with")
     for name, value in vars(defaults).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    parser.add_argument("--keep-every", type=int, metavar="STEPS", help="keep a checkpoint every so many steps")
     parser.add_argument("--stop-after", type=float, help="seconds")
     parser.add_argument("--device", default="cpu")
     arguments = vars(parser.parse_args())
-    run = {name: arguments.pop(name) for name in ("out", "stop_after", "device")}
+    run = {name: arguments.pop(name) for name in ("out", "keep_every", "stop_after", "device")}
     train(Plan(**arguments), **run)
 
 
