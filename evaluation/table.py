@@ -30,7 +30,7 @@ _FIGURES = (
 def read_runs(folder: Path) -> pd.DataFrame:
     """One row per run in ``folder``, numbers as numbers; the runs with the most work of an axis come first.
 
-    ``settings`` has the configuration keys that differ between the runs, without the four axes. ``speed_up`` and
+    ``folder`` is its name, ``settings`` has the configuration keys that differ between the runs, without the four axes. ``speed_up`` and
     ``agreement`` are against the run without a cache that is otherwise the same (see `evaluation.compare`).
 
     Raises:
@@ -90,11 +90,10 @@ def _row(folder: Path) -> dict[str, Any]:
     axes = dict(zip(("model", "cache", "generation", "dataset"), folder.name.split("__"), strict=False))
     figures = dict.fromkeys(key for _, key, _, _ in _FIGURES)
     row: dict[str, Any] = {**axes, "n": None, "score": None, "score_stderr": None, **figures}
-    row |= {"settings": "", "status": status}
     if status == "done":
         summary = Finished(folder).results["summary"]
         row |= {key: summary[key] for key in row if key in summary}
-    return row
+    return row | {"settings": "", "status": status, "folder": folder.name}
 
 
 def _settings(run: Finished, runs: list[Finished]) -> str:

@@ -1,0 +1,88 @@
+"""Accuracy against work on an embedded model: ``python -m benchmarks.nano --model nano-llada``.
+
+Runs the sweeps of ``nano.yaml`` through eval.py, then prints one table per panel and draws the figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from omegaconf import OmegaConf
+
+from evaluation.compare import Finished
+from evaluation.table import interval, read_runs, render_markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(panel: str, sweeps: list[str], arguments: argparse.Namespace) -> pd.DataFrame:
+    """The runs of one panel; those that are already in its folder are kept."""
+    folder = arguments.out / arguments.model / panel
+    common = [f"model={arguments.model}", "dataset=nano-gsm", f"dataset.size={arguments.size}"]
+    common += [f"batch_size={arguments.batch_size}", f"output_dir={folder}"]
+    done = folder / "sweeps.txt"
+    seen = done.read_text().splitlines() if done.is_file() else []
+    for sweep in sweeps:
+        line = " ".join([*common, sweep])
+        if line not in seen:
+            subprocess.run([sys.executable, "eval.py", "-m", *line.split()], cwd=ROOT, check=True)
+            with done.open("a") as log:
+                log.write(line + "\n")
+    return read_runs(folder)
+
+
+def draw(panels: dict[str, tuple[Any, pd.DataFrame]], model: str, path: Path) -> None:
+    """One panel per entry, accuracy with its 95 % interval against work, one line per cache."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 4.2), sharey=True, layout="constrained")
+    colours: dict[str, Any] = {}
+    for axis, (panel, frame) in zip(axes, panels.values(), strict=True):
+        for cache, runs in frame.groupby("cache", sort=False):
+            points = sorted((row[panel.x], 100 * row["score"], int(row["n"])) for _, row in runs.iterrows())
+            bounds = [interval(score / 100, n) for _, score, n in points]
+            error = [
+                [score - 100 * low for (_, score, _), (low, _) in zip(points, bounds, strict=True)],
+                [100 * high - score for (_, score, _), (_, high) in zip(points, bounds, strict=True)],
+            ]
+            colour = colours.setdefault(str(cache), f"C{len(colours)}")
+            x, y = [point[0] for point in points], [point[1] for point in points]
+            axis.errorbar(x, y, error, marker="o", capsize=3, color=colour, label=str(cache), alpha=0.85)
+        axis.set_xlabel(panel.label)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel(f"{model}: nano-gsm accuracy, % (bars: 95 %)")
+    axes[0].legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plt.rcParams["svg.hashsalt"] = "cache-zoo"  # the same figure, the same bytes
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def main() -> None:
+    """Run, print and draw."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.nano", description=__doc__)
+    parser.add_argument("--model", default="nano-llada")
+    parser.add_argument("--size", type=int, default=200, help="questions per run")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=Path("results/nano"), help="folder of the runs")
+    parser.add_argument("--figure", type=Path, help="where the figure goes (.svg or .png)")
+    arguments = parser.parse_args()
+    arguments.out = arguments.out.resolve()
+    panels: dict[str, tuple[Any, pd.DataFrame]] = {}
+    for name, panel in OmegaConf.load(Path(__file__).with_suffix(".yaml")).items():
+        frame = run(str(name), list(panel.sweeps), arguments)
+        if panel.x not in frame:
+            folders = (arguments.out / arguments.model / str(name)).glob("*/status.json")
+            configs = {path.parent.name: Finished(path.parent).config for path in sorted(folders)}
+            frame[panel.x] = [configs[folder][panel.x] for folder in frame["folder"]]
+        panels[str(name)] = (panel, frame)
+        print(f"\n{name}\n\n{render_markdown(frame)}")
+    if arguments.figure is not None:
+        draw(panels, arguments.model, arguments.figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Loss and accuracy along training runs: ``python -m benchmarks.nano_training RUN ... --figure curves.svg``.
+
+A run is a folder of ``python -m models.nano.train RUN --keep-every 1000``. Each checkpoint that it kept answers both
+embedded tasks through eval.py; measured ones are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from evaluation.table import interval, read_runs
+
+ROOT = Path(__file__).resolve().parents[1]
+_HOW = "cache=none generation.threshold=0.9 generation.stop_until_eos=true allow_code_execution=true batch_size=8"
+
+
+def accuracies(run: Path, size: int) -> pd.DataFrame:
+    """Step, dataset, score and n of every kept checkpoint of ``run``."""
+    rows = []
+    for checkpoint in sorted(run.glob("step-*"), key=lambda path: int(path.name[5:])):
+        out = checkpoint / f"results-{size}"
+        if not out.is_dir():
+            command = [sys.executable, "eval.py", "-m", "dataset=nano-gsm,nano-code", f"dataset.size={size}"]
+            command += [f"model=nano-{_family(run)}", f"model.path={checkpoint.resolve()}", *_HOW.split()]
+            subprocess.run([*command, f"output_dir={out.resolve()}"], cwd=ROOT, check=True)
+        for _, row in read_runs(out).iterrows():
+            rows.append({"step": int(checkpoint.name[5:]), **row[["dataset", "score", "n"]]})
+    return pd.DataFrame(rows)
+
+
+def _family(run: Path) -> str:
+    return str(json.loads((run / "config.json").read_text())["model_type"]).lower()
+
+
+def main() -> None:
+    """Measure, print and draw."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.nano_training", description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of training runs")
+    parser.add_argument("--size", type=int, default=100, help="questions of each task per checkpoint")
+    parser.add_argument("--figure", type=Path, help="where the figure goes (.svg or .png)")
+    arguments = parser.parse_args()
+    figure, (losses, scores) = plt.subplots(1, 2, figsize=(9.6, 4), layout="constrained")
+    for number, run in enumerate(arguments.runs):
+        name = f"nano-{_family(run)}"
+        log = pd.read_json(run / "log.jsonl", lines=True)
+        losses.plot(log["step"], log["loss"], color=f"C{number}", label=name)
+        found = accuracies(run, arguments.size)
+        print(name, found.to_string(index=False), sep="\n")
+        for dataset, rows in found.groupby("dataset"):
+            bounds = [interval(score, int(n)) for score, n in zip(rows["score"], rows["n"], strict=True)]
+            error = [rows["score"] - [low for low, _ in bounds], [high for _, high in bounds] - rows["score"]]
+            style = {"color": f"C{number}", "linestyle": "-" if dataset == "nano-gsm" else ":"}
+            percent = [100 * part for part in error]
+            scores.errorbar(rows["step"], 100 * rows["score"], percent, label=f"{name}, {dataset}", capsize=2, **style)
+    losses.set(xlabel="step", ylabel="loss, mean of 50 steps", yscale="log")
+    scores.set(xlabel="step", ylabel=f"accuracy, % of {arguments.size} (bars: 95 %)", ylim=(0, 102))
+    for axis in (losses, scores):
+        axis.grid(alpha=0.3)
+        axis.legend()
+    if arguments.figure is not None:
+        plt.rcParams["svg.hashsalt"] = "cache-zoo"  # the same figure, the same bytes
+        figure.savefig(arguments.figure, metadata={"Date": None} if arguments.figure.suffix == ".svg" else None)
+
+
+if __name__ == "__main__":
+    main()
