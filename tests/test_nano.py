@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -16,7 +17,7 @@ from models.nano.code import function
 from models.nano.data import CODE_SIZE, GSM_SIZE, ITEMS, held_out, write_items
 from models.nano.gsm import LARGEST, problem
 from models.nano.tokenizer import VOCAB_SIZE, train_tokenizer
-from models.nano.train import Data, Plan, train
+from models.nano.train import Data, Plan, _from_result, train
 
 SMALL = {"width": 32, "layers": 2, "heads": 2, "inner": 48, "batch": 4, "gen_length": 64, "shots": 2}
 
@@ -98,6 +99,34 @@ def test_only_answers_and_the_tail_are_masked() -> None:
             assert text.startswith(("Question: ", "def "))
             assert text.count("?") == text.count("Answer:"), "a question was masked"
         assert ((weight == 1) | (ids == tokenizer.eos_token_id)).all()
+
+
+def test_numbers_that_follow_from_a_result_are_hidden_together() -> None:
+    data = Data(Plan(**SMALL), train_tokenizer())
+    tokens = data.tokenizer.encode(" 4 * 3 = 12. 25 + 12 = 37. 37 - 8 = 29. #### 29\n\n")
+    numbers = data._results(tokens)
+    assert [data.tokenizer.decode(tokens[one.start : one.stop]) for one in numbers] == [
+        *(" 12", " 25", " 37", " 37", " 29", " 29")
+    ]
+    random, generator, starts = Random(1), torch.Generator().manual_seed(1), set()
+    for _ in range(60):
+        masked, stop = _from_result(len(tokens) + 5, numbers, random, generator)
+        first = next(one for one in numbers if one.stop == stop)
+        starts.add(first.start)
+        assert not masked[: first.start].any()
+        for later in numbers:
+            assert masked[later.start : later.stop].all() == (later.start >= first.start)
+    assert len(starts) == len(numbers)
+
+
+BATCHES = {0: "88051e558084", 2400: "8ab82adeabfd", 4000: "92b7cf7cce6c", 6000: "bcb2009ac9c3"}
+
+
+@pytest.mark.parametrize("number", list(BATCHES))
+def test_batches_are_those_that_the_shipped_models_were_trained_on(number: int) -> None:
+    batch = Data(Plan(), train_tokenizer()).batch(number)
+    digest = hashlib.sha256(b"".join(part.numpy().tobytes() for part in batch)).hexdigest()
+    assert digest.startswith(BATCHES[number])
 
 
 @pytest.mark.parametrize("family", ["llada", "dream"])

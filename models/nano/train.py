@@ -1,11 +1,12 @@
-"""Train an embedded model: ``python -m models.nano.train OUT --family llada --steps 20000``.
+"""Train an embedded model: ``python -m models.nano.train OUT --family llada``.
 
 Masked diffusion objective: tokens of the answers are replaced by [MASK] and predicted, prompts stay clean (LLaDA,
 arXiv 2502.09992, section 2.3), the canvas behind the last answer is filled with end-of-sequence tokens, as LLaDA's is.
 Instead of LLaDA's 1/t weight, whose variance small batches do not forgive, the loss is the mean over masked tokens,
 those of the end-of-sequence tail at a tenth. Half of the canvases are masked as semi-autoregressive decoding meets
-them: clean up to a point, partly masked in the block behind it, all masked after that. Some rows of every batch are
-drill: unconnected equations of which only results are masked.
+them: clean up to a point, partly masked in the block behind it, all masked after that. Later, half of the canvases hide
+every number that follows from a result, since a model that may copy results from further on never learns to compute
+them. Some rows of every batch are drill: unconnected equations of which only results are masked.
 
 Batch ``n`` is drawn from seed and ``n`` alone, so a run can be stopped and resumed at any step.
 """
@@ -38,7 +39,7 @@ from models.nano.tokenizer import EOT_TOKEN, train_tokenizer
 from models.transformer import Transformer
 
 BLOCK = 32
-_TAIL_WEIGHT = 0.1
+_TAIL_WEIGHT, _BEHIND_WEIGHT = 0.1, 0.2
 _STATE, _LOG_EVERY = "state.pt", 50
 
 
@@ -52,6 +53,7 @@ class Plan:
         steps: batches in all.
         batch: problems per batch; sequences with examples hold several.
         drill: rows of equations for each row of problems.
+        results_from: share of the steps from which on half of the answers are masked from a result on.
         shots: most examples before the last question; from ``shots_from`` (share of the steps) on.
         gen_length: canvas behind the prompt in some batches, 5 % of the early and 30 % of the late ones; else it is as
             long as the longest answer.
@@ -66,9 +68,10 @@ class Plan:
     heads: int = 4
     kv_heads: int = 4
     inner: int = 384
-    steps: int = 20_000
+    steps: int = 8000
     batch: int = 32
     drill: float = 0.5
+    results_from: float = 0.315
     shots: int = 4
     shots_from: float = 0.7
     gen_length: int = 128
@@ -113,7 +116,7 @@ class Data:
         """Batch ``number``: ids ``[B, T]``, masked (BoolTensor ``[B, T]``), weight (float ``[B, T]``)."""
         plan = self.plan
         random = Random(f"{plan.seed}/{number}")
-        late = number >= plan.shots_from * plan.steps
+        late, results = (number >= share * plan.steps for share in (plan.shots_from, plan.results_from))
         shots = random.randint(0, plan.shots) if late else random.choice((0, 0, 1))
         rows = [self._pieces(random, shots) for _ in range(max(4, plan.batch // (shots + 1)))]
         longest = max(sum(len(ids) for ids, _ in pieces) for pieces in rows) + 1
@@ -134,12 +137,17 @@ class Data:
                 ids[row, at : at + len(tokens)] = torch.tensor(tokens)
                 weight[row, at : at + len(tokens) + last] = 1.0
                 if answer and (last or not clean_shots):
-                    masked[row, at:end] = _noise(end - at, len(tokens), random, generator)
+                    starts = self._results(tokens) if results and random.random() < 0.5 else []
+                    if starts:
+                        masked[row, at:end], first = _from_result(end - at, starts, random, generator)
+                        weight[row, first + at : end] *= _BEHIND_WEIGHT
+                    else:
+                        masked[row, at:end] = _noise(end - at, len(tokens), random, generator)
                 at += len(tokens)
         for row in range(len(rows), len(rows) + drill):
-            ids[row], results = self._equations(random, longest, length)
+            ids[row], digits = self._equations(random, longest, length)
             rate = random.uniform(0.5, 1.0)
-            masked[row] = results & (torch.rand(length, generator=generator) < rate)
+            masked[row] = digits & (torch.rand(length, generator=generator) < rate)
         weight[len(rows) :] = 1.0
         return ids, masked, weight
 
@@ -158,6 +166,18 @@ class Data:
             torch.tensor(ids[:filled] + [self.tokenizer.eos_token_id] * tail),
             torch.tensor(results[:filled] + [False] * tail),
         )
+
+    def _results(self, tokens: list[int]) -> list[range]:
+        """Where the numbers of a worked answer are that follow from a result: results, and what begins an equation."""
+        words = self.tokenizer.convert_ids_to_tokens(tokens)
+        found: list[range] = []
+        for place, word in enumerate(words):
+            if word.lstrip("Ġ").isdigit():
+                if found and found[-1].stop == place:
+                    found[-1] = range(found[-1].start, place + 1)
+                elif place and words[place - 1] in ("Ġ=", ".", "Ġ####"):
+                    found.append(range(place, place + 1))
+        return found
 
     def _pieces(self, random: Random, shots: int) -> list[tuple[list[int], bool]]:
         """Prompts and answers of one sequence in turn; the flag says which are answers."""
@@ -189,6 +209,20 @@ def _noise(length: int, answer: int, random: Random, generator: torch.Generator)
         masked[:start] = False
         masked[start + BLOCK :] = True
     return masked
+
+
+def _from_result(length: int, numbers: list[range], random: Random, generator: torch.Generator) -> tuple[Tensor, int]:
+    """Which of ``length`` tokens are masked: one of ``numbers``, all later ones, and some of what is behind it.
+
+    Also where the number ends.
+    """
+    chosen = random.randrange(len(numbers))
+    shown = random.uniform(0.0, 1.0) if random.random() < 0.5 else 0.0
+    masked = torch.rand(length, generator=generator) >= shown
+    masked[: numbers[chosen].start] = False
+    for number in numbers[chosen:]:
+        masked[number.start : number.stop] = True
+    return masked, numbers[chosen].stop
 
 
 def loss_of(model: Transformer, ids: Tensor, masked: Tensor, weight: Tensor) -> Tensor:
