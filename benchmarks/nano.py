@@ -6,6 +6,7 @@ Runs the sweeps of ``nano.yaml`` through eval.py, then prints one table per pane
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -21,20 +22,21 @@ from evaluation.table import interval, read_runs, render_markdown
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run(panel: str, sweeps: list[str], arguments: argparse.Namespace) -> pd.DataFrame:
-    """The runs of one panel; those that are already in its folder are kept."""
-    folder = arguments.out / arguments.model / panel
+def run(sweep: str, arguments: argparse.Namespace) -> list[str]:
+    """Names of the run folders of one sweep; one that was run already is not run again."""
+    folder = arguments.out / arguments.model
     common = [f"model={arguments.model}", "dataset=nano-gsm", f"dataset.size={arguments.size}"]
     common += [f"batch_size={arguments.batch_size}", f"output_dir={folder}"]
-    done = folder / "sweeps.txt"
-    seen = done.read_text().splitlines() if done.is_file() else []
-    for sweep in sweeps:
-        line = " ".join([*common, sweep])
-        if line not in seen:
-            subprocess.run([sys.executable, "eval.py", "-m", *line.split()], cwd=ROOT, check=True)
-            with done.open("a") as log:
-                log.write(line + "\n")
-    return read_runs(folder)
+    command = ["eval.py", "-m", *common, *sweep.split()]
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "sweeps.json"
+    known: dict[str, list[str]] = json.loads(log.read_text()) if log.is_file() else {}
+    key = " ".join(command)
+    if key not in known:
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        known[key] = [Path(json.loads(line)["folder"]).name for line in done.stdout.splitlines()]
+        log.write_text(json.dumps(known, indent=2))
+    return known[key]
 
 
 def draw(panels: dict[str, tuple[Any, pd.DataFrame]], model: str, path: Path) -> None:
@@ -65,19 +67,21 @@ def main() -> None:
     """Run, print and draw."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.nano", description=__doc__)
     parser.add_argument("--model", default="nano-llada")
-    parser.add_argument("--size", type=int, default=200, help="questions per run")
+    parser.add_argument("--size", type=int, default=100, help="questions per run")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("results/nano"), help="folder of the runs")
     parser.add_argument("--figure", type=Path, help="where the figure goes (.svg or .png)")
     arguments = parser.parse_args()
     arguments.out = arguments.out.resolve()
     panels: dict[str, tuple[Any, pd.DataFrame]] = {}
-    for name, panel in OmegaConf.load(Path(__file__).with_suffix(".yaml")).items():
-        frame = run(str(name), list(panel.sweeps), arguments)
+    plan = OmegaConf.load(Path(__file__).with_suffix(".yaml"))
+    folders = {name: [one for sweep in panel.sweeps for one in run(sweep, arguments)] for name, panel in plan.items()}
+    every = read_runs(arguments.out / arguments.model)
+    for name, panel in plan.items():
+        frame = every[every["folder"].isin(folders[name])].copy()
         if panel.x not in frame:
-            folders = (arguments.out / arguments.model / str(name)).glob("*/status.json")
-            configs = {path.parent.name: Finished(path.parent).config for path in sorted(folders)}
-            frame[panel.x] = [configs[folder][panel.x] for folder in frame["folder"]]
+            configs = [Finished(arguments.out / arguments.model / folder).config for folder in frame["folder"]]
+            frame[panel.x] = [config[panel.x] for config in configs]
         panels[str(name)] = (panel, frame)
         print(f"\n{name}\n\n{render_markdown(frame)}")
     if arguments.figure is not None:

@@ -13,6 +13,7 @@ from models.nano.gsm import problem
 
 SPECIAL_TOKENS = (MASK_TOKEN, EOS_TOKEN, EOT_TOKEN) = ("<|mask|>", "<|endoftext|>", "<|eot_id|>")
 VOCAB_SIZE = 768
+CONTEXT_LENGTH = 2048
 _CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}Question: {{ message['content'] }}\nAnswer:"
     "{% elif message['role'] == 'assistant' %} {{ message['content'] }}\n\n"
@@ -44,6 +45,7 @@ def train_tokenizer(seed: int = 0, texts: int = 4000) -> PreTrainedTokenizerFast
         pad_token=EOS_TOKEN,
         additional_special_tokens=[EOT_TOKEN],
         clean_up_tokenization_spaces=False,
+        model_max_length=CONTEXT_LENGTH,
     )
     fast.chat_template = _CHAT_TEMPLATE
     return fast

@@ -35,7 +35,7 @@ from models.loading import find_family
 from models.nano.code import function
 from models.nano.data import held_out
 from models.nano.gsm import problem
-from models.nano.tokenizer import EOT_TOKEN, train_tokenizer
+from models.nano.tokenizer import CONTEXT_LENGTH, EOT_TOKEN, train_tokenizer
 from models.transformer import Transformer
 
 BLOCK = 32
@@ -92,7 +92,7 @@ def model_config(plan: Plan, tokenizer: Any) -> ModelConfig:
         intermediate_size=plan.inner,
         rope_theta=10000.0,
         tied=False,
-        context_length=2048,
+        context_length=CONTEXT_LENGTH,
         mask_id=tokenizer.mask_token_id,
         eos_id=tokenizer.eos_token_id,
         pad_id=tokenizer.pad_token_id,
@@ -251,7 +251,21 @@ def rate_at(plan: Plan, step: int) -> float:
     return min((step + 1) / 200, 1.0, (plan.steps - step) / (plan.cooldown * plan.steps))
 
 
-def export(model: Transformer, tokenizer: Any, folder: Path) -> None:
+def generation_config(config: ModelConfig, gen_length: int) -> dict[str, Any]:
+    """``generation_config.json``: how the model is meant to be decoded."""
+    return {
+        "mask_token_id": config.mask_id,
+        "eos_token_id": config.eos_id,
+        "pad_token_id": config.pad_id,
+        "max_new_tokens": gen_length,
+        "steps": gen_length,
+        "block_length": BLOCK,
+        "alg": "maskgit_plus",
+        "temperature": 0.0,
+    }
+
+
+def export(model: Transformer, tokenizer: Any, gen_length: int, folder: Path) -> None:
     """Write the checkpoint in the published layout, weights in bfloat16."""
     folder.mkdir(parents=True, exist_ok=True)
     family, ours = find_family(model.config.family), dict(model.named_parameters())
@@ -260,8 +274,13 @@ def export(model: Transformer, tokenizer: Any, folder: Path) -> None:
         for name, slot in family.slots(model.config).items()
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(family.write_config(model.config), indent=2) + "\n")
+    _write_json(folder / "config.json", family.write_config(model.config))
+    _write_json(folder / "generation_config.json", generation_config(model.config, gen_length))
     tokenizer.save_pretrained(folder)
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 class Run:
@@ -318,7 +337,7 @@ class Run:
         temporary = (self.out / _STATE).with_suffix(".tmp")
         torch.save({"model": self.model.state_dict(), "step": self.step, **state}, temporary)
         temporary.replace(self.out / _STATE)
-        export(self.model, self.tokenizer, self.out)
+        export(self.model, self.tokenizer, self.plan.gen_length, self.out)
 
 
 def train(
@@ -352,7 +371,7 @@ def train(
             if run.step % save_every == 0:
                 run.save()
             if keep_every is not None and run.step % keep_every == 0:
-                export(run.model, run.tokenizer, out / f"step-{run.step}")
+                export(run.model, run.tokenizer, plan.gen_length, out / f"step-{run.step}")
             if stop_after is not None and seconds > stop_after:
                 break
     run.save()
