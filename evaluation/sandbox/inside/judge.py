@@ -1,0 +1,164 @@
+"""The part that runs the tests, in a process that the program never was in and can't reach.
+
+The names of the program stand for calls to it: arguments and results pass as plain data. So the comparisons are made
+here, with built-ins that the program can't change, on values that have no code.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import random
+import sys
+from typing import Any
+
+from . import frames, values
+
+Verdict = tuple[str, str]
+"""Reason and detail of an `Outcome`; ``gone``: the program's part closed its pipe or ended."""
+
+
+class _EndedError(BaseException):
+    """The verdict is clear, whatever the tests catch."""
+
+
+class _Program:
+    """The program, as the tests see it."""
+
+    def __init__(self, asks: int, answers: int) -> None:
+        self._asks, self._answers = asks, answers
+        self.verdict: Verdict | None = None
+
+    def await_loaded(self) -> None:
+        kind, *rest = self._read()
+        if kind == "raised":
+            self._raise(*rest)
+        elif kind != "loaded":
+            self.end("crashed", "it wrote to the pipe of its answers")
+
+    def names(self, wanted: list[str]) -> dict[str, Any]:
+        """What the program has of these names: modules, functions, plain data."""
+        found = {}
+        for name, (kind, *what) in self._ask(["names", wanted])[0].items():
+            if kind == "function":
+                found[name] = self._function(name)
+            elif kind == "module" and str(what[0]).partition(".")[0] in sys.stdlib_module_names:
+                found[name] = importlib.import_module(what[0])
+            elif kind == "value":
+                found[name] = values.decode(what[0])
+        return found
+
+    def end(self, reason: str, detail: str) -> None:
+        if self.verdict is None:
+            self.verdict = (reason, detail)
+        raise _EndedError
+
+    def _function(self, name: str) -> Any:
+        def call(*positional: Any, **keywords: Any) -> Any:
+            given = values.encode([list(positional), keywords])
+            result, after = self._ask(["call", name, given])
+            if after is not None:
+                for old, new in zip(positional, self._decode(after)[0], strict=True):
+                    values.overwrite(old, new)
+            return self._decode(result)
+
+        call.__name__ = call.__qualname__ = name
+        return call
+
+    def _ask(self, message: list[Any]) -> list[Any]:
+        try:
+            frames.write_json(self._asks, message)
+        except OSError:
+            self.end("gone", "")
+        kind, *rest = self._read()
+        if kind == "raised":
+            self._raise(*rest)
+        return rest
+
+    def _read(self) -> list[Any]:
+        try:
+            answer = frames.read_json(self._answers)
+        except EOFError:
+            self.end("gone", "")
+        except MemoryError:
+            raise
+        except Exception:
+            self.end("crashed", "it wrote to the pipe of its answers")
+        if not isinstance(answer, list) or not answer:
+            self.end("crashed", "it wrote to the pipe of its answers")
+        return answer
+
+    def _decode(self, message: Any) -> Any:
+        try:
+            return values.decode(message)
+        except MemoryError:
+            raise
+        except Exception:
+            self.end("crashed", "it wrote to the pipe of its answers")
+
+    def _raise(self, name: str, kinds: list[str], said: str) -> None:
+        """Raise here what was raised there; what is meant to end a process ends the tests."""
+        kind = next((found for text in kinds if isinstance(found := getattr(builtins, text, None), type)), None)
+        if kind is None or not issubclass(kind, Exception):
+            self.end("exited" if kind is SystemExit else "failed", "" if kind is SystemExit else _one_line(name, said))
+            return
+        if kind.__name__ != name:
+            kind = type(name, (kind,), {})
+        try:
+            error = kind(said)
+        except TypeError:  # some take more than one argument
+            error = type(name, (Exception,), {})(said)
+        raise error
+
+
+def judge(tests: str, asks: int, answers: int) -> Verdict:
+    """Run tests against the program at the other end of two pipes.
+
+    Args:
+        tests: Python source; what it names and doesn't define comes from the program, but for built-ins.
+        asks: descriptor for questions to the program.
+        answers: descriptor of its answers.
+    """
+    random.seed(0)  # the same program gets the same verdict
+    program = _Program(asks, answers)
+    try:
+        verdict = _run(tests, program)
+    except _EndedError:
+        verdict = ("failed", "")
+    except MemoryError:
+        verdict = ("memory", "")
+    except BaseException as error:
+        verdict = ("failed", _said(error, tests))
+    return program.verdict or verdict
+
+
+def _run(tests: str, program: _Program) -> Verdict:
+    program.await_loaded()
+    code = compile(tests, "<tests>", "exec", dont_inherit=True)
+    used = {node.id for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)}
+    wanted = sorted(name for name in used if not hasattr(builtins, name))
+    try:
+        names = program.names(wanted) if wanted else {}
+    except (ValueError, TypeError, AttributeError, ImportError, LookupError):
+        program.end("crashed", "it wrote to the pipe of its answers")
+    exec(code, {"__name__": "tests", **names})
+    return "passed", ""
+
+
+def _said(error: BaseException, tests: str) -> str:
+    """Exception and message, or the line of the tests where it has none."""
+    try:
+        said = str(error)
+    except Exception:
+        said = ""
+    trace = error.__traceback__
+    while not said and trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<tests>":
+            said = tests.split("\n")[trace.tb_lineno - 1].strip()
+        trace = trace.tb_next
+    return _one_line(type(error).__name__, said)
+
+
+def _one_line(name: str, said: str) -> str:
+    return " ".join((f"{name}: {said}" if said else name).split())[:300]
