@@ -141,13 +141,23 @@ class Sandbox:
 
     def close(self) -> None:
         """End the server and everything that it started."""
-        server = getattr(self, "_server", None)
-        if server is None:
+        if (server := getattr(self, "_server", None)) is None:
+            return
+        if server.stdin is not None:
+            with suppress(OSError):
+                server.stdin.close()  # at which it ends
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=1.0)
+        self._kill()
+
+    def _kill(self) -> None:
+        if (server := self._server) is None:
             return
         self._server = None
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        if server.poll() is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
         for pipe in (server.stdin, server.stdout):
             if pipe is not None:
                 with suppress(OSError):
@@ -162,12 +172,15 @@ class Sandbox:
             for text in texts:
                 frames.write(_writer(server), text)
             if not _comes(server, limits.seconds + _GRACE):
-                self.close()
+                self._kill()
                 return {"reason": "timeout", "detail": "", "seconds": time.monotonic() - start}
             return dict(frames.read_json(_reader(server)))
         except (OSError, EOFError):
-            self.close()
+            self._kill()
             return None
+        except BaseException:  # an interrupt: what is said later would be taken for the next program's
+            self._kill()
+            raise
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start a server and hear which layers it misses."""

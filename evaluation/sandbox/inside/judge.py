@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import ast
 import builtins
-import importlib
 import random
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from . import frames, values
 
 Verdict = tuple[str, str]
 """Reason and detail of an `Outcome`; ``gone``: the program's part closed its pipe or ended."""
+
+
+_LIBRARY = {*sys.stdlib_module_names, "os.path", "collections.abc"}
+_GARBAGE = "it wrote to the pipe of its answers"
 
 
 class _EndedError(BaseException):
@@ -31,78 +34,70 @@ class _Program:
         self.verdict: Verdict | None = None
 
     def await_loaded(self) -> None:
-        kind, *rest = self._read()
-        if kind == "raised":
-            self._raise(*rest)
-        elif kind != "loaded":
-            self.end("crashed", "it wrote to the pipe of its answers")
+        self._read("loaded", 0)
 
     def names(self, wanted: list[str]) -> dict[str, Any]:
-        """What the program has of these names: modules, functions, plain data."""
+        """What the program has of these names: usual modules of the standard library, functions, plain data."""
         found = {}
-        for name, (kind, *what) in self._ask(["names", wanted])[0].items():
-            if kind == "function":
-                found[name] = self._function(name)
-            elif kind == "module" and str(what[0]).partition(".")[0] in sys.stdlib_module_names:
-                found[name] = importlib.import_module(what[0])
-            elif kind == "value":
-                found[name] = values.decode(what[0])
+        try:
+            for name, (kind, *what) in self._ask(["names", wanted], "names", 1)[0].items():
+                if kind == "function":
+                    found[name] = self._function(name)
+                elif kind == "module" and what[0] in sys.modules and what[0] in _LIBRARY:
+                    found[name] = sys.modules[what[0]]  # nothing is imported because a program says so
+                elif kind == "value":
+                    found[name] = values.decode(what[0])
+        except Exception:
+            self._end("crashed", _GARBAGE)
         return found
-
-    def end(self, reason: str, detail: str) -> None:
-        if self.verdict is None:
-            self.verdict = (reason, detail)
-        raise _EndedError
 
     def _function(self, name: str) -> Any:
         def call(*positional: Any, **keywords: Any) -> Any:
             given = values.encode([list(positional), keywords])
-            result, after = self._ask(["call", name, given])
-            if after is not None:
-                for old, new in zip(positional, self._decode(after)[0], strict=True):
+            result, after = self._ask(["call", name, given], "returned", 2)
+            try:
+                result, after = values.decode(result), values.decode(after)
+                for old, new in zip(positional, after[0] if after else (), strict=False):
                     values.overwrite(old, new)
-            return self._decode(result)
+            except MemoryError:
+                raise
+            except Exception:
+                self._end("crashed", _GARBAGE)
+            return result
 
         call.__name__ = call.__qualname__ = name
         return call
 
-    def _ask(self, message: list[Any]) -> list[Any]:
+    def _ask(self, message: list[Any], kind: str, size: int) -> list[Any]:
         try:
             frames.write_json(self._asks, message)
         except OSError:
-            self.end("gone", "")
-        kind, *rest = self._read()
-        if kind == "raised":
-            self._raise(*rest)
+            self._end("gone", "")
+        return self._read(kind, size)
+
+    def _read(self, kind: str, size: int) -> list[Any]:
+        """The next answer, without its kind; an exception of the program is raised here."""
+        try:
+            found, *rest = frames.read_json(self._answers)
+        except EOFError:
+            self._end("gone", "")
+        except MemoryError:
+            raise
+        except Exception:
+            self._end("crashed", _GARBAGE)
+        if found == "raised" and len(rest) == 3 and isinstance(rest[1], list):
+            self._raise(str(rest[0]), [str(text) for text in rest[1]], str(rest[2]))
+        if found != kind or len(rest) != size:
+            self._end("crashed", _GARBAGE)
         return rest
 
-    def _read(self) -> list[Any]:
-        try:
-            answer = frames.read_json(self._answers)
-        except EOFError:
-            self.end("gone", "")
-        except MemoryError:
-            raise
-        except Exception:
-            self.end("crashed", "it wrote to the pipe of its answers")
-        if not isinstance(answer, list) or not answer:
-            self.end("crashed", "it wrote to the pipe of its answers")
-        return answer
-
-    def _decode(self, message: Any) -> Any:
-        try:
-            return values.decode(message)
-        except MemoryError:
-            raise
-        except Exception:
-            self.end("crashed", "it wrote to the pipe of its answers")
-
-    def _raise(self, name: str, kinds: list[str], said: str) -> None:
-        """Raise here what was raised there; what is meant to end a process ends the tests."""
+    def _raise(self, name: str, kinds: list[str], said: str) -> NoReturn:
+        """Raise what was raised in the program; what is meant to end a process ends the tests."""
         kind = next((found for text in kinds if isinstance(found := getattr(builtins, text, None), type)), None)
+        if kind is SystemExit:
+            self._end("exited", "")
         if kind is None or not issubclass(kind, Exception):
-            self.end("exited" if kind is SystemExit else "failed", "" if kind is SystemExit else _one_line(name, said))
-            return
+            self._end("failed", _one_line(name, said))
         if kind.__name__ != name:
             kind = type(name, (kind,), {})
         try:
@@ -110,6 +105,11 @@ class _Program:
         except TypeError:  # some take more than one argument
             error = type(name, (Exception,), {})(said)
         raise error
+
+    def _end(self, reason: str, detail: str) -> NoReturn:
+        if self.verdict is None:
+            self.verdict = (reason, detail)
+        raise _EndedError
 
 
 def judge(tests: str, asks: int, answers: int) -> Verdict:
@@ -138,10 +138,7 @@ def _run(tests: str, program: _Program) -> Verdict:
     code = compile(tests, "<tests>", "exec", dont_inherit=True)
     used = {node.id for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)}
     wanted = sorted(name for name in used if not hasattr(builtins, name))
-    try:
-        names = program.names(wanted) if wanted else {}
-    except (ValueError, TypeError, AttributeError, ImportError, LookupError):
-        program.end("crashed", "it wrote to the pipe of its answers")
+    names = program.names(wanted) if wanted else {}
     exec(code, {"__name__": "tests", **names})
     return "passed", ""
 

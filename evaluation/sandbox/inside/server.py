@@ -54,21 +54,28 @@ def serve() -> None:
 
 
 def _keep(layers: Layers, budget: Budget) -> bool:
-    """Have a program run; False where the rest of the input is of no use."""
+    """Have a program run and say what became of it; False where the rest of the input is of no use."""
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        status = 1
         try:
             if sys.platform.startswith("linux"):
                 kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-            outcome = keep(layers, budget, _IN)
-            frames.write_json(_OUT, outcome)
-            status = 0
+            frames.write_json(writer, keep(layers, budget, _IN))
         except (OSError, ValueError) as error:
-            frames.write_json(_OUT, {"reason": "broken", "detail": str(error), "seconds": 0.0})
+            frames.write_json(writer, {"reason": "broken", "detail": str(error), "seconds": 0.0})
         finally:
-            os._exit(status)
-    return os.waitpid(child, 0)[1] == 0
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)  # so that nobody is told before the last process is gone; what it says is short
+    try:
+        outcome = frames.read_json(reader)
+    except EOFError:
+        return False
+    finally:
+        os.close(reader)
+    frames.write_json(_OUT, outcome)
+    return bool(outcome["reason"] != "broken")
 
 
 def _go_on_as_child() -> None:
