@@ -146,12 +146,19 @@ def test_an_outcome_says_why(sandbox: Sandbox, program: str, outcome: str) -> No
         ("def f(x): return x", "assert f(:", "failed: SyntaxError: invalid syntax (<tests>, line 1)"),
         ("import os\ndef f(x): os._exit(3)", "f(1)", "exited: status 3"),
         ("x = 1", "while True: pass", "timeout"),
+        ("class A: n = 1\ndef f(x): return x.n\na = A()", "assert f(a) == f(x=a) == 1", "passed"),
+        ("class A: n = 1\ndef f(x): return x.n\na = A()", "a.n", "failed: AttributeError: "),
+        ("def sum(x): return 5", "assert sum([1]) == 5", "failed: AssertionError: "),
     ],
 )
 def test_tests_judge_what_functions_answer(sandbox: Sandbox, program: str, tests: str, outcome: str) -> None:
     assert str(sandbox.run(program, tests, Limits(1.0 if outcome == "timeout" else 10.0))).startswith(
         outcome or "passed"
     )
+
+
+def test_a_function_may_have_the_name_of_a_builtin_if_it_is_asked_for(sandbox: Sandbox) -> None:
+    assert str(sandbox.run("def sum(x): return 5", "assert sum([1]) == 5", names=["sum"])) == "passed"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import signal
@@ -100,13 +101,15 @@ class Sandbox:
     def __del__(self) -> None:
         self.close()
 
-    def run(self, program: str, tests: str = "", limits: Limits = DEFAULT_LIMITS) -> Outcome:
+    def run(
+        self, program: str, tests: str = "", limits: Limits = DEFAULT_LIMITS, names: Collection[str] = ()
+    ) -> Outcome:
         """Run a program, then its tests; it passes if both run to their end.
 
         The tests run in a process of their own. What they name and neither define nor find among the built-ins comes
-        from the program: its functions, called with plain data and answering with plain data, and its modules of the
-        standard library. So the program can't touch how its answers are judged. It can where ``tests`` is empty: then
-        nothing but its own word says that it ran to its end.
+        from the program: its functions, called with plain data and answering with plain data, its data, its modules of
+        the standard library. So the program can't touch how its answers are judged. Where ``tests`` is empty there is
+        no judge: nothing but the program's own word says that it ran to its end.
 
         Its output is thrown away, its standard input is empty, and of modules it has the standard library.
 
@@ -114,11 +117,12 @@ class Sandbox:
             program: Python source.
             tests: Python source, run after it.
             limits: what it may use.
+            names: what the tests take from the program even if it has the name of a built-in (``sum``).
 
         Raises:
             UsageError: a layer is missing that was not to be gone without, or nothing can be run here.
         """
-        texts = [text.encode("utf-8", "surrogatepass") for text in (program, tests)]
+        texts = [program.encode("utf-8", "surrogatepass"), json.dumps([tests, sorted(names)]).encode()]
         if max(map(len, texts)) > frames.MOST:
             return Outcome(False, "failed", f"more than {frames.MOST} bytes of source", 0.0)
         start = time.monotonic()

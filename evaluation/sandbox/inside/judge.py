@@ -37,7 +37,7 @@ class _Program:
         self._read("loaded", 0)
 
     def names(self, wanted: list[str]) -> dict[str, Any]:
-        """What the program has of these names: usual modules of the standard library, functions, plain data."""
+        """What the program has of these names."""
         found = {}
         try:
             for name, (kind, *what) in self._ask(["names", wanted], "names", 1)[0].items():
@@ -47,6 +47,8 @@ class _Program:
                     found[name] = sys.modules[what[0]]  # nothing is imported because a program says so
                 elif kind == "value":
                     found[name] = values.decode(what[0])
+                elif kind == "other":
+                    found[name] = values.Named(name)
         except Exception:
             self._end("crashed", _GARBAGE)
         return found
@@ -112,18 +114,19 @@ class _Program:
         raise _EndedError
 
 
-def judge(tests: str, asks: int, answers: int) -> Verdict:
+def judge(tests: str, own: list[str], asks: int, answers: int) -> Verdict:
     """Run tests against the program at the other end of two pipes.
 
     Args:
         tests: Python source; what it names and doesn't define comes from the program, but for built-ins.
+        own: names that come from the program though there are such built-ins.
         asks: descriptor for questions to the program.
         answers: descriptor of its answers.
     """
     random.seed(0)  # the same program gets the same verdict
     program = _Program(asks, answers)
     try:
-        verdict = _run(tests, program)
+        verdict = _run(tests, own, program)
     except _EndedError:
         verdict = ("failed", "")
     except MemoryError:
@@ -133,11 +136,11 @@ def judge(tests: str, asks: int, answers: int) -> Verdict:
     return program.verdict or verdict
 
 
-def _run(tests: str, program: _Program) -> Verdict:
+def _run(tests: str, own: list[str], program: _Program) -> Verdict:
     program.await_loaded()
     code = compile(tests, "<tests>", "exec", dont_inherit=True)
     used = {node.id for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)}
-    wanted = sorted(name for name in used if not hasattr(builtins, name))
+    wanted = sorted(name for name in used if name in own or not hasattr(builtins, name))
     names = program.names(wanted) if wanted else {}
     exec(code, {"__name__": "tests", **names})
     return "passed", ""

@@ -41,8 +41,8 @@ def keep(layers: Layers, budget: Budget, source: int) -> dict[str, str | float]:
     asks, answers, tests, verdicts = (os.pipe() for _ in range(4))  # each to read, to write
 
     def run_judge(tests: int, asks: int, answers: int, verdict: int) -> None:
-        text = frames.read(tests).decode("utf-8", "surrogatepass")
-        frames.write_json(verdict, judge.judge(text, asks, answers))
+        text, own = frames.read_json(tests)
+        frames.write_json(verdict, judge.judge(text, own, asks, answers))
 
     # before the program's process number space is made, so that it is outside of that
     judging = _start(run_judge, (tests[0], asks[1], answers[0], verdicts[1]), lambda: layers.confine(budget, None))
@@ -140,6 +140,8 @@ def _verdict(pipe: int) -> judge.Verdict:
 
 def _why_gone(process: int, until: float) -> judge.Verdict:
     """What became of a process that has closed its pipe; it is given time to end."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        return "exited", ""
     while time.monotonic() < until:
         # it is waited for later: as long as it is not, its number belongs to no other process
         found = os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -172,3 +174,4 @@ def _end_orphans() -> None:
                 with suppress(OSError):
                     if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
                         os.kill(int(stat.parent.name), signal.SIGKILL)
+            time.sleep(0.001)

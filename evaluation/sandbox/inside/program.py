@@ -44,17 +44,22 @@ def run(asks: int, answers: int) -> None:
 def _answer(ask: list[Any], names: dict[str, Any], text: str) -> list[Any]:
     try:
         if ask[0] == "names":
-            return ["names", {name: _described(names[name]) for name in ask[1] if name in names}]
+            return ["names", {name: _described(name, names[name]) for name in ask[1] if name in names}]
         _, name, given = ask
         positional, keywords = values.decode(given)
-        result = values.encode(names[name](*positional, **keywords))
+        found = [_found(value, names) for value in positional]
+        result = values.encode(names[name](*found, **{key: _found(value, names) for key, value in keywords.items()}))
         after = values.encode([positional, keywords])
         return ["returned", result, None if after == given else after]
     except BaseException as error:
         return _raised(error, text)
 
 
-def _described(value: Any) -> list[Any]:
+def _found(value: Any, names: dict[str, Any]) -> Any:
+    return names[value.name] if isinstance(value, values.Named) else value
+
+
+def _described(name: str, value: Any) -> list[Any]:
     if isinstance(value, ModuleType):
         return ["module", value.__name__]
     if callable(value):
@@ -62,7 +67,7 @@ def _described(value: Any) -> list[Any]:
     try:
         return ["value", values.encode(value)]
     except (TypeError, RecursionError):
-        return ["other", type(value).__name__]
+        return ["other", name]
 
 
 def _raised(error: BaseException, text: str) -> list[Any]:

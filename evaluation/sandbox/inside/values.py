@@ -7,9 +7,18 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Named:
+    """Something of the program that is not plain data, for which its name stands."""
+
+    name: str
+
 
 _MOST_ITEMS = 100_000  # of an iterator, which may be endless
 
@@ -42,6 +51,8 @@ def encode(value: Any) -> Any:
         return {"Fraction": [encode(value.numerator), encode(value.denominator)]}
     if isinstance(value, Decimal):
         return {"Decimal": str(value)}
+    if isinstance(value, Named):
+        return {"Named": value.name}
     if hasattr(value, "__next__"):
         return {"iterator": [encode(item) for item in itertools.islice(value, _MOST_ITEMS)]}
     raise TypeError(f"{type(value).__name__} is not plain data")
@@ -60,6 +71,7 @@ _DECODERS: dict[str, Any] = {
     "range": lambda parts: range(*decode(parts)),
     "Fraction": lambda parts: Fraction(*decode(parts)),
     "Decimal": Decimal,
+    "Named": Named,
     "iterator": lambda items: iter(decode(items)),
 }
 
