@@ -18,6 +18,7 @@ from evaluation.measure import Sample, efficiency
 from evaluation.provenance import provenance
 from evaluation.ranks import Ranks
 from evaluation.runs import Run
+from evaluation.sandbox import Sandbox
 from evaluation.settings import Settings
 from evaluation.tasks import LoadedTask, load_task
 from evaluation.tokens import load_tokenizer
@@ -46,7 +47,9 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
     if reason := skip_reason(settings):
         raise UsageError(reason)
     # only the first process has answers to score
-    task = load_task(settings.dataset, settings.seed, settings.allow_code_execution and ranks.first)
+    allowed = settings.allow_code_execution and ranks.first
+    sandbox = Sandbox(settings.code_execution_without) if allowed else None
+    task = load_task(settings.dataset, settings.seed, sandbox)
     folder = resolve_checkpoint(settings.model.path)
     _, config = read_config(folder)
     tokenizer = load_tokenizer(folder)
@@ -87,6 +90,9 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
     except BaseException as error:  # an interrupt, too, leaves a record
         run.fail(error)
         raise
+    finally:
+        if sandbox:
+            sandbox.close()
     return summary
 
 

@@ -12,10 +12,12 @@ import torch
 
 from cache_zoo import Cache, UsageError, caches, make_cache
 from cache_zoo.errors import require, suggest
+from evaluation.sandbox import LAYERS
 from evaluation.typed import check, read
 from generation import GenerationOptions, strategies
 from models.loading import as_dtype
 
+_NO_EFFECT = ("output_dir", "code_execution_without")
 _ATTENTION = ("eager", "sdpa", "flash_attention_2")
 
 
@@ -73,6 +75,7 @@ class _Root:
     batch_size: int
     seed: int
     allow_code_execution: bool
+    code_execution_without: list[str]
     output_dir: str
     attn_implementation: str | None
 
@@ -86,6 +89,7 @@ class Settings:
         batch_size: prompts decoded together.
         seed: of everything random.
         allow_code_execution: generated code may be run to score it.
+        code_execution_without: layers of the sandbox to go without where that is done.
         output_dir: parent of the run folder.
         config: the same as plain data, with ``auto`` resolved.
     """
@@ -97,6 +101,7 @@ class Settings:
     batch_size: int
     seed: int
     allow_code_execution: bool
+    code_execution_without: list[str]
     output_dir: str
     config: dict[str, Any]
 
@@ -116,6 +121,8 @@ class Settings:
         dataset = read(DatasetSettings, root.dataset, "dataset.")
         require(dataset.size is None or dataset.size >= 1, f"dataset.size must be at least 1, not {dataset.size}")
         require(dataset.n_shot is None or dataset.n_shot >= 0, f"dataset.n_shot must not be negative: {dataset.n_shot}")
+        for layer in root.code_execution_without:
+            require(layer in LAYERS, f"unknown layer '{layer}' in code_execution_without: {suggest(layer, LAYERS)}")
         require(root.batch_size >= 1, f"batch_size must be at least 1, not {root.batch_size}")
         attention = root.attn_implementation
         require(
@@ -132,14 +139,15 @@ class Settings:
             batch_size=root.batch_size,
             seed=root.seed,
             allow_code_execution=root.allow_code_execution,
+            code_execution_without=root.code_execution_without,
             output_dir=root.output_dir,
             config={**_plain(config), "model": _plain(_resolved(root.model))},
         )
 
     @property
     def config_hash(self) -> str:
-        """Eight hex digits of everything in the configuration but where results go."""
-        counted = {key: value for key, value in self.config.items() if key != "output_dir"}
+        """Eight hex digits of everything in the configuration but what has no effect on results."""
+        counted = {key: value for key, value in self.config.items() if key not in _NO_EFFECT}
         return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:8]
 
     @property

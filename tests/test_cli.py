@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import eval as cli
+from tests.layers import MISSING
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = ["generation.gen_length=8", "generation.block_length=4", "dataset.n_shot=1"]
@@ -355,7 +356,7 @@ def test_the_embedded_task_needs_no_data(run: Run, tiny_folders: dict[str, Path]
 
 def test_generated_code_is_run_only_where_that_is_allowed(run: Run, tiny_folders: dict[str, Path]) -> None:
     arguments = ["model=llada-base", f"model.path={tiny_folders['llada']}", "dataset=nano-code", "dataset.size=2"]
-    short = ["generation.gen_length=8", "generation.block_length=4"]
+    short = ["generation.gen_length=8", "generation.block_length=4", f"code_execution_without=[{','.join(MISSING)}]"]
     kept, scored = run(*arguments, *short), run(*arguments, *short, "allow_code_execution=true")
     for result in (kept, scored):
         assert result.code == 0, result.err
@@ -373,6 +374,9 @@ def test_generated_code_is_run_only_where_that_is_allowed(run: Run, tiny_folders
     results = json.loads((Path(summary["folder"]) / "results.json").read_text())
     assert results["results"]["nano-code"]["outcome,none"] == {"failed": 2}
     assert run(*arguments, "allow_code_execution=1").code == 2
+    refused = run(*arguments, "allow_code_execution=true", "code_execution_without=[landlok]")
+    assert refused.code == 2
+    assert "unknown layer 'landlok' in code_execution_without: did you mean 'landlock'?" in refused.err
 
 
 def test_code_prompts_are_as_in_training(run: Run, tiny_folders: dict[str, Path], tmp_path: Path) -> None:

@@ -1,50 +1,81 @@
-"""Generated programs: what passes and what does not, and that nothing they do outlives or disturbs the evaluation."""
+"""Generated programs: what passes and what does not, and that none harms, outlives or deceives the evaluation."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
+import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cache_zoo import UsageError
-from evaluation import sandbox
 from evaluation.data import read_rows
-from evaluation.sandbox import Limits, Outcome, run_program
+from evaluation.sandbox import LAYERS, Limits, Outcome, Sandbox, host, run_program
 from evaluation.settings import DatasetSettings
 from evaluation.tasks import load_task
 from evaluation.tasks.execution import count_outcomes, process_results
 from models.nano.data import ITEMS
+from tests.attacks import ATTACKS, HONEST, TESTS, Attack
+from tests.layers import MISSING, REASON
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="programs are not run on Windows")
 
+ROOT = Path(__file__).resolve().parents[1]
 ROWS = read_rows(ITEMS / "code" / "test.jsonl")
 NOTHING = "    return None\n"
+LATE = 1.0
+"""Seconds by which a program may outlive its time."""
 
 
-def run(program: str, seconds: float = 10.0, memory: int = 512 * 2**20) -> Outcome:
-    return run_program(program, Limits(seconds, memory))
+all_layers = pytest.mark.skipif(bool(MISSING), reason=REASON)
 
 
-def test_all_reference_bodies_pass_and_no_empty_one_does() -> None:
-    references = [row["prompt"] + row["body"] + "\n" + row["tests"] for row in ROWS]
-    stubs = [row["prompt"] + NOTHING + "\n" + row["tests"] for row in ROWS]
-    assert len(references) == 200
-    assert str(run("\n".join(references))) == "passed"
-    pooled = (
-        f"failed = 0\nfor stub in {stubs!r}:\n"
-        "    try:\n        exec(stub, {})\n    except AssertionError:\n        failed += 1\n"
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(MISSING) as made:
+        yield made
+
+
+def run(sandbox: Sandbox, program: str, seconds: float = 10.0, memory: int = 512 * 2**20) -> Outcome:
+    return sandbox.run(program, "", Limits(seconds, memory))
+
+
+def descendants(process: int) -> set[int]:
+    """Processes that a process started, directly or not."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has just ended
+    found = {process}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {process}
+
+
+def test_all_reference_bodies_pass_and_no_empty_one_does(sandbox: Sandbox) -> None:
+    assert len(ROWS) == 200
+    references = "\n".join(row["prompt"] + row["body"] for row in ROWS)
+    stubs = "\n".join(row["prompt"] + NOTHING for row in ROWS)
+    assert str(sandbox.run(references, "\n".join(row["tests"] for row in ROWS))) == "passed"
+    pooled = "failed = 0\n" + "".join(
+        f"try:\n    {'; '.join(row['tests'].splitlines())}\nexcept AssertionError:\n    failed += 1\n" for row in ROWS
     )
-    assert str(run(pooled + "assert failed == 200, failed")) == "passed"
+    assert str(sandbox.run(stubs, pooled + "assert failed == 200, failed")) == "passed"
 
 
-def test_each_answer_is_run_on_its_own() -> None:
+def test_each_answer_is_run_on_its_own(sandbox: Sandbox) -> None:
     for row in ROWS[::10]:
-        assert process_results(row, [row["body"]]) == {"pass@1": 1.0, "outcome": "passed"}
-        wrong = process_results(row, [NOTHING])
+        assert process_results(sandbox, row, [row["body"]]) == {"pass@1": 1.0, "outcome": "passed"}
+        wrong = process_results(sandbox, row, [NOTHING])
         first = row["tests"].split("\n")[0]
         assert wrong == {"pass@1": 0.0, "outcome": f"failed: AssertionError: {first}"}
 
@@ -59,23 +90,31 @@ def test_outcomes_are_counted_by_reason() -> None:
     [
         ("", "passed"),
         ("import collections, dataclasses, functools, heapq, itertools, json, math, re, typing", "passed"),
+        ("import hashlib, sqlite3, zoneinfo, decimal, unittest, tempfile\ntempfile.TemporaryFile()", "passed"),
         ("assert 1 == 2, 'one is\\nnot two'", "failed: AssertionError: one is not two"),
+        ("assert 1 == 2", "failed: AssertionError: assert 1 == 2"),
         ("def f(:\n", "failed: SyntaxError: invalid syntax (<program>, line 1)"),
         ("x = '\0'", "failed: "),
-        ("x = '\ud800'", "failed: UnicodeEncodeError: "),
+        ("x = '\ud800'", "failed: UnicodeEncodeError"),
         ("import torch", "failed: ModuleNotFoundError: No module named 'torch'"),
         ("input()", "failed: EOFError: EOF when reading a line"),
         ("def f():\n    f()\nf()", "failed: RecursionError: "),
         ("class E(Exception):\n    def __str__(self):\n        raise self\nraise E", "failed: E"),
         ("raise Exception('x' * 10**6)", "failed: Exception: xxx"),
         ("raise KeyboardInterrupt", "failed: KeyboardInterrupt"),
-        ("import os\nos.kill(os.getpid(), 11)", "crashed: Segmentation fault"),
-        ("import os, signal\nos.kill(os.getpid(), max(signal.valid_signals()) - 1)", "crashed: "),
-        ("x = [0] * 10**10", "memory"),
+        ("import ctypes\nctypes.string_at(0)", "crashed: Segmentation fault"),
+        ("import threading\nthreading.Thread(target=print).start()", "failed: RuntimeError: can't start new thread"),
+        pytest.param(
+            "x = [0] * 10**10",
+            "memory",
+            marks=pytest.mark.skipif("memory" in MISSING, reason="the layer 'memory' is missing: address space"),
+        ),
     ],
 )
-def test_an_outcome_says_why(program: str, outcome: str) -> None:
-    found = run(program)
+def test_an_outcome_says_why(sandbox: Sandbox, program: str, outcome: str) -> None:
+    if "Thread" in program and "seccomp" in MISSING:
+        pytest.skip("the layer 'seccomp' is missing: threads can be started")
+    found = run(sandbox, program)
     assert str(found).startswith(outcome)
     assert found.passed == (outcome == "passed")
     assert "\n" not in found.detail
@@ -83,92 +122,194 @@ def test_an_outcome_says_why(program: str, outcome: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "reason"),
+    ("program", "tests", "outcome"),
     [
-        ("import sys\nsys.exit(0)", "exited"),
-        ("raise SystemExit", "exited"),
-        ("import os\nos._exit(0)", "exited"),
-        ("import os\nprint('passed')\nos.write(1, b'passed')\nos._exit(0)", "exited"),
+        ("def f(x):\n    return x + [4]", "assert f([1, 2]) == [1, 2, 4]", "passed"),
+        ("def f(x, *, by):\n    x.sort(key=lambda y: y * by)", "a = [1, 2]\nf(a, by=-1)\nassert a == [2, 1]", "passed"),
+        ("import math\ndef f(x):\n    return x", "assert math.fabs(f(-2)) == 2", "passed"),
+        ("LIMIT = 3\ndef f():\n    return LIMIT", "assert f() == LIMIT", "passed"),
+        ("def f(x):\n    yield from range(x)", "assert list(f(3)) == [0, 1, 2]\nassert f(1) != [0]", "passed"),
         (
-            "import os\nfor fd in range(3, 64):\n    try:\n        os.write(fd, b'passed')\n    except OSError: pass",
-            "crashed",
+            "def f(x):\n    raise ValueError('no')",
+            "try:\n    f(1)\nexcept ValueError as e:\n    assert str(e) == 'no'",
+            "",
         ),
-        ("import os\nos.closerange(0, 64)\nwhile True: pass", "crashed"),
+        ("class E(KeyError): pass\ndef f(x):\n    raise E", "try:\n    f(1)\nexcept KeyError: pass", "passed"),
+        ("class E(KeyError): pass\ndef f(x):\n    raise E", "f(1)", "failed: E: "),
+        ("def f(x):\n    return y", "f(1)", "failed: NameError: name 'y' is not defined"),
+        ("def g(): pass", "assert f(1) == 1", "failed: NameError: name 'f' is not defined"),
+        ("class A: pass\ndef f(x):\n    return A()", "f(1)", "failed: TypeError: A is not plain data"),
+        ("def f(x): return x", "f(object())", "failed: TypeError: object is not plain data"),
+        ("def f(x):\n    a = []\n    a.append(a)\n    return a", "f(1)", "failed: RecursionError: "),
+        ("def f(x):\n    return x", "def check(candidate):\n    assert candidate(1) == 2\ncheck(f)", "failed: Ass"),
+        ("def f(x):\n    return 'x' * 2**25", "f(1)", "failed: ValueError: the result is too long"),
+        ("def f(x): return x", "assert f(:", "failed: SyntaxError: invalid syntax (<tests>, line 1)"),
+        ("import os\ndef f(x): os._exit(3)", "f(1)", "exited: status 3"),
+        ("x = 1", "while True: pass", "timeout"),
+        ("class A: n = 1\ndef f(x): return x.n\na = A()", "assert f(a) == f(x=a) == 1", "passed"),
+        ("class A: n = 1\ndef f(x): return x.n\na = A()", "a.n", "failed: AttributeError: "),
+        ("def sum(x): return 5", "assert sum([1]) == 5", "failed: AssertionError: "),
     ],
 )
-def test_leaving_before_the_asserts_does_not_pass(program: str, reason: str) -> None:
-    outcome = run(program + "\nassert False\n")
-    assert (outcome.passed, outcome.reason) == (False, reason)
-
-
-def test_a_forked_child_has_nothing_to_report() -> None:
-    assert not run("import os\nif os.fork():\n    os._exit(0)\n").passed
-
-
-def test_an_endless_loop_that_ignores_signals_ends_in_time() -> None:
-    start = time.monotonic()
-    outcome = run(
-        "import signal\n"
-        "for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:\n"
-        "    signal.signal(number, signal.SIG_IGN)\n"
-        "while True:\n"
-        "    try:\n        while True: pass\n"
-        "    except BaseException: pass\n",
-        seconds=0.5,
+def test_tests_judge_what_functions_answer(sandbox: Sandbox, program: str, tests: str, outcome: str) -> None:
+    assert str(sandbox.run(program, tests, Limits(1.0 if outcome == "timeout" else 10.0))).startswith(
+        outcome or "passed"
     )
-    assert outcome.reason == "timeout"
-    assert 0.5 <= outcome.seconds <= time.monotonic() - start < 1.5
 
 
-@pytest.mark.parametrize("end", ["", "while True: pass\n", "os._exit(0)\n"])
-def test_a_forked_child_does_not_outlive_the_program(end: str, tmp_path: Path) -> None:
-    born, survived = tmp_path / "born", tmp_path / "survived"
-    outcome = run(
-        "import os, time\n"
-        "if os.fork() == 0:\n"
-        f"    open({str(born)!r}, 'w').close()\n"
-        "    time.sleep(1.0)\n"
-        f"    open({str(survived)!r}, 'w').close()\n"
-        "    os._exit(0)\n"
-        f"while not os.path.exists({str(born)!r}): time.sleep(0.01)\n" + end,
-        seconds=0.7,
-    )
-    if os.geteuid() == 0:  # others can't fork at all
-        assert born.exists()
-    else:
-        assert outcome.reason == "failed"
-    time.sleep(1.1)
-    assert not survived.exists()
+def test_a_function_may_have_the_name_of_a_builtin_if_it_is_asked_for(sandbox: Sandbox) -> None:
+    assert str(sandbox.run("def sum(x): return 5", "assert sum([1]) == 5", names=["sum"])) == "passed"
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="the kernel does not limit address space")
-def test_a_memory_bomb_bursts_inside() -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        "None", "True", "-7", "2**80", "-(10**4000)", "1.5", "float('inf')", "'a\\ud800\\0'", "b'\\xff'", "3j",
+        "(1, (2,))",
+        "{1: 'a', (2, 3): [4]}", "{1, 2}", "frozenset('ab')", "range(1, 9, 2)", "bytearray(b'x')",
+        "__import__('fractions').Fraction(1, 3)", "__import__('decimal').Decimal('1.10')",
+        "__import__('collections').deque([1])", "__import__('collections').Counter('aab')",
+        "__import__('collections').OrderedDict(a=1)",
+    ],
+)  # fmt: skip
+def test_plain_data_passes_unchanged(sandbox: Sandbox, value: str) -> None:
+    tests = f"assert f({value}) == {value}\nassert repr({value})[:3] == repr(f({value}))[:3] or isinstance(f(1), int)"
+    assert str(sandbox.run("def f(x):\n    return x", tests)) == "passed"
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+@all_layers
+def test_an_attack_fails_harms_nothing_and_ends_in_time(sandbox: Sandbox, attack: Attack, tmp_path: Path) -> None:
+    assert "not permitted" in str(run(sandbox, "import os\nos.fork()")), "a bomb would be real"
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    held = secret.open()  # a descriptor that could be inherited
+    os.set_inheritable(held.fileno(), True)
+    program = attack.program.replace("SECRET", str(secret)).replace("HOME", str(Path.home()))
     start = time.monotonic()
-    assert run("x = 'x'\nwhile True: x += x\n", memory=128 * 2**20).reason == "memory"
-    assert run("x = []\nwhile True: x.append(bytearray(2**20))\n", memory=128 * 2**20).reason == "memory"
+    outcome = sandbox.run(program, TESTS, Limits(seconds=attack.seconds))
+    took = time.monotonic() - start
+    held.close()
+    assert not outcome.passed
+    assert str(outcome).startswith(attack.outcome), outcome
+    assert took < attack.seconds + LATE
+    assert secret.read_text() == "secret"
+    assert list(tmp_path.iterdir()) == [secret]
+    server = sandbox._server
+    assert server is not None
+    assert server.poll() is None
+    assert len(descendants(server.pid)) == 1, "only the first process of the number space is left"
+    assert str(sandbox.run(HONEST, TESTS)) == "passed"
+
+
+def test_the_table_of_attacks_is_what_happens() -> None:
+    text = (ROOT / "docs" / "sandbox.md").read_text()
+    table = dict(re.findall(r"^\| ([^|]+?) \| `([^|]+?)` \|$", text, re.MULTILINE))
+    assert table == {attack.name: attack.outcome.rstrip(": ") for attack in ATTACKS}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_can_be_gone_without(layer: str) -> None:
+    with Sandbox({*MISSING, layer}) as sandbox:
+        assert str(sandbox.run(HONEST, TESTS)) == "passed"
+        assert str(sandbox.run("def f(x):\n    return x", TESTS)).startswith("failed: AssertionError")
+        assert sandbox.run("while True: pass", TESTS, Limits(0.5)).reason == "timeout"
+        assert str(sandbox.run(HONEST, TESTS)) == "passed"
+
+
+@all_layers
+def test_a_missing_layer_is_refused_unless_that_is_accepted() -> None:
+    program = """
+import os, sys
+sys.path[:0] = ["evaluation/sandbox", "."]
+from inside import kernel
+user = os.geteuid()
+kernel.unshare(0x10000000)  # a user namespace in which there can't be others, as in many containers
+open("/proc/self/uid_map", "w").write(f"0 {user} 1")
+open("/proc/sys/user/max_user_namespaces", "w").write("0")
+from cache_zoo import UsageError
+from evaluation.sandbox import run_program
+try:
+    run_program("")
+except UsageError as error:
+    print(error)
+print(run_program("", without=["namespaces"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    refusal, accepted = done.stdout.splitlines()
+    assert "lacks layers of the sandbox: namespaces ([Errno 28] No space left on device)" in refusal, done.stderr
+    assert "code_execution_without=[namespaces]" in refusal
+    assert accepted == "passed"
+
+
+@all_layers
+def test_files_are_out_of_reach_by_landlock_alone(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    with Sandbox(["namespaces"]) as sandbox:
+        for attempt in ("open(S).read()", "open(S, 'w')", "os.listdir('/root')", "open('/proc/self/environ')",
+                        "os.chmod(S, 0)", "os.utime(S)", "os.truncate(S, 0)", "os.remove(S)", "open(S + '2', 'w')",
+                        "os.kill(os.getppid(), 0)", "os.rename(S, 'mine')", "os.symlink('x', S + '3')"):  # fmt: skip
+            outcome = run(sandbox, f"import os\nS = {str(secret)!r}\n{attempt}\n")
+            assert str(outcome).startswith("failed: PermissionError: "), (attempt, outcome)
+        assert str(run(sandbox, "open('own', 'w').write('x')\nassert open('own').read() == 'x'")) == "passed"
+    assert list(tmp_path.iterdir()) == [secret]
+    assert secret.read_text() == "secret"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells what is left")
+@pytest.mark.parametrize("without", [["seccomp"], ["namespaces", "seccomp"]], ids=" ".join)
+def test_a_daemon_does_not_outlive_its_program(without: list[str]) -> None:
+    with Sandbox({*MISSING, *without}) as sandbox:
+        program = (
+            "import os, time\n"
+            "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(60)\n    os._exit(0)\n"
+        )
+        outcome = run(sandbox, program, seconds=2.0)
+        if os.geteuid() == 0:  # others can't fork at all
+            assert outcome.passed
+        else:
+            assert outcome.reason == "failed"
+        assert sandbox._server is not None
+        assert len(descendants(sandbox._server.pid)) <= 1
+
+
+@pytest.mark.skipif("memory" in MISSING, reason="the layer 'memory' is missing: address space")
+def test_a_memory_bomb_bursts_inside(sandbox: Sandbox) -> None:
+    start = time.monotonic()
+    assert run(sandbox, "x = 'x'\nwhile True: x += x\n", memory=128 * 2**20).reason == "memory"
+    assert run(sandbox, "x = []\nwhile True: x.append(bytearray(2**20))\n", memory=128 * 2**20).reason == "memory"
     assert time.monotonic() - start < 10
 
 
-def test_a_flood_of_output_neither_blocks_nor_is_kept() -> None:
-    outcome = run("import sys\nfor _ in range(100): print('x' * 10**6); sys.stderr.write('x' * 10**6)\n")
-    assert str(outcome) == "passed"
+def test_a_flood_of_output_neither_blocks_nor_is_kept(sandbox: Sandbox) -> None:
+    flood = "import sys\nfor _ in range(100): print('x' * 10**6); sys.stderr.write('x' * 10**6)\n"
+    assert str(run(sandbox, flood)) == "passed"
 
 
-def test_files_stay_small() -> None:
-    assert "File too large" in run("open('big', 'wb').write(bytes(2**26))").detail
+def test_files_stay_small(sandbox: Sandbox) -> None:
+    assert "File too large" in run(sandbox, "open('big', 'wb').write(bytes(2**26))").detail
 
 
-def test_the_working_folder_is_new_empty_and_gone_afterwards(tmp_path: Path) -> None:
-    note = tmp_path / "note"
-    outcome = run(
-        "import os\nassert os.listdir() == []\n"
-        f"open({str(note)!r}, 'w').write(os.getcwd())\n"
-        "os.mkdir('kept')\nopen('kept/file', 'w').write('x')\nos.chmod('kept', 0)\n"
-    )
-    assert str(outcome) == "passed"
-    assert note.read_text() != os.getcwd()
-    assert not Path(note.read_text()).exists()
-    assert run("import os\nos.rmdir(os.getcwd())\n").passed
+@pytest.mark.skipif("namespaces" in MISSING, reason="the layer 'namespaces' is missing: all files together")
+def test_all_files_together_stay_small(sandbox: Sandbox) -> None:
+    program = "for n in range(60):\n    open(str(n), 'wb').write(bytes(2**23))\n"
+    assert "No space left" in run(sandbox, program).detail
+    assert "No space left" in run(sandbox, "for n in range(10000):\n    open(str(n), 'wb').close()\n").detail
+
+
+def test_the_working_folder_is_new_and_empty(sandbox: Sandbox) -> None:
+    program = "import os\nassert os.listdir() == []\nos.mkdir('kept')\nopen('kept/file', 'w').write('x')\n"
+    assert str(run(sandbox, program)) == "passed"
+    assert str(run(sandbox, program + "os.remove('kept/file')\nos.rmdir('kept')\nos.rmdir(os.getcwd())")) == "passed"
+    assert str(run(sandbox, program)) == "passed"
+
+
+def test_no_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(Path("/tmp").glob("cache-zoo-*"))
+    with Sandbox({*MISSING, "namespaces"}) as sandbox:
+        assert str(run(sandbox, "import os\nos.mkdir('kept')\nopen('kept/file', 'w').write('x')")) == "passed"
+    assert set(Path("/tmp").glob("cache-zoo-*")) == before
 
 
 def test_nothing_is_inherited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -176,19 +317,93 @@ def test_nothing_is_inherited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with (tmp_path / "secret.py").open("w") as file:
         os.set_inheritable(file.fileno(), True)
-        outcome = run(
-            "import os\nassert dict(os.environ) == {}, dict(os.environ)\n"
+        outcome = run_program(
+            "import os, sys\nassert dict(os.environ) == {}, dict(os.environ)\n"
             "try:\n    import secret\nexcept ImportError: pass\nelse: assert False\n"
-            f"try:\n    os.fstat({file.fileno()})\nexcept OSError: pass\nelse: assert False\n"
+            "held = []\n"
+            "for fd in range(256):\n"
+            "    try:\n        os.fstat(fd)\n    except OSError: continue\n"
+            "    held.append(fd)\n"
+            "assert held == [0, 1, 2, 4, 5], held\n",
+            without=MISSING,
         )
     assert str(outcome) == "passed"
 
 
+def test_the_same_program_ends_the_same_way() -> None:
+    program = "import random\nraise Exception(hash('a'), random.random(), list(set('abcdef')))"
+    first, second = (str(run_program(program, without=MISSING)) for _ in range(2))
+    assert first.startswith("failed: Exception: (")
+    assert first == second
+
+
+def test_a_dead_server_costs_nothing_but_time(sandbox: Sandbox) -> None:
+    assert sandbox.run(HONEST, TESTS).passed
+    assert sandbox._server is not None
+    sandbox._server.kill()
+    assert str(sandbox.run(HONEST, TESTS)) == "passed"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells what there is")
+def test_a_stuck_server_is_replaced() -> None:
+    with Sandbox(MISSING) as sandbox:
+        assert sandbox.run(HONEST, TESTS).passed
+        assert sandbox._server is not None
+        for process in {sandbox._server.pid, *descendants(sandbox._server.pid)}:
+            os.kill(process, signal.SIGSTOP)
+        outcome = sandbox.run(HONEST, TESTS, Limits(seconds=0.5))
+        assert outcome.reason == "timeout"
+        assert outcome.seconds < 0.5 + LATE
+        assert str(sandbox.run(HONEST, TESTS)) == "passed"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells what is left")
+def test_a_closed_sandbox_leaves_no_process() -> None:
+    with Sandbox(MISSING) as sandbox:
+        assert sandbox.run(HONEST, TESTS).passed
+        server = sandbox._server
+        assert server is not None
+        started = descendants(server.pid) | {server.pid}
+    time.sleep(0.2)
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    made = Sandbox(MISSING)
+    assert made.run(HONEST, TESTS).passed
+    server = made._server
+    assert server is not None
+    assert server.stdin is not None
+    server.stdin.close()  # as the end of the process does
+    assert server.wait(timeout=5) is not None
+    made.close()
+
+
+def test_it_runs_beside_threads() -> None:
+    outcomes: list[Outcome] = []
+    threads = [
+        threading.Thread(target=lambda: outcomes.append(run_program(HONEST, TESTS, without=MISSING))) for _ in "ab"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [outcome.passed for outcome in outcomes] == [True, True]
+
+
 def test_where_nothing_can_run_no_score_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    for executable, message in ((shutil.which("false"), "an empty one ended with 'exited"), ("/no/python", "No such")):
-        monkeypatch.setattr(sandbox.sys, "executable", executable)
-        with pytest.raises(UsageError, match=f"no program can be run here.*{message}"):
-            load_task(DatasetSettings("nano-code", None, None, None, None), seed=1, execute=True)
-    monkeypatch.setattr(sandbox.sys, "platform", "win32")
+    for executable, message in (
+        (shutil.which("false"), "the interpreter ended at once|Broken pipe"),
+        ("/no/python", "No such"),
+    ):
+        monkeypatch.setattr(host.sys, "executable", executable)
+        with pytest.raises(UsageError, match=f"no program can be run here.*({message})"):
+            load_task(DatasetSettings("nano-code", None, None, None, None), seed=1, sandbox=Sandbox())
+    monkeypatch.setattr(host.sys, "platform", "win32")
     with pytest.raises(UsageError, match="not on Windows"):
         run_program("")
+
+
+def test_unknown_layers_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"unknown layer 'landlok'.*landlock"):
+        Sandbox(["landlok"])

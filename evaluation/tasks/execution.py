@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from evaluation.sandbox import run_program
+from evaluation.sandbox import Sandbox
 
 
-def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+def process_results(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
     """Run the completed function with its asserts: `pass@1` is 1.0 or 0.0, `outcome` says why."""
-    outcome = run_program(f"{doc['prompt']}{results[0]}\n{doc['tests']}")
+    outcome = sandbox.run(f"{doc['prompt']}{results[0]}\n", doc["tests"])
     return {"pass@1": float(outcome.passed), "outcome": str(outcome)}
 
 

@@ -17,7 +17,7 @@ from lm_eval.tasks import TaskManager
 from cache_zoo import UsageError
 from cache_zoo.errors import require, suggest
 from evaluation.data import read_splits
-from evaluation.sandbox import check_sandbox
+from evaluation.sandbox import Sandbox
 from evaluation.settings import DatasetSettings
 from evaluation.tasks import execution
 from models.nano.data import ITEMS
@@ -35,7 +35,7 @@ class _Known:
         columns: what its rows must have.
         score: metric and filter of the headline score; None: not scored yet.
         data: folder of its rows where they come with the package.
-        execute: scorer that runs generated code; the YAML has one that does not.
+        execute: scorer that runs generated code, in the sandbox it is given first; the YAML has one that does not.
     """
 
     folder: Path
@@ -75,29 +75,29 @@ class LoadedTask:
     sha256: dict[str, str]
 
 
-def load_task(settings: DatasetSettings, seed: int, execute: bool = False) -> LoadedTask:
+def load_task(settings: DatasetSettings, seed: int, sandbox: Sandbox | None = None) -> LoadedTask:
     """Load the data, and set the number of few-shot examples and the seed that picks them.
 
     Args:
         settings: of the dataset.
         seed: of the choice of examples.
-        execute: generated code may be run, where that is how a task is scored.
+        sandbox: where generated code may be run, if that is how a task is scored; None: nowhere.
 
     Raises:
         UsageError: unknown name, data that can't be had or used, too few examples, a task that needs more than
             generation, or code to run on a machine that can't.
     """
     known = _KNOWN.get(settings.name)
-    unscored = _unscored(settings.name, known, execute)
-    if known and known.execute and not unscored:
-        check_sandbox()
+    unscored = _unscored(settings.name, known, sandbox is not None)
+    if known and known.execute and sandbox:
+        sandbox.check()
     manager = TaskManager(include_path=str(known.folder), include_defaults=False) if known else TaskManager()
     if settings.name not in manager.task_index:
         raise UsageError(
             f"unknown dataset.name '{settings.name}': {_near(settings.name, [*_KNOWN, *manager.all_tasks])}"
         )
     try:
-        loaded = manager.load(_spec(settings, manager, known, execute))
+        loaded = manager.load(_spec(settings, manager, known, sandbox))
     except UsageError:
         raise
     except Exception as error:  # datasets and the hub client raise many kinds
@@ -133,11 +133,13 @@ _WRAPPER = "cache_zoo_local_data"
 _SPLIT_KEYS = ("training_split", "validation_split", "fewshot_split", "test_split")
 
 
-def _spec(settings: DatasetSettings, manager: Any, known: _Known | None, execute: bool) -> str | dict[str, Any]:
+def _spec(
+    settings: DatasetSettings, manager: Any, known: _Known | None, sandbox: Sandbox | None
+) -> str | dict[str, Any]:
     """A name, or a group of one task, which is how lm-eval takes changes to a task."""
     changes = _local_data(settings, manager, known)
-    if known and known.execute and execute:
-        changes["process_results"] = known.execute
+    if known and (execute := known.execute) and sandbox:
+        changes["process_results"] = lambda doc, results: execute(sandbox, doc, results)
     return {"group": _WRAPPER, "task": [{"task": settings.name, **changes}]} if changes else settings.name
 
 
