@@ -13,18 +13,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Real questions: a local copy if there is one, else the hub.
-GSM8K ?= $(wildcard ../shared/data/gsm8k)
-DEMO_SIZE ?= 8
+DEMO_SIZE ?= 40
 
-demo: $(INSTALLED) ## sweep the five caches over GSM8K questions on a tiny random model and print the table
-	$(BIN)/python -m models.tiny .demo/tiny-llada
-	$(BIN)/python eval.py -m cache=none,prefix,dual,dllm,d2cache model.name=tiny-llada model.path=.demo/tiny-llada \
-	    dataset.name=gsm8k dataset.path=$(or $(GSM8K),null) dataset.size=$(DEMO_SIZE) dataset.n_shot=1 \
-	    generation.gen_length=64 generation.block_length=16 output_dir=.demo/results
-	@$(BIN)/python -m evaluation.table .demo/results
-	@echo
-	@echo "The model is tiny and random: it knows nothing, so its accuracy is 0. Speed and work are real."
+demo: $(INSTALLED) ## sweep the five caches over nano-gsm on the embedded model nano-llada and print the table
+	HF_HUB_OFFLINE=1 $(BIN)/python eval.py -m cache=none,prefix,dual,dllm,d2cache model=nano-llada dataset=nano-gsm \
+	    dataset.size=$(DEMO_SIZE) output_dir=results/demo
+	@$(BIN)/python -m evaluation.table results/demo
 
 test: $(INSTALLED) ## all tests
 	$(BIN)/python -m pytest
@@ -45,4 +39,4 @@ bench: $(INSTALLED) ## time one forward of each cache against its counted work
 	$(BIN)/python -m benchmarks.step_cost
 
 clean: ## remove the environment and what the demo wrote
-	rm -rf .venv .demo
+	rm -rf .venv results/demo

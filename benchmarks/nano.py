@@ -20,14 +20,15 @@ from evaluation.compare import Finished
 from evaluation.table import interval, read_runs, render_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
+_SAME = ("model", "dataset", "generation", "n", "status")  # columns that say the same in every row
 
 
-def run(sweep: str, arguments: argparse.Namespace) -> list[str]:
+def run(sweep: str, common: str, arguments: argparse.Namespace) -> list[str]:
     """Names of the run folders of one sweep; one that was run already is not run again."""
     folder = arguments.out / arguments.model
-    common = [f"model={arguments.model}", "dataset=nano-gsm", f"dataset.size={arguments.size}"]
-    common += [f"batch_size={arguments.batch_size}", f"output_dir={folder}"]
-    command = ["eval.py", "-m", *common, *sweep.split()]
+    asked = [f"model={arguments.model}", "dataset=nano-gsm", f"dataset.size={arguments.size}"]
+    asked += [f"batch_size={arguments.batch_size}", f"output_dir={folder}"]
+    command = ["eval.py", "-m", *asked, *common.split(), *sweep.split()]
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "sweeps.json"
     known: dict[str, list[str]] = json.loads(log.read_text()) if log.is_file() else {}
@@ -75,15 +76,18 @@ def main() -> None:
     arguments.out = arguments.out.resolve()
     panels: dict[str, tuple[Any, pd.DataFrame]] = {}
     plan = OmegaConf.load(Path(__file__).with_suffix(".yaml"))
-    folders = {name: [one for sweep in panel.sweeps for one in run(sweep, arguments)] for name, panel in plan.items()}
+    folders = {
+        name: [one for sweep in panel.sweeps for one in run(sweep, plan.common, arguments)]
+        for name, panel in plan.panels.items()
+    }
     every = read_runs(arguments.out / arguments.model)
-    for name, panel in plan.items():
+    for name, panel in plan.panels.items():
         frame = every[every["folder"].isin(folders[name])].copy()
         if panel.x not in frame:
             configs = [Finished(arguments.out / arguments.model / folder).config for folder in frame["folder"]]
             frame[panel.x] = [config[panel.x] for config in configs]
         panels[str(name)] = (panel, frame)
-        print(f"\n{name}\n\n{render_markdown(frame)}")
+        print(f"\n{name}\n\n{render_markdown(frame, without=_SAME)}")
     if arguments.figure is not None:
         draw(panels, arguments.model, arguments.figure)
 

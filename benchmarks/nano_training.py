@@ -29,7 +29,7 @@ def accuracies(run: Path, size: int) -> pd.DataFrame:
         if not out.is_dir():
             command = [sys.executable, "eval.py", "-m", "dataset=nano-gsm,nano-code", f"dataset.size={size}"]
             command += [f"model=nano-{_family(run)}", f"model.path={checkpoint.resolve()}", *_HOW.split()]
-            subprocess.run([*command, f"output_dir={out.resolve()}"], cwd=ROOT, check=True)
+            subprocess.run([*command, f"output_dir={out.resolve()}"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         for _, row in read_runs(out).iterrows():
             rows.append({"step": int(checkpoint.name[5:]), **row[["dataset", "score", "n"]]})
     return pd.DataFrame(rows)

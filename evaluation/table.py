@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,9 @@ def render(frame: pd.DataFrame) -> str:
     return str(_shown(frame).to_string(index=False))
 
 
-def render_markdown(frame: pd.DataFrame) -> str:
-    """The table in Markdown."""
-    shown = _shown(frame)
+def render_markdown(frame: pd.DataFrame, without: Sequence[str] = ()) -> str:
+    """The table in Markdown, some columns left out."""
+    shown = _shown(frame).drop(columns=list(without))
     lines = [shown.columns, ["---"] * len(shown.columns), *shown.itertuples(index=False)]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 

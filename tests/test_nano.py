@@ -11,8 +11,9 @@ from random import Random
 import pytest
 import torch
 
+from evaluation.tokens import load_tokenizer
 from generation import generate
-from models import load_model
+from models import load_model, resolve_checkpoint
 from models.nano.code import function
 from models.nano.data import CODE_SIZE, GSM_SIZE, ITEMS, held_out, write_items
 from models.nano.gsm import LARGEST, problem
@@ -145,3 +146,20 @@ def test_a_run_repeats_resumes_and_exports(family: str, tmp_path: Path) -> None:
     out = generate(model, [train_tokenizer().encode("Question: How many?\nAnswer:")], gen_length=16, block_length=8)
     assert (out.tokens != model.config.mask_id).all()
     assert torch.isfinite(model.embedding.weight).all()
+
+
+@pytest.mark.parametrize(("name", "kv_heads"), [("nano-llada", 4), ("nano-dream", 2)])
+def test_a_shipped_model_is_small_and_solves_its_task(name: str, kv_heads: int) -> None:
+    folder = resolve_checkpoint(name)
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 8e6
+    model, tokenizer = load_model(name), load_tokenizer(folder)
+    assert model.config.num_layers >= 6
+    assert model.config.num_kv_heads == kv_heads
+    asked = rows("gsm/test.jsonl")[:20]
+    shots = "".join(f"Question: {row['question']}\nAnswer: {row['answer']}\n\n" for row in rows("gsm/train.jsonl")[:4])
+    prompts = [tokenizer.encode(f"{shots}Question: {row['question']}\nAnswer:") for row in asked]
+    assert 200 <= min(map(len, prompts)) <= max(map(len, prompts)) <= 400
+    out = generate(model, prompts, gen_length=64, block_length=32, threshold=0.9)
+    answers = [tokenizer.decode(ids).split("<|endoftext|>")[0].strip() for ids in out.tokens.tolist()]
+    right = sum(answer == row["answer"] for answer, row in zip(answers, asked, strict=True))
+    assert right >= 15, answers

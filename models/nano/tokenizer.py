@@ -13,7 +13,7 @@ from models.nano.gsm import problem
 
 SPECIAL_TOKENS = (MASK_TOKEN, EOS_TOKEN, EOT_TOKEN) = ("<|mask|>", "<|endoftext|>", "<|eot_id|>")
 VOCAB_SIZE = 768
-CONTEXT_LENGTH = 2048
+CONTEXT_LENGTH = 4096
 _CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}Question: {{ message['content'] }}\nAnswer:"
     "{% elif message['role'] == 'assistant' %} {{ message['content'] }}\n\n"
