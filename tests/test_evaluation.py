@@ -90,7 +90,7 @@ def test_malformed_data_is_named_by_file_and_line(tmp_path: Path, content: str, 
     file = tmp_path / "test.jsonl"
     file.write_text(content)
     with pytest.raises(UsageError, match=message) as caught:
-        read_rows(file, ("question", "answer"))
+        read_rows(file, {"question": str, "answer": str})
     assert str(file) in str(caught.value)
 
 
@@ -103,12 +103,12 @@ def test_splits_come_from_a_folder_or_from_beside_a_file(tmp_path: Path) -> None
     for split in ("train", "test"):
         (tmp_path / f"{split}.jsonl").write_text(json.dumps({"question": split}))
     expected = {"test": [{"question": "test"}], "train": [{"question": "train"}]}
-    assert read_splits(str(tmp_path), "test", {"train", "validation"}, ()) == expected
-    assert read_splits(str(tmp_path / "test.jsonl"), "test", {"train"}, ()) == expected
+    assert read_splits(str(tmp_path), "test", {"train", "validation"}, {}) == expected
+    assert read_splits(str(tmp_path / "test.jsonl"), "test", {"train"}, {}) == expected
     with pytest.raises(UsageError, match=r"has no validation\.jsonl; it holds test\.jsonl, train\.jsonl"):
-        read_splits(str(tmp_path), "validation", set(), ())
+        read_splits(str(tmp_path), "validation", set(), {})
     with pytest.raises(UsageError, match=r"does not exist: did you mean 'test\.jsonl'\?"):
-        read_splits(str(tmp_path / "tst.jsonl"), "test", set(), ())
+        read_splits(str(tmp_path / "tst.jsonl"), "test", set(), {})
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (CONFIGS / "cache").glob("*.yaml")])
