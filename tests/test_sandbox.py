@@ -15,8 +15,8 @@ from evaluation import sandbox
 from evaluation.data import read_rows
 from evaluation.sandbox import Limits, Outcome, run_program
 from evaluation.settings import DatasetSettings
-from evaluation.tasks import load_task
 from evaluation.tasks.execution import count_outcomes, process_results
+from evaluation.tasks.loading import load_task
 from models.nano.data import ITEMS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="programs are not run on Windows")

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from evaluation.sandbox import run_program
+from evaluation.sandbox import Outcome, run_program
+
+
+def run_tests(program: str, tests: str) -> Outcome:
+    """What becomes of a program with its tests. All generated code of this project is run here."""
+    return run_program(f"{program}\n{tests}")
 
 
 def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
-    """Run the completed function with its asserts: `pass@1` is 1.0 or 0.0, `outcome` says why."""
-    outcome = run_program(f"{doc['prompt']}{results[0]}\n{doc['tests']}")
-    return {"pass@1": float(outcome.passed), "outcome": str(outcome)}
+    """Run the completed function with its asserts: `pass@1` is 1.0 or 0.0, `outcome` says why. For nano-code."""
+    return verdict("pass@1", doc["prompt"] + results[0], doc["tests"])
+
+
+def verdict(metric: str, program: str, tests: str) -> dict[str, Any]:
+    """``{metric: 1.0 or 0.0, "outcome": why}``."""
+    outcome = run_tests(program, tests)
+    return {metric: float(outcome.passed), "outcome": str(outcome)}
 
 
 def count_outcomes(outcomes: list[str]) -> dict[str, int]:
