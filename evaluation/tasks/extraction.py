@@ -102,7 +102,7 @@ def _pieces(text: str) -> list[str]:
 def _indented(text: str) -> list[str]:
     """``text`` with the indentation of its first line put back, and of all its lines."""
     lines = text.strip("\n").split("\n")
-    if not lines[0].strip() or lines[0].startswith((" ", "\t")):
+    if re.match(r"\s|$|@|(?:async def|def|class)\b", lines[0]):  # there is nothing to put back, or no body
         return []
     return ["    " + _join(lines), _join(["    " + line for line in lines])]
 

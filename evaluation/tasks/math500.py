@@ -32,7 +32,7 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]
     """Both metrics of one generation, as lm-eval asks for them."""
     answer = final_answer(results[0])
     if answer is None:  # math-verify looks for the last formula or number by itself
-        right = _verified(doc["answer"], results[0][-LONGEST:])
+        right = verified(doc["answer"], results[0][-LONGEST:])
         return {"math_verify": float(right), "exact_match": 0.0}
     exact = normal(answer) == normal(doc["answer"])
     return {"math_verify": float(same(doc["answer"], answer)), "exact_match": float(exact)}
@@ -59,7 +59,16 @@ def same(gold: str, answer: str) -> bool:
     """Whether ``answer`` is as good as ``gold``: as normalised strings, or as mathematics."""
     if normal(gold) == normal(answer):
         return bool(normal(answer))
-    return _verified(gold, rf"\boxed{{{clean(answer)}}}")
+    return verified(gold, rf"\boxed{{{clean(answer)}}}")
+
+
+def verified(gold: str, text: str) -> bool:
+    """Whether math-verify finds ``gold`` in ``text``; a text that is too long, or takes too long, has nothing in it."""
+    if len(text) > LONGEST:
+        return False
+    reference = parse(f"${clean(gold)}$", parsing_timeout=SECONDS)
+    answer = parse(text, parsing_timeout=SECONDS)
+    return bool(verify(reference, answer, timeout_seconds=SECONDS))
 
 
 def clean(answer: str) -> str:
@@ -93,14 +102,6 @@ def normal(answer: str) -> str:
     text = re.sub(r"(\d)\.0+(?!\d)", r"\1", text)
     text = re.sub(r"\s+", "", text)
     return text.lower() if re.fullmatch(r"[A-Za-z]{2,}", text) else text
-
-
-def _verified(gold: str, text: str) -> bool:
-    if len(text) > LONGEST + 100:
-        return False
-    reference = parse(f"${clean(gold)}$", parsing_timeout=SECONDS)
-    answer = parse(text, parsing_timeout=SECONDS)
-    return bool(verify(reference, answer, timeout_seconds=SECONDS))
 
 
 def _boxes(text: str) -> list[tuple[int, int, int]]:
