@@ -164,15 +164,12 @@ def test_reference_answers_of_math_500_are_right() -> None:
     rows = published("math-500")
     boxed = scores("math-500", rows, [f"So it is $\\boxed{{{row['answer']}}}$.<|eot_id|>" for row in rows])
     worked = scores("math-500", rows, [row["solution"] for row in rows])
-    stated = scores(
-        "math-500",
-        rows,
-        [f"Final Answer: The final answer is ${row['answer']}$. I hope it is correct." for row in rows],
-    )
+    phrase = "Final Answer: The final answer is ${}$. I hope it is correct."
+    stated = scores("math-500", rows, [phrase.format(row["answer"]) for row in rows])
     for found in (boxed, worked, stated):
         assert (total("math_verify,none", found), total("exact_match,none", found)) == (500, 500)
     # math-verify by itself, without the shortcut of equal strings
-    assert sum(math500.verified(row["answer"], f"\\boxed{{{row['answer']}}}") for row in rows) == 500
+    assert sum(math500.verified(row["answer"], f"\\boxed{{{math500.clean(row['answer'])}}}") for row in rows) == 500
 
 
 def test_other_answers_of_math_500_are_wrong() -> None:
@@ -373,8 +370,10 @@ def test_malformed_rows_are_named_by_file_and_line(name: str, tmp_path: Path) ->
 # Saved generations
 
 
-def saved(folder: Path, task: str, docs: list[dict[str, Any]], texts: list[str], **changes: Any) -> Path:
-    """A run folder with these generations and no scores."""
+def saved(
+    folder: Path, task: str, docs: list[dict[str, Any]], texts: list[str], changes: dict[str, Any] | None = None
+) -> Path:
+    """A run folder with these generations and no scores; ``changes`` are made to every sample."""
     run = Run(folder / f"m__none__vanilla__{task}__0", {"dataset": {"name": task}})
     run.start()
     needs = SCORERS[task].needs
@@ -383,7 +382,9 @@ def saved(folder: Path, task: str, docs: list[dict[str, Any]], texts: list[str],
         for n, (doc, text) in enumerate(zip(docs, texts, strict=True))
     ]
     summary = {"dataset": task, "metric": None, "score": None, "score_stderr": None, "note": "kept"}
-    run.finish({"results": {task: {"score,none": "N/A"}}, "summary": summary}, [{**one, **changes} for one in samples])
+    run.finish(
+        {"results": {task: {"score,none": "N/A"}}, "summary": summary}, [{**one, **(changes or {})} for one in samples]
+    )
     return run.folder
 
 
@@ -396,7 +397,7 @@ ANSWERS = [
     "    return 2\n",
     "```python\ndef f2(x):\n    return 2\n```",
     "    ret",
-    "    while x: pass\n",
+    "    raise SystemExit\n",
     "",
 ]
 
@@ -404,18 +405,14 @@ ANSWERS = [
 @runs_programs
 def test_scoring_again_gives_the_same_numbers_with_any_workers(tmp_path: Path) -> None:
     coded = saved(tmp_path, "humaneval_instruct", FUNCTIONS, ANSWERS)
-    solved = saved(
-        tmp_path,
-        "math-500",
-        [{"answer": pair["reference"]} for pair in PAIRS],
-        [f"\\boxed{{{pair['answer']}}}" for pair in PAIRS],
-    )
+    boxes = [f"\\boxed{{{pair['answer']}}}" for pair in PAIRS]
+    solved = saved(tmp_path, "math-500", [{"answer": pair["reference"]} for pair in PAIRS], boxes)
     for folder in (coded, solved):
         found = [rescore(folder, workers, execute=True) for workers in (1, 1, 2)]
         assert found[0] == found[1] == found[2] == json.loads((folder / RESCORED).read_text())
     results = rescore(coded, execute=True)["results"]["humaneval_instruct"]
     assert (results["pass@1,create_test"], results["pass@1,extract_code"]) == (1 / 6, 2 / 6)
-    assert results["outcome,create_test"] == {"failed": 4, "passed": 1, "timeout": 1}
+    assert results["outcome,create_test"] == {"failed": 4, "passed": 1, "exited": 1}
     results = rescore(solved)["results"]["math-500"]
     assert results["math_verify,none"] == sum(pair["same"] for pair in PAIRS) / len(PAIRS)
     assert json.loads((solved / RESULTS).read_text())["summary"]["score"] is None, "the run's own files stay"
@@ -444,9 +441,9 @@ def test_what_cannot_be_scored_again_is_one_error(tmp_path: Path) -> None:
     refused("has no results.json", tmp_path)
     refused("--workers must be at least 1", tmp_path, workers=0)
     refused("give --allow-code-execution", saved(tmp_path, "humaneval", FUNCTIONS[:1], [""]))
-    refused("task 'hellaswag' has no scorer here", saved(tmp_path, "gsm8k", docs, ["1"], task="hellaswag"))
-    refused(r"samples\.jsonl, line 1 lacks doc\.answer", saved(tmp_path, "gsm8k", docs, ["1"], doc={}))
-    refused(r"samples\.jsonl, line 1: 'text' must be text", saved(tmp_path, "gsm8k", docs, ["1"], text=None))
+    refused("task 'hellaswag' has no scorer here", saved(tmp_path, "gsm8k", docs, ["1"], {"task": "hellaswag"}))
+    refused(r"samples\.jsonl, line 1 lacks doc\.answer", saved(tmp_path, "gsm8k", docs, ["1"], {"doc": {}}))
+    refused(r"samples\.jsonl, line 1: 'text' must be text", saved(tmp_path, "gsm8k", docs, ["1"], {"text": None}))
 
 
 def test_scoring_again_loads_neither_torch_nor_lm_eval(tmp_path: Path) -> None:

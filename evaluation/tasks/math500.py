@@ -22,7 +22,7 @@ LONGEST = 1000
 _PHRASE = re.compile(r"(?is)final answer is:?\s*(.+?)\s*(?:\.\s*I hope it is correct|\.?\s*$|\.?\s*\n)")
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)"
 _WORDS = r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"
-_SPACES = re.compile(r"\\[,;:> ]|\\q?quad\b|~")
+_SPACES = re.compile(r"(?<!\\)\\[,;:> ]|\\q?quad\b|~")  # but not the end of a row, a double backslash
 
 # Its warnings are of answers that time out, which the score says already.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
@@ -76,7 +76,7 @@ def clean(answer: str) -> str:
     text = answer.strip()
     if text.startswith("$") and text.endswith("$"):
         text = text.strip("$")
-    text = re.sub(r"\\(?:left|right)(?![a-zA-Z])", "", _SPACES.sub(" ", text.replace(r"\!", "")))
+    text = re.sub(r"\\(?:left|right)(?![a-zA-Z])", "", _SPACES.sub(" ", re.sub(r"\\!\s*", "", text)))
     text = re.sub(r"\\[dt]frac", r"\\frac", text)
     text = re.sub(r"\\?\$|\\?%|\^\s*\{?\s*\\circ\s*\}?|\\degree\b", "", text)
     text = text.replace("{,}", ",")
