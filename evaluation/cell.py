@@ -69,7 +69,7 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
             return None
         logged = found.pop("samples")
         results = {
-            **_named(found, task),
+            **_named(found, task, settings.dataset.size),
             "efficiency": efficiency(lm.samples, lm.batches, lm.peak_memory, ranks.size),
             "config": settings.config,
             "provenance": {
@@ -104,13 +104,15 @@ def _ask(lm: CacheZooLM, task: LoadedTask, settings: Settings) -> dict[str, Any]
     return dict(found)
 
 
-def _named(found: dict[str, Any], task: LoadedTask) -> dict[str, Any]:
+def _named(found: dict[str, Any], task: LoadedTask, size: int | None) -> dict[str, Any]:
     """lm-eval's results; where nothing is scored, the score is named and not available."""
     for name, config in found["configs"].items():
         config.pop("custom_dataset", None)  # our own reader, printed as source code
         if task.unscored:
-            count = found["n-samples"][name]["original"]
-            found["results"][name] |= {"score,none": "N/A", "score_stderr,none": "N/A", "sample_len": count}
+            there = found["n-samples"][name]["original"]
+            asked = min(there, size or there)  # lm-eval counts what has metrics
+            found["n-samples"][name]["effective"] = asked
+            found["results"][name] |= {"score,none": "N/A", "score_stderr,none": "N/A", "sample_len": asked}
     return found
 
 

@@ -265,7 +265,7 @@ def test_a_run_folder_tells_how_far_it_came(tmp_path: Path) -> None:
 
 def test_the_table_says_not_available_for_what_is_not(tmp_path: Path) -> None:
     done = {"model": "m", "cache": "none", "generation": "g", "dataset": "d", "n": 4, "score": 0.25}
-    done |= {"score_stderr": 0.1, "tokens_per_second": 3.0, "nfe": 8.0, "compute_ratio": 1.0}
+    done |= {"items_total": 1319, "score_stderr": 0.1, "tokens_per_second": 3.0, "nfe": 8.0, "compute_ratio": 1.0}
     for name, score in (("none", 0.25), ("other", None)):
         run = Run(tmp_path / f"m__{name}__g__d__0", {})
         run.start()
@@ -275,6 +275,7 @@ def test_the_table_says_not_available_for_what_is_not(tmp_path: Path) -> None:
     failed.fail(RuntimeError("no"))
     text = render(read_runs(tmp_path))
     rows = {line.split()[3]: line.split() for line in text.splitlines()}
+    assert rows["none"][4] == "4/1319"
     assert rows["none"][5:8] == ["25.0", "[4.6,", "69.9]"]
     assert rows["other"][5] == "N/A"
     assert set(rows["broken"][4:10]) == {"N/A"}
