@@ -15,6 +15,10 @@ import warnings
 TURN_ENDS = ("<|endoftext|>", "<|eot_id|>", "<|im_end|>", "<|end_of_text|>", "<|end|>", "</s>", "[DONE]", "[/DONE]")
 """What ends an answer: special tokens of the models, as raw text shows them, and MBPP's own mark."""
 
+_MOST_CHARACTERS, _MOST_LINES, _MOST_FENCES, _MOST_STARTS = 20_000, 1000, 20, 30
+_TRIES = 5  # for the end of a stretch of code; errors name their line, so that two or three are the rule
+# Without these bounds a model that repeats an open bracket for a thousand lines would take minutes.
+
 _FENCE = re.compile(r"```[ \t]*(?:[A-Za-z][\w+-]*)?[ \t]*(?:\n|\Z)|```")
 _CODE_BEGINS = re.compile(r"(?:async def|def|class|import|from)\b|@\w|[A-Za-z_]\w*\s*=[^=]")
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -43,7 +47,8 @@ def extract(raw: str, needed: set[str], prompt: str = "") -> str:
     Returns:
         Source of the program, what it needs of ``prompt`` included; "" if none of the names is defined.
     """
-    parts = _FENCE.split(_cut(raw.replace("\r\n", "\n")))
+    lines = _cut(raw[:_MOST_CHARACTERS].replace("\r\n", "\n")).split("\n")[:_MOST_LINES]
+    parts = _FENCE.split("\n".join(lines), maxsplit=_MOST_FENCES)
     candidates = [_continued(prompt, parts[0], needed)]
     candidates += [_alone(prompt, parts, needed)]
     candidates += [_continued(prompt, part, needed) for part in parts[1:]]
@@ -88,11 +93,13 @@ def _alone(prompt: str, parts: list[str], needed: set[str]) -> str:
 
 def _pieces(text: str) -> list[str]:
     """Stretches of lines that are Python; what is between them is not."""
-    lines, found, place = text.split("\n"), [], 0
+    lines, found, place, starts = text.split("\n"), [], 0, 0
     margin = min((len(line) - len(line.lstrip()) for line in lines if _CODE_BEGINS.match(line.lstrip())), default=0)
     lines = [line[margin:] if not line[:margin].strip() else line for line in lines]
-    while place < len(lines):
-        count = _longest("", lines[place:]) if _CODE_BEGINS.match(lines[place]) else 0
+    while place < len(lines) and starts < _MOST_STARTS:
+        begins = bool(_CODE_BEGINS.match(lines[place]))
+        starts += begins
+        count = _longest("", lines[place:]) if begins else 0
         if count:
             found.append(_join(lines[place : place + count]))
         place += max(count, 1)
@@ -110,7 +117,9 @@ def _indented(text: str) -> list[str]:
 def _longest(head: str, lines: list[str]) -> int:
     """How many of ``lines``, from the first on, make a program after ``head``."""
     kept, before = len(lines), head.count("\n")
-    while kept > 0:
+    for _ in range(_TRIES):
+        if kept <= 0:
+            break
         line = _wrong_line(head + _join(lines[:kept]))
         if line is None:
             return kept
