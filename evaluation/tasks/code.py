@@ -38,8 +38,9 @@ def run_humaneval(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> 
 
 def run_mbpp(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
     """Run a program with the tests of a problem of MBPP: ``pass_at_1``, as lm-eval calls it, and ``outcome``."""
-    tests = mbpp_tests(doc)
-    return verdict(sandbox, "pass_at_1", results[0], tests, names_used(tests))
+    # objects of the program's own classes can only be made where the program runs
+    program = f"{results[0]}\n{doc['test_setup_code']}".replace("\r\n", "\n")
+    return verdict(sandbox, "pass_at_1", program, mbpp_tests(doc), _mbpp_names(doc))
 
 
 def humaneval_programs(doc: dict[str, Any], text: str, raw: str | None = None) -> dict[str, str]:
@@ -61,12 +62,17 @@ def humaneval_tests(doc: dict[str, Any]) -> str:
 
 def mbpp_programs(doc: dict[str, Any], text: str, raw: str | None = None) -> dict[str, str]:
     """Programs by filter; arguments as of `humaneval_programs`."""
-    return {"none": text, EXTRACTED: extract(text if raw is None else raw, names_used(mbpp_tests(doc)))}
+    return {"none": text, EXTRACTED: extract(text if raw is None else raw, _mbpp_names(doc))}
 
 
 def mbpp_tests(doc: dict[str, Any]) -> str:
-    """What decides about a program: the dataset's assertions, after its own preparation, which one problem has."""
-    return "\n".join([doc["test_setup_code"], *doc["test_list"]]).replace("\r\n", "\n") + "\n"
+    """What decides about a program: the dataset's assertions."""
+    return "\n".join(doc["test_list"]).replace("\r\n", "\n") + "\n"
+
+
+def _mbpp_names(doc: dict[str, Any]) -> set[str]:
+    """What a program has to define: what is used by the assertions, and by the preparation that one problem has."""
+    return names_used(f"{doc['test_setup_code']}\n{mbpp_tests(doc)}".replace("\r\n", "\n"))
 
 
 def _both(answers: list[str]) -> tuple[str, str]:
