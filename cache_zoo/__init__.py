@@ -2,13 +2,35 @@
 
 This package imports torch and nothing else of the project. `docs/interface.md` explains the interface; a new cache is
 one file here, one line in `registry.py`, one YAML in ``configs/cache`` and one line in the README.
+
+Names are imported when they are first used: who needs nothing but `UsageError` does not load torch, which lets saved
+generations be scored where there is none (`evaluation.rescore`).
 """
 
-from cache_zoo.base import AttentionBlock, Cache, FeedForwardBlock, KVCache
-from cache_zoo.errors import UsageError
-from cache_zoo.registry import caches, list_caches, make_cache
-from cache_zoo.rows import Rows
-from cache_zoo.state import Canvas, Outcome, Step
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cache_zoo.base import AttentionBlock, Cache, FeedForwardBlock, KVCache
+    from cache_zoo.errors import UsageError
+    from cache_zoo.registry import caches, list_caches, make_cache
+    from cache_zoo.rows import Rows
+    from cache_zoo.state import Canvas, Outcome, Step
+
+_MODULES = {
+    "AttentionBlock": "base",
+    "Cache": "base",
+    "Canvas": "state",
+    "FeedForwardBlock": "base",
+    "KVCache": "base",
+    "Outcome": "state",
+    "Rows": "rows",
+    "Step": "state",
+    "UsageError": "errors",
+    "caches": "registry",
+    "list_caches": "registry",
+    "make_cache": "registry",
+}
 
 __all__ = [
     "AttentionBlock",
@@ -24,3 +46,15 @@ __all__ = [
     "list_caches",
     "make_cache",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'cache_zoo' has no attribute '{name}'")
+    value = getattr(import_module(f"cache_zoo.{_MODULES[name]}"), name)
+    globals()[name] = value  # the next look-up finds it without asking here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

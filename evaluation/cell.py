@@ -20,7 +20,7 @@ from evaluation.ranks import Ranks
 from evaluation.runs import Run
 from evaluation.sandbox import Sandbox
 from evaluation.settings import Settings
-from evaluation.tasks import LoadedTask, load_task
+from evaluation.tasks.loading import LoadedTask, load_task
 from evaluation.tokens import load_tokenizer
 from generation.options import pointless
 from models import Transformer, load_model, resolve_checkpoint
@@ -72,7 +72,7 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
             return None
         logged = found.pop("samples")
         results = {
-            **_named(found, task),
+            **_named(found, task, settings.dataset.size),
             "efficiency": efficiency(lm.samples, lm.batches, lm.peak_memory, ranks.size),
             "config": settings.config,
             "provenance": {
@@ -81,12 +81,13 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
                 "device": _device_name(lm.model.device),
                 "dtype": str(lm.model.dtype).removeprefix("torch."),
                 "dataset_sha256": task.sha256,
+                "chat_template_sha256": _template_digest(tokenizer) if settings.model.apply_chat_template else None,
                 "end_ids": sorted(lm.ending.end_ids),
             },
         }
         summary = _summary(settings, results, task, run)
         results["summary"] = summary
-        run.finish(results, _samples(lm.samples, logged))
+        run.finish(results, _samples(lm.samples, logged, task))
     except BaseException as error:  # an interrupt, too, leaves a record
         run.fail(error)
         raise
@@ -109,24 +110,28 @@ def _ask(lm: CacheZooLM, task: LoadedTask, settings: Settings) -> dict[str, Any]
     return dict(found)
 
 
-def _named(found: dict[str, Any], task: LoadedTask) -> dict[str, Any]:
+def _named(found: dict[str, Any], task: LoadedTask, size: int | None) -> dict[str, Any]:
     """lm-eval's results; where nothing is scored, the score is named and not available."""
     for name, config in found["configs"].items():
         config.pop("custom_dataset", None)  # our own reader, printed as source code
         if task.unscored:
-            count = found["n-samples"][name]["original"]
-            found["results"][name] |= {"score,none": "N/A", "score_stderr,none": "N/A", "sample_len": count}
+            there = found["n-samples"][name]["original"]
+            asked = min(there, size or there)  # lm-eval counts what has metrics
+            found["n-samples"][name]["effective"] = asked
+            found["results"][name] |= {"score,none": "N/A", "score_stderr,none": "N/A", "sample_len": asked}
     return found
 
 
-def _samples(samples: list[Sample], logged: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One record per question: what was generated, what it cost, and lm-eval's metrics by filter."""
+def _samples(samples: list[Sample], logged: dict[str, list[dict[str, Any]]], task: LoadedTask) -> list[dict[str, Any]]:
+    """One record per question: what was generated, what it cost, lm-eval's metrics, and what scoring reads."""
     scores: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
     for name, records in logged.items():
         for record in records:
             entry = scores[name, record["doc_id"]]
             entry["target"] = record["target"]
             entry["doc_sha256"] = record["doc_hash"]
+            if task.needs:
+                entry["doc"] = {column: record["doc"][column] for column in task.needs}
             for metric in record["metrics"]:
                 entry.setdefault("metrics", {})[f"{metric},{record['filter']}"] = record[metric]
             entry.setdefault("filtered", {})[record["filter"]] = record["filtered_resps"]
@@ -145,6 +150,8 @@ def _samples(samples: list[Sample], logged: dict[str, list[dict[str, Any]]]) -> 
 def _summary(settings: Settings, results: dict[str, Any], task: LoadedTask, run: Run) -> dict[str, Any]:
     measured = results["efficiency"]
     metric, score, stderr = _score(results["results"].get(task.name, {}), task)
+    counted = list(results["n-samples"].values())
+    asked, there = (sum(count[key] for count in counted) for key in ("effective", "original"))
     keys = ("tokens_per_second", "nfe", "tokens_per_forward", "compute_ratio", "flops", "cache_bytes")
     summary = {
         "status": "done",
@@ -153,6 +160,8 @@ def _summary(settings: Settings, results: dict[str, Any], task: LoadedTask, run:
         "generation": settings.generation.strategy,
         "dataset": task.name,
         "n": measured["samples"],
+        "partial": asked < there,
+        "items_total": there,
         "metric": metric,
         "score": score,
         "score_stderr": stderr,
@@ -174,6 +183,11 @@ def _score(found: dict[str, Any], task: LoadedTask) -> tuple[str | None, float |
     values = [found.get(metric), found.get(f"{name}_stderr,{chosen}")]
     score, stderr = [float(value) if isinstance(value, int | float) else None for value in values]
     return metric, score, stderr
+
+
+def _template_digest(tokenizer: Any) -> str:
+    """Of the chat template as text; two checkpoints of a family may differ in nothing else."""
+    return sha256(str(tokenizer.get_chat_template()).encode()).hexdigest()
 
 
 def _device_name(device: torch.device) -> str:

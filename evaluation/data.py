@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from cache_zoo import UsageError
 from cache_zoo.errors import suggest
 
 
-def read_splits(path: str, asked: str, others: set[str], columns: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
+def read_splits(
+    path: str, asked: str, others: set[str], columns: Mapping[str, type]
+) -> dict[str, list[dict[str, Any]]]:
     """Rows of the splits that are there.
 
     Args:
@@ -18,7 +21,7 @@ def read_splits(path: str, asked: str, others: set[str], columns: tuple[str, ...
             looked for beside it.
         asked: the split that is evaluated; it must be there.
         others: splits to read where they are there.
-        columns: what every row must have.
+        columns: what every row must have (see `read_rows`).
 
     Raises:
         UsageError: a missing or malformed file.
@@ -37,35 +40,50 @@ def read_splits(path: str, asked: str, others: set[str], columns: tuple[str, ...
     return {split: read_rows(file, columns) for split, file in files.items() if file.is_file()}
 
 
-def read_rows(file: Path, columns: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+def read_rows(file: Path, columns: Mapping[str, type] | None = None) -> list[dict[str, Any]]:
     """The JSON objects of a file, one per line; empty lines are passed over.
 
+    Args:
+        file: UTF-8.
+        columns: what every row must have, and its type: str, or list for texts, one at least.
+
     Raises:
-        UsageError: not JSON, not an object, without one of ``columns``, or no row at all.
+        UsageError: not UTF-8, not JSON, not an object, a column missing or of another type, or no row at all.
     """
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} can't be read as text: {error}") from error
+        lines = file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    except OSError as error:
+        raise UsageError(f"{file} can't be read: {error.strerror}") from error
     rows = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+        where = f"{file}, line {number}"
         try:
-            row = json.loads(line)
+            text = line.decode("utf-8")
+            if not text.strip():
+                continue
+            row = json.loads(text)
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{where} is not UTF-8: {error.reason} at byte {error.start}") from error
         except json.JSONDecodeError as error:
-            raise UsageError(f"{file}, line {number} is not valid JSON: {error}") from error
+            raise UsageError(f"{where} is not valid JSON: {error}") from error
         if not isinstance(row, dict):
-            raise UsageError(f"{file}, line {number} must hold a JSON object, not {type(row).__name__}")
-        for column in columns:
+            raise UsageError(f"{where} must hold a JSON object, not {type(row).__name__}")
+        for column, kind in (columns or {}).items():
             if column not in row:
-                raise UsageError(f"{file}, line {number} has no '{column}'; its columns are {', '.join(row)}")
-            if not isinstance(row[column], str):
-                raise UsageError(f"{file}, line {number}: '{column}' must be text, not {row[column]!r}")
+                raise UsageError(f"{where} has no '{column}'; its columns are {', '.join(row) or '(none)'}")
+            if not _fits(row[column], kind):
+                wanted = "text" if kind is str else "a list of texts"
+                raise UsageError(f"{where}: '{column}' must be {wanted}, not {row[column]!r}")
         rows.append(row)
     if not rows:
         raise UsageError(f"{file} is empty")
     return rows
+
+
+def _fits(value: Any, kind: type) -> bool:
+    if kind is list:
+        return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+    return isinstance(value, kind)
 
 
 def _missing(given: Path) -> str:

@@ -34,6 +34,17 @@ class _Request:
     seed: int
 
 
+class Text(str):
+    """An answer as lm-eval sees it, cut at its stop words; ``raw`` is everything generated, which some filters read."""
+
+    raw: str
+
+    def __new__(cls, text: str, raw: str) -> Text:
+        made = super().__new__(cls, text)
+        made.raw = raw
+        return made
+
+
 class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
     """A model, a cache and decoding options behind lm-eval's interface.
 
@@ -122,7 +133,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         place = [iter(samples) for samples, _, _ in collected]
         ordered = [next(place[number % self.ranks.size]) for number in range(len(prepared))]
         self.samples += ordered
-        return [sample.text for sample in ordered]
+        return [Text(sample.text, sample.raw) for sample in ordered]
 
     def _loglikelihood_tokens(self, requests: Any, **kwargs: Any) -> list[tuple[float, bool]]:
         raise UsageError("this task needs log-likelihoods, which are not supported yet; only generation is")

@@ -78,7 +78,7 @@ def _shown(frame: pd.DataFrame) -> pd.DataFrame:
     shown = frame[list(AXES)].copy()
     if frame["settings"].any():
         shown["settings"] = frame["settings"]
-    shown["n"] = [_number(value, ".0f") for value in frame["n"]]
+    shown["n"] = [_count(n, total) for n, total in zip(frame["n"], frame["items_total"], strict=True)]
     columns = (frame[key] for key in ("score", "score_stderr", "n"))
     shown["accuracy % [95 %]"] = [_accuracy(*values) for values in zip(*columns, strict=True)]
     for title, key, form, scale in _FIGURES:
@@ -91,7 +91,7 @@ def _row(folder: Path) -> dict[str, Any]:
     status = json.loads((folder / STATUS).read_text(encoding="utf-8"))["status"]
     axes = dict(zip(("model", "cache", "generation", "dataset"), folder.name.split("__"), strict=False))
     figures = dict.fromkeys(key for _, key, _, _ in _FIGURES)
-    row: dict[str, Any] = {**axes, "n": None, "score": None, "score_stderr": None, **figures}
+    row: dict[str, Any] = {**axes, "n": None, "items_total": None, "score": None, "score_stderr": None, **figures}
     if status == "done":
         summary = Finished(folder).results["summary"]
         row |= {key: summary[key] for key in row if key in summary}
@@ -122,6 +122,12 @@ def _accuracy(score: Any, stderr: Any, n: Any) -> str:
     else:
         return f"{100 * score:.1f}"
     return f"{100 * score:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _count(n: Any, total: Any) -> str:
+    """How many questions were asked; of how many, where it was not all of them."""
+    shown = _number(n, ".0f")
+    return shown if pd.isna(total) or pd.isna(n) or n >= total else f"{shown}/{total:.0f}"
 
 
 def _number(value: Any, form: str) -> str:

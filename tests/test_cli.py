@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 import eval as cli
+from evaluation.rescore import rescore
+from models.tiny import byte_tokenizer
 from tests.layers import MISSING
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +43,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     rows = {
         "gsm8k/test": [{"question": f"What is {n} + 1?", "answer": f"It is more.\n#### {n + 1}"} for n in numbers],
         "gsm8k/train": [{"question": f"What is {n} + 9?", "answer": f"Add.\n#### {n + 9}"} for n in range(6)],
+        "mbpp/test": [
+            {
+                "task_id": n,
+                "text": f"Write a function g{n}.",
+                "code": f"def g{n}():\r\n    return 1",
+                "test_setup_code": "",
+                "test_list": [f"assert g{n}() == 1"] * 3,
+                "challenge_test_list": [],
+            }
+            for n in numbers
+        ],
         "math500/test": [{"problem": f"Find ${n}+1$.", "solution": "Add.", "answer": f"{n + 1}"} for n in numbers],
         "humaneval/test": [
             {
@@ -57,7 +70,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         file = root / f"{name}.jsonl"
         file.parent.mkdir(exist_ok=True)
         file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return {"gsm8k": root / "gsm8k", "math-500": root / "math500", "humaneval": root / "humaneval"}
+    folders = {"gsm8k": "gsm8k", "math-500": "math500", "humaneval": "humaneval", "mbpp": "mbpp"}
+    return {name: root / folder for name, folder in folders.items()}
 
 
 @pytest.fixture
@@ -117,13 +131,13 @@ def test_documented_command_lines(
     assert result.code == 0, result.err
     (summary,) = result.lines
     assert (summary["status"], summary["dataset"], summary["n"]) == ("done", name, 1)
-    if name == "gsm8k":
-        assert summary["score"] in (0, 1)
-    else:
+    if name == "humaneval":
         assert summary["score"] is None
-        assert "scorer" in summary["note"]
+        assert "allow_code_execution" in summary["note"]
         results = json.loads((Path(summary["folder"]) / "results.json").read_text())
         assert results["results"][name]["score,none"] == "N/A"
+    else:
+        assert summary["score"] in (0, 1)
 
 
 @pytest.mark.parametrize("family", ["llada", "dream"])
@@ -164,6 +178,8 @@ def test_what_a_run_leaves_behind(run: Run, short: list[str], tmp_path: Path) ->
     results = json.loads((folder / "results.json").read_text())
     assert {"results", "configs", "versions", "n-shot", "higher_is_better", "n-samples"} <= set(results)
     assert results["n-samples"]["gsm8k"] == {"original": 3, "effective": 2}
+    assert (summary["n"], summary["partial"], summary["items_total"]) == (2, True, 3)
+    assert results["summary"] == summary
     assert results["n-shot"]["gsm8k"] == 1
     assert results["efficiency"]["nfe"] == 8
     assert 0 < results["efficiency"]["compute_ratio"] < 1
@@ -171,10 +187,13 @@ def test_what_a_run_leaves_behind(run: Run, short: list[str], tmp_path: Path) ->
     assert results["provenance"]["dtype"] == "float32"
     assert results["config"]["model"]["dtype"] == "float32"
     assert len(results["provenance"]["dataset_sha256"]["gsm8k"]) == 64
+    template = byte_tokenizer().get_chat_template()
+    assert results["provenance"]["chat_template_sha256"] == sha256(template.encode()).hexdigest()
     samples = samples_of(result)
     assert [sample["doc_id"] for sample in samples] == [0, 1]
     assert samples[0]["target"] == "It is more.\n#### 1"
     assert set(samples[0]["metrics"]) == {"exact_match,strict-match", "exact_match,flexible-extract"}
+    assert samples[0]["doc"] == {"answer": "It is more.\n#### 1"}
     assert {"raw", "text", "tokens", "forwards", "seconds", "seed", "prompt_sha256"} <= set(samples[0])
 
 
@@ -377,6 +396,80 @@ def test_generated_code_is_run_only_where_that_is_allowed(run: Run, tiny_folders
     refused = run(*arguments, "allow_code_execution=true", "code_execution_without=[landlok]")
     assert refused.code == 2
     assert "unknown layer 'landlok' in code_execution_without: did you mean 'landlock'?" in refused.err
+
+
+CODE_METRICS = {
+    "humaneval": ("pass@1", "create_test", "create_test"),
+    "humaneval_instruct": ("pass@1", "create_test", "extract_code"),
+    "mbpp": ("pass_at_1", "none", "none"),
+    "mbpp_instruct": ("pass_at_1", "none", "extract_code"),
+}
+
+
+@pytest.mark.parametrize("task", list(CODE_METRICS))
+def test_code_is_kept_and_scored_now_or_later(
+    run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.socket.connect", no_network)
+    arguments = [f"model.path={tiny_folders['llada']}", f"dataset={task}", f"dataset.path={data[task.split('_')[0]]}"]
+    arguments += ["generation.gen_length=8", "generation.block_length=4"]
+    arguments += [f"code_execution_without=[{','.join(MISSING)}]"]
+    arguments += ["model=llada-inst" if task.endswith("_instruct") else "model=llada-base"]
+    kept, scored = run(*arguments), run(*arguments, "allow_code_execution=true")
+    assert (kept.code, scored.code) == (0, 0), kept.err + scored.err
+    metric, strict, headline = CODE_METRICS[task]
+    summary = kept.lines[-1]
+    assert (summary["metric"], summary["score"], summary["partial"]) == (None, None, False)
+    results = json.loads((Path(summary["folder"]) / "results.json").read_text())
+    assert results["results"][task]["score,none"] == "N/A"
+    assert results["n-samples"][task] == {"original": 3, "effective": 3}
+    for sample in samples_of(kept):
+        assert (sample["metrics"], set(sample["filtered"])) == ({}, {strict, "extract_code"})
+    summary = scored.lines[-1]
+    assert (summary["metric"], summary["score"]) == (f"{metric},{headline}", 0.0)
+    results = json.loads((Path(summary["folder"]) / "results.json").read_text())
+    assert {f"{metric},{strict}", f"{metric},extract_code", f"outcome,{strict}"} <= set(results["results"][task])
+    again = rescore(Path(kept.lines[-1]["folder"]), execute=True, without=MISSING)["results"][task]
+    assert again == {key: results["results"][task][key] for key in again}
+    again = rescore(Path(summary["folder"]), execute=True, without=MISSING)
+    assert set(again["changed"][task].values()) == {0}
+    assert again["results"] == again["saved"]
+
+
+def no_network(*_: object) -> None:
+    raise AssertionError("nothing may be fetched where dataset.path is given")
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math-500", "math-500_instruct", "nano-gsm"])
+def test_saved_generations_score_as_they_did(
+    run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.socket.connect", no_network)
+    arguments = [f"model.path={tiny_folders['llada']}", f"dataset={task}", "dataset.size=3", *SHORT[:2]]
+    if task in ("gsm8k", "math-500", "math-500_instruct"):
+        arguments += [f"dataset.path={data[task.split('_')[0]]}"]
+    result = run(*arguments)
+    assert result.code == 0, result.err
+    again = rescore(Path(result.lines[-1]["folder"]))
+    assert again["results"] == again["saved"]
+    assert result.lines[-1]["metric"] in again["results"][task]
+
+
+def test_the_prompt_of_a_code_task_ends_in_the_middle_of_the_answer(
+    run: Run, tiny_folders: dict[str, Path], data: dict[str, Path]
+) -> None:
+    arguments = [
+        f"model.path={tiny_folders['llada']}",
+        f"dataset.path={data['humaneval']}",
+        "dataset.size=1",
+        *SHORT[:2],
+    ]
+    (sample,) = samples_of(run(*arguments, "dataset=humaneval_instruct", "model=llada-base"))
+    prompt = (
+        "Write a solution to the following problem and make sure that it passes the tests:\n"
+        "```python\ndef f0():\n\n```\nHere is the completed function:\n```python\ndef f0():\n\n"
+    )
+    assert sample["prompt_sha256"] == sha256(prompt.encode()).hexdigest()
 
 
 def test_code_prompts_are_as_in_training(run: Run, tiny_folders: dict[str, Path], tmp_path: Path) -> None:

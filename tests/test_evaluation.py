@@ -90,7 +90,7 @@ def test_malformed_data_is_named_by_file_and_line(tmp_path: Path, content: str, 
     file = tmp_path / "test.jsonl"
     file.write_text(content)
     with pytest.raises(UsageError, match=message) as caught:
-        read_rows(file, ("question", "answer"))
+        read_rows(file, {"question": str, "answer": str})
     assert str(file) in str(caught.value)
 
 
@@ -103,12 +103,12 @@ def test_splits_come_from_a_folder_or_from_beside_a_file(tmp_path: Path) -> None
     for split in ("train", "test"):
         (tmp_path / f"{split}.jsonl").write_text(json.dumps({"question": split}))
     expected = {"test": [{"question": "test"}], "train": [{"question": "train"}]}
-    assert read_splits(str(tmp_path), "test", {"train", "validation"}, ()) == expected
-    assert read_splits(str(tmp_path / "test.jsonl"), "test", {"train"}, ()) == expected
+    assert read_splits(str(tmp_path), "test", {"train", "validation"}, {}) == expected
+    assert read_splits(str(tmp_path / "test.jsonl"), "test", {"train"}, {}) == expected
     with pytest.raises(UsageError, match=r"has no validation\.jsonl; it holds test\.jsonl, train\.jsonl"):
-        read_splits(str(tmp_path), "validation", set(), ())
+        read_splits(str(tmp_path), "validation", set(), {})
     with pytest.raises(UsageError, match=r"does not exist: did you mean 'test\.jsonl'\?"):
-        read_splits(str(tmp_path / "tst.jsonl"), "test", set(), ())
+        read_splits(str(tmp_path / "tst.jsonl"), "test", set(), {})
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (CONFIGS / "cache").glob("*.yaml")])
@@ -265,7 +265,7 @@ def test_a_run_folder_tells_how_far_it_came(tmp_path: Path) -> None:
 
 def test_the_table_says_not_available_for_what_is_not(tmp_path: Path) -> None:
     done = {"model": "m", "cache": "none", "generation": "g", "dataset": "d", "n": 4, "score": 0.25}
-    done |= {"score_stderr": 0.1, "tokens_per_second": 3.0, "nfe": 8.0, "compute_ratio": 1.0}
+    done |= {"items_total": 1319, "score_stderr": 0.1, "tokens_per_second": 3.0, "nfe": 8.0, "compute_ratio": 1.0}
     for name, score in (("none", 0.25), ("other", None)):
         run = Run(tmp_path / f"m__{name}__g__d__0", {})
         run.start()
@@ -275,6 +275,7 @@ def test_the_table_says_not_available_for_what_is_not(tmp_path: Path) -> None:
     failed.fail(RuntimeError("no"))
     text = render(read_runs(tmp_path))
     rows = {line.split()[3]: line.split() for line in text.splitlines()}
+    assert rows["none"][4] == "4/1319"
     assert rows["none"][5:8] == ["25.0", "[4.6,", "69.9]"]
     assert rows["other"][5] == "N/A"
     assert set(rows["broken"][4:10]) == {"N/A"}

@@ -19,8 +19,8 @@ from cache_zoo import UsageError
 from evaluation.data import read_rows
 from evaluation.sandbox import LAYERS, Limits, Outcome, Sandbox, host, run_program
 from evaluation.settings import DatasetSettings
-from evaluation.tasks import load_task
 from evaluation.tasks.execution import count_outcomes, process_results
+from evaluation.tasks.loading import load_task
 from models.nano.data import ITEMS
 from tests.attacks import ATTACKS, HONEST, TESTS, Attack
 from tests.layers import MISSING, REASON

@@ -1,5 +1,4 @@
-"""Tasks: how a name becomes an lm-eval task, with data from the hub or from files."""
+"""Tasks: how a name becomes an lm-eval task (`loading`), and how answers are scored (`scorers`).
 
-from evaluation.tasks.loading import LoadedTask, load_task
-
-__all__ = ["LoadedTask", "load_task"]
+Nothing is imported here, so that scorers can be used without lm-eval and torch.
+"""

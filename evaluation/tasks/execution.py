@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from evaluation.sandbox import Sandbox
 
 
 def process_results(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
-    """Run the completed function with its asserts: `pass@1` is 1.0 or 0.0, `outcome` says why."""
-    outcome = sandbox.run(f"{doc['prompt']}{results[0]}\n", doc["tests"])
-    return {"pass@1": float(outcome.passed), "outcome": str(outcome)}
+    """Run the completed function with its asserts: `pass@1` is 1.0 or 0.0, `outcome` says why. For nano-code."""
+    return verdict(sandbox, "pass@1", doc["prompt"] + results[0], doc["tests"])
+
+
+def verdict(sandbox: Sandbox, metric: str, program: str, tests: str, names: Collection[str] = ()) -> dict[str, Any]:
+    """``{metric: 1.0 or 0.0, "outcome": why}``. All generated code of this project is run here.
+
+    Args:
+        sandbox: that it is run in.
+        metric: name of the score.
+        program: Python source.
+        tests: what decides about it.
+        names: built-in names that the tests want from the program.
+    """
+    outcome = sandbox.run(f"{program}\n", tests, names=names)
+    return {metric: float(outcome.passed), "outcome": str(outcome)}
 
 
 def count_outcomes(outcomes: list[str]) -> dict[str, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,41 +18,15 @@ from cache_zoo.errors import require, suggest
 from evaluation.data import read_splits
 from evaluation.sandbox import Sandbox
 from evaluation.settings import DatasetSettings
-from evaluation.tasks import execution
+from evaluation.tasks.scorers import SCORERS, Scorer
 from models.nano.data import ITEMS
 
 _OWN = Path(__file__).parent
 _LM_EVAL = Path(lm_eval.__file__).parent / "tasks"
 
 
-@dataclass(frozen=True)
-class _Known:
-    """A task that we know more of than lm-eval does.
-
-    Attributes:
-        folder: where its YAML is.
-        columns: what its rows must have.
-        score: metric and filter of the headline score; None: not scored yet.
-        data: folder of its rows where they come with the package.
-        execute: scorer that runs generated code, in the sandbox it is given first; the YAML has one that does not.
-    """
-
-    folder: Path
-    columns: tuple[str, ...]
-    score: str | None
-    data: Path | None = None
-    execute: Callable[..., dict[str, Any]] | None = None
-
-
-_KNOWN = {
-    "gsm8k": _Known(_LM_EVAL / "gsm8k", ("question", "answer"), "exact_match,flexible-extract"),
-    "nano-gsm": _Known(_OWN, ("question", "answer"), "exact_match,strict-match", ITEMS / "gsm"),
-    "nano-code": _Known(
-        _OWN, ("prompt", "body", "entry_point", "tests"), "pass@1,none", ITEMS / "code", execution.process_results
-    ),
-    "math-500": _Known(_OWN, ("problem", "answer"), None),
-    "humaneval": _Known(_OWN, ("task_id", "prompt", "entry_point", "test"), None),
-}
+_ELSEWHERE = {"gsm8k": _LM_EVAL / "gsm8k"}  # folders of YAML files that are not beside this file
+_PACKAGED = {"nano-gsm": ITEMS / "gsm", "nano-code": ITEMS / "code"}  # folders of rows that come with the package
 
 
 @dataclass(frozen=True)
@@ -65,6 +38,7 @@ class LoadedTask:
         loaded: what `lm_eval.evaluate` takes: tasks and groups by name.
         score: metric and filter of the headline score; None: lm-eval's first, if any.
         unscored: why there are no scores, as a sentence; None where there are.
+        needs: columns that scoring reads, where the scorer is our own.
         sha256: of the rows that can be asked, by task.
     """
 
@@ -72,6 +46,7 @@ class LoadedTask:
     loaded: dict[str, Any]
     score: str | None
     unscored: str | None
+    needs: tuple[str, ...]
     sha256: dict[str, str]
 
 
@@ -87,14 +62,19 @@ def load_task(settings: DatasetSettings, seed: int, sandbox: Sandbox | None = No
         UsageError: unknown name, data that can't be had or used, too few examples, a task that needs more than
             generation, or code to run on a machine that can't.
     """
-    known = _KNOWN.get(settings.name)
-    unscored = _unscored(settings.name, known, sandbox is not None)
-    if known and known.execute and sandbox:
-        sandbox.check()
-    manager = TaskManager(include_path=str(known.folder), include_defaults=False) if known else TaskManager()
+    known = SCORERS.get(settings.name)
+    unscored = None
+    if known and known.execute:
+        if sandbox:
+            sandbox.check()
+        else:
+            unscored = f"{settings.name} is generated and kept; its score takes running generated code: "
+            unscored += "give allow_code_execution=true, or run evaluation.rescore later"
+    folder = str(_ELSEWHERE.get(settings.name, _OWN))
+    manager = TaskManager(include_path=folder, include_defaults=False) if known else TaskManager()
     if settings.name not in manager.task_index:
         raise UsageError(
-            f"unknown dataset.name '{settings.name}': {_near(settings.name, [*_KNOWN, *manager.all_tasks])}"
+            f"unknown dataset.name '{settings.name}': {_near(settings.name, [*SCORERS, *manager.all_tasks])}"
         )
     try:
         loaded = manager.load(_spec(settings, manager, known, sandbox))
@@ -112,21 +92,11 @@ def load_task(settings: DatasetSettings, seed: int, sandbox: Sandbox | None = No
     return LoadedTask(
         name=settings.name,
         loaded={"tasks": tasks, "groups": groups},
-        score=known.score if known and not unscored else None,
+        score=known.headline if known and not unscored else None,
         unscored=unscored,
+        needs=known.needs if known else (),
         sha256={name: _digest(task) for name, task in tasks.items()},
     )
-
-
-def _unscored(name: str, known: _Known | None, execute: bool) -> str | None:
-    """Why a task has no scores, or None."""
-    if known is None:
-        return None
-    if known.score is None:
-        return f"{name} is generated and kept; its scorer comes with a later version"
-    if known.execute and not execute:
-        return f"{name} is generated and kept; its score takes running generated code: give allow_code_execution=true"
-    return None
 
 
 _WRAPPER = "cache_zoo_local_data"
@@ -134,7 +104,7 @@ _SPLIT_KEYS = ("training_split", "validation_split", "fewshot_split", "test_spli
 
 
 def _spec(
-    settings: DatasetSettings, manager: Any, known: _Known | None, sandbox: Sandbox | None
+    settings: DatasetSettings, manager: Any, known: Scorer | None, sandbox: Sandbox | None
 ) -> str | dict[str, Any]:
     """A name, or a group of one task, which is how lm-eval takes changes to a task."""
     changes = _local_data(settings, manager, known)
@@ -143,9 +113,9 @@ def _spec(
     return {"group": _WRAPPER, "task": [{"task": settings.name, **changes}]} if changes else settings.name
 
 
-def _local_data(settings: DatasetSettings, manager: Any, known: _Known | None) -> dict[str, Any]:
+def _local_data(settings: DatasetSettings, manager: Any, known: Scorer | None) -> dict[str, Any]:
     """What makes a task read files in place of the hub; nothing where there are none to read."""
-    path = settings.path or (str(known.data) if known and known.data else None)
+    path = settings.path or (str(_PACKAGED[settings.name]) if settings.name in _PACKAGED else None)
     if path is None:
         return {}
     if settings.name in manager.all_groups or settings.name in manager.all_tags:
@@ -156,7 +126,7 @@ def _local_data(settings: DatasetSettings, manager: Any, known: _Known | None) -
         path,
         asked,
         {split for key in _SPLIT_KEYS if (split := config.get(key))} - {asked},
-        known.columns if known else (),
+        known.columns if known else {},
     )
     # A task that names a split without data would fail even where it is not needed.
     absent = {key: None for key in _SPLIT_KEYS if config.get(key) not in splits}
@@ -175,7 +145,8 @@ def _check_kind(name: str, task: Any) -> None:
     )
     require(
         not getattr(task, "UNSAFE_CODE", False),
-        f"task '{name}' runs generated code, which is not supported yet",
+        f"task '{name}' runs generated code in lm-eval's own way, without a sandbox; "
+        f"the tasks that run it here are {', '.join(one for one, scorer in SCORERS.items() if scorer.execute)}",
     )
 
 
@@ -213,4 +184,4 @@ def _near(name: str, names: list[str]) -> str:
     """The nearest name; lm-eval has thousands, so all of them are too many to list."""
     near = suggest(name, names)
     meant = near.split("?")[0] + "? " if near.startswith("did you mean") else ""
-    return f"{meant}Known here: {', '.join(_KNOWN)}; beside them any task of lm-eval"
+    return f"{meant}Known here: {', '.join(SCORERS)}; beside them any task of lm-eval"

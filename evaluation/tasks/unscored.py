@@ -1,4 +1,4 @@
-"""For tasks whose answers are generated and kept, but not yet scored."""
+"""For tasks whose answers are generated and kept, but not scored."""
 
 from __future__ import annotations
 

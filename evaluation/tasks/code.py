@@ -1,0 +1,80 @@
+"""HumanEval and MBPP: from a generation to a program with tests.
+
+Each generation is scored in two ways, which are filters in lm-eval's sense. *Strict* takes the answer as it is, cut at
+the task's stop words; its filter is named as in lm-eval's task for base models. *Extracted* (``extract_code``) takes
+what `evaluation.tasks.extraction.extract` finds in all that was generated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evaluation.sandbox import Sandbox
+from evaluation.tasks.execution import verdict
+from evaluation.tasks.extraction import extract, names_used
+
+EXTRACTED = "extract_code"
+
+
+def humaneval_strict(resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
+    """Filter of lm-eval: the prompt with the answers as they are."""
+    return [humaneval_programs(doc, answers[0])["create_test"] for answers, doc in zip(resps, docs, strict=True)]
+
+
+def humaneval_extracted(resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
+    """Filter of lm-eval: the programs that are found in the answers."""
+    return [humaneval_programs(doc, *_both(answers))[EXTRACTED] for answers, doc in zip(resps, docs, strict=True)]
+
+
+def mbpp_extracted(resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
+    """Filter of lm-eval: the programs that are found in the answers."""
+    return [mbpp_programs(doc, *_both(answers))[EXTRACTED] for answers, doc in zip(resps, docs, strict=True)]
+
+
+def run_humaneval(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+    """Run a program with the tests of a problem of HumanEval: ``pass@1`` and ``outcome``."""
+    return verdict(sandbox, "pass@1", results[0], humaneval_tests(doc))
+
+
+def run_mbpp(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+    """Run a program with the tests of a problem of MBPP: ``pass_at_1``, as lm-eval calls it, and ``outcome``."""
+    # objects of the program's own classes can only be made where the program runs
+    program = f"{results[0]}\n{doc['test_setup_code']}".replace("\r\n", "\n")
+    return verdict(sandbox, "pass_at_1", program, mbpp_tests(doc), _mbpp_names(doc))
+
+
+def humaneval_programs(doc: dict[str, Any], text: str, raw: str | None = None) -> dict[str, str]:
+    """Programs by filter.
+
+    Args:
+        doc: row of the dataset.
+        text: the answer, cut at its stop words.
+        raw: everything generated; None: the same as ``text``.
+    """
+    found = extract(text if raw is None else raw, {doc["entry_point"]}, doc["prompt"])
+    return {"create_test": doc["prompt"] + text, EXTRACTED: found}
+
+
+def humaneval_tests(doc: dict[str, Any]) -> str:
+    """What decides about a program: the dataset's ``check``, called with the function."""
+    return f"{doc['test']}\ncheck({doc['entry_point']})\n"
+
+
+def mbpp_programs(doc: dict[str, Any], text: str, raw: str | None = None) -> dict[str, str]:
+    """Programs by filter; arguments as of `humaneval_programs`."""
+    return {"none": text, EXTRACTED: extract(text if raw is None else raw, _mbpp_names(doc))}
+
+
+def mbpp_tests(doc: dict[str, Any]) -> str:
+    """What decides about a program: the dataset's assertions."""
+    return "\n".join(doc["test_list"]).replace("\r\n", "\n") + "\n"
+
+
+def _mbpp_names(doc: dict[str, Any]) -> set[str]:
+    """What a program has to define: what is used by the assertions, and by the preparation that one problem has."""
+    return names_used(f"{doc['test_setup_code']}\n{mbpp_tests(doc)}".replace("\r\n", "\n"))
+
+
+def _both(answers: list[str]) -> tuple[str, str]:
+    """The first answer, and all that was generated for it where the model class says so (`evaluation.lm.Text`)."""
+    return answers[0], getattr(answers[0], "raw", answers[0])
