@@ -16,7 +16,8 @@ from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 
 from cache_zoo import UsageError
 
@@ -30,12 +31,14 @@ def main() -> int:
     shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     statuses: list[int] = []
 
-    def cell(config: DictConfig) -> None:
-        statuses.append(_run(config, sweep=arguments.multirun))
+    def cell(_: DictConfig) -> None:
+        statuses.append(_run(list(HydraConfig.get().overrides.task), sweep=arguments.multirun))
 
     try:
         if not shows:
             _check(arguments.overrides, arguments.multirun)
+        elif not arguments.multirun:
+            _write_out_recipe(arguments.overrides)
     except UsageError as error:
         return _refuse(error)
     hydra.main(config_path=str(CONFIGS), config_name="eval", version_base="1.3")(cell)()
@@ -52,14 +55,22 @@ def _check(overrides: list[str], sweep: bool) -> None:
     cells(CONFIGS, "eval", overrides, sweep)
 
 
-def _run(config: DictConfig, sweep: bool) -> int:
+def _write_out_recipe(overrides: list[str]) -> None:
+    """Let hydra, which reads the command line itself, show the values of a recipe as if they had been given."""
+    from evaluation.overrides import with_recipe
+
+    expanded = with_recipe(CONFIGS, "eval", overrides)
+    sys.argv[1:] = [*(argument for argument in sys.argv[1:] if argument not in overrides), *expanded]
+
+
+def _run(overrides: list[str], sweep: bool) -> int:
     """One cell; in a sweep whatever goes wrong is reported and the next one follows."""
     from evaluation.cell import evaluate_cell, skip_reason
+    from evaluation.overrides import cells
     from evaluation.ranks import Ranks
-    from evaluation.settings import Settings
 
     ranks = Ranks.from_launcher()
-    settings = Settings.from_config(dict(OmegaConf.to_container(config, resolve=True)))
+    (settings,) = cells(CONFIGS, "eval", overrides, sweep=False)
     axes = {"model": settings.model.name, "cache": settings.cache.label, "dataset": settings.dataset.name}
     try:
         if sweep and (reason := skip_reason(settings)):

@@ -13,8 +13,9 @@ import torch
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
+from evaluation.compare import BASELINE
 from evaluation.lm import CacheZooLM
-from evaluation.measure import Sample, efficiency
+from evaluation.measure import Batch, Sample, Scored, efficiency
 from evaluation.provenance import provenance
 from evaluation.ranks import Ranks
 from evaluation.runs import Run
@@ -46,7 +47,9 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
     if reason := skip_reason(settings):
         raise UsageError(reason)
     # only the first process has answers to score
-    task = load_task(settings.dataset, settings.seed, settings.allow_code_execution and ranks.first)
+    execute = settings.allow_code_execution and ranks.first
+    task = load_task(settings.dataset, settings.seed, execute, settings.include_path)
+    _check_cache(settings, task)
     folder = resolve_checkpoint(settings.model.path)
     _, config = read_config(folder)
     tokenizer = load_tokenizer(folder)
@@ -83,11 +86,21 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
         }
         summary = _summary(settings, results, task, run)
         results["summary"] = summary
-        run.finish(results, _samples(lm.samples, logged))
+        run.finish(results, _samples(lm, logged))
     except BaseException as error:  # an interrupt, too, leaves a record
         run.fail(error)
         raise
     return summary
+
+
+def _check_cache(settings: Settings, task: LoadedTask) -> None:
+    """Caches carry work from one forward of a generation to the next; forwards that score an answer share none."""
+    scored = [name for name, one in task.loaded["tasks"].items() if one.OUTPUT_TYPE != "generate_until"]
+    require(
+        not scored or settings.cache.target == BASELINE,
+        f"task '{(scored or [''])[0]}' scores given answers and generates nothing, so cache={settings.cache.label} has "
+        f"nothing to do; give cache={BASELINE}",
+    )
 
 
 def _ask(lm: CacheZooLM, task: LoadedTask, settings: Settings) -> dict[str, Any]:
@@ -113,8 +126,8 @@ def _named(found: dict[str, Any], task: LoadedTask) -> dict[str, Any]:
     return found
 
 
-def _samples(samples: list[Sample], logged: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One record per question: what was generated, what it cost, and lm-eval's metrics by filter."""
+def _samples(lm: CacheZooLM, logged: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One record per question: what was generated or scored, what it cost, and lm-eval's metrics by filter."""
     scores: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
     for name, records in logged.items():
         for record in records:
@@ -126,14 +139,31 @@ def _samples(samples: list[Sample], logged: dict[str, list[dict[str, Any]]]) -> 
             entry.setdefault("filtered", {})[record["filter"]] = record["filtered_resps"]
     return [
         {
-            **{key: value for key, value in asdict(sample).items() if key != "prompt"},
-            "tokens": sample.tokens,
-            "prompt_sha256": sha256(sample.prompt.encode()).hexdigest(),
+            **(_generated(sample, lm.batches[sample.batch]) if isinstance(sample, Sample) else _scored(sample)),
             "metrics": {},
             **scores[sample.task, sample.doc_id],
         }
-        for sample in samples
+        for sample in lm.samples
     ]
+
+
+def _generated(sample: Sample, batch: Batch) -> dict[str, Any]:
+    """Of a question that was answered; ``work`` is that of its batch, which is not split between its sequences."""
+    return {
+        **{key: value for key, value in asdict(sample).items() if key != "prompt"},
+        "tokens": sample.tokens,
+        "work": {"sequences": batch.size, **batch.counts.as_dict()},
+        "prompt_sha256": sha256(sample.prompt.encode()).hexdigest(),
+    }
+
+
+def _scored(question: Scored) -> dict[str, Any]:
+    """Of a question whose answers were given."""
+    prompts = "".join(choice.prompt for choice in question.choices)
+    values = asdict(question)
+    for choice in values["choices"]:
+        del choice["prompt"]
+    return {**values, "ids": [], "tokens": None, "prompt_sha256": sha256(prompts.encode()).hexdigest()}
 
 
 def _summary(settings: Settings, results: dict[str, Any], task: LoadedTask, run: Run) -> dict[str, Any]:

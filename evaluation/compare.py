@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from evaluation.runs import CONFIG, RESULTS, SAMPLES
 
 BASELINE = "none"
-_NOT_COMPARED = ("cache", "output_dir")
+_NOT_COMPARED = ("cache", "output_dir", "recipe")
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ _FIGURES = (
 def read_runs(folder: Path) -> pd.DataFrame:
     """One row per run in ``folder``, numbers as numbers; the runs with the most work of an axis come first.
 
-    ``folder`` is its name, ``settings`` has the configuration keys that differ between the runs, without the four axes. ``speed_up`` and
-    ``agreement`` are against the run without a cache that is otherwise the same (see `evaluation.compare`).
+    ``folder`` is its name, ``settings`` has the configuration keys that differ between the runs, without the four axes.
+    ``speed_up`` and ``agreement`` are against the run without a cache that is otherwise the same (see `evaluation.compare`).
 
     Raises:
         UsageError: there are none.
@@ -103,7 +103,7 @@ def _settings(run: Finished, runs: list[Finished]) -> str:
     differing = [
         f"{key}={'null' if value is None else value}"
         for key, value in run.config.items()
-        if key not in named and any(other.get(key) != value for other in alike)
+        if key not in named and not key.startswith("recipe.") and any(other.get(key) != value for other in alike)
     ]
     return " ".join(differing)
 

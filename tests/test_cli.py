@@ -85,8 +85,9 @@ def samples_of(result: Result) -> list[dict[str, Any]]:
 
 
 def what(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Samples without their times."""
-    return [{key: value for key, value in sample.items() if key != "seconds"} for sample in samples]
+    """Samples without their times, and without what depends on the batch they were in."""
+    varying = ("seconds", "batch", "work")
+    return [{key: value for key, value in sample.items() if key not in varying} for sample in samples]
 
 
 def launched(command: list[str], cwd: Path) -> Result:
@@ -386,3 +387,102 @@ def test_code_prompts_are_as_in_training(run: Run, tiny_folders: dict[str, Path]
     prompt = "def f1(x):\n    return 1\n\ndef f2(x):\n"
     assert sample["prompt_sha256"] == sha256(prompt.encode()).hexdigest()
     assert sample["target"] == "    return 2"
+
+
+@pytest.fixture(scope="session")
+def quiz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a multiple-choice task and one that scores a single answer, their data beside them."""
+    folder = tmp_path_factory.mktemp("quiz")
+    rows = [
+        {"question": f"Is {n} more than 1?", "choices": ["no", "yes, it is"], "label": int(n > 1)} for n in range(4)
+    ]
+    (folder / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = (
+        "task: {name}\noutput_type: {kind}\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {data}\n"
+        "  cache_dir: {folder}\ntest_split: test\nnum_fewshot: 0\ndoc_to_text: '{{{{question}}}}'\n{more}metric_list:\n  - metric: acc\n"
+        "    aggregation: mean\n    higher_is_better: true\nmetadata:\n  version: 1.0\n"
+    )
+    kinds = {
+        "multiple_choice": "doc_to_choice: '{{choices}}'\ndoc_to_target: label\n",
+        "loglikelihood": "doc_to_target: ' {{choices[label]}}'\n",
+        "loglikelihood_rolling": "doc_to_target: '{{question}}'\n",
+    }
+    for kind, more in kinds.items():
+        text = task.format(name=f"quiz-{kind}", kind=kind, data=folder / "quiz.jsonl", folder=folder, more=more)
+        (folder / f"{kind}.yaml").write_text(text)
+    return folder
+
+
+def quiz_arguments(folder: Path, quiz: Path, kind: str = "multiple_choice") -> list[str]:
+    return [f"model.path={folder}", "model=llada-base", f"include_path={quiz}", f"dataset.name=quiz-{kind}"]
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_a_multiple_choice_task(run: Run, tiny_folders: dict[str, Path], quiz: Path, family: str) -> None:
+    arguments = [*quiz_arguments(tiny_folders[family], quiz), "likelihood.mc_num=16"]
+    result = run(*arguments, "batch_size=1")
+    assert result.code == 0, result.err
+    (summary,) = result.lines
+    assert (summary["metric"], summary["n"], summary["tokens_per_second"]) == ("acc,none", 4, None)
+    samples = samples_of(result)
+    # the task's own rule, on what was recorded
+    for sample in samples:
+        best = max(range(2), key=lambda choice: sample["choices"][choice]["log_likelihood"])
+        assert sample["metrics"]["acc,none"] == float(best == int(sample["target"]))
+    assert summary["score"] == sum(sample["metrics"]["acc,none"] for sample in samples) / 4
+    assert [choice["answer"] for choice in samples[0]["choices"]] == [" no", " yes, it is"]
+    assert [choice["answer_tokens"] for choice in samples[0]["choices"]] == [3, 11]
+    # 7 masks of 3 tokens, all of them, and at most 16 different draws of 11; at least one forward each to test greedy
+    assert 7 + 2 < samples[0]["forwards"] <= 7 + 16 + 3 + 11
+    likelihoods = [[c["log_likelihood"] for c in sample["choices"]] for sample in samples]
+    assert all(value < 0 for pair in likelihoods for value in pair)
+    batched = samples_of(run(*arguments, "batch_size=5"))
+    for one, other in zip(samples, batched, strict=True):
+        assert [c["log_likelihood"] for c in one["choices"]] == pytest.approx(
+            [c["log_likelihood"] for c in other["choices"]], rel=1e-5
+        )
+    results = json.loads((Path(summary["folder"]) / "results.json").read_text())
+    assert results["efficiency"]["tokens"] is None
+    assert results["efficiency"]["compute_ratio"] == 1
+
+
+def test_an_answer_that_greedy_decoding_gives(run: Run, tiny_folders: dict[str, Path], quiz: Path) -> None:
+    result = run(*quiz_arguments(tiny_folders["llada"], quiz, "loglikelihood"), "likelihood.mc_num=2")
+    assert result.code == 0, result.err
+    assert (result.lines[0]["metric"], result.lines[0]["score"]) == ("acc,none", 0.0)
+    assert [len(sample["choices"]) for sample in samples_of(result)] == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "message"),
+    [
+        ("multiple_choice", "cache=dllm", "scores given answers and generates nothing, so cache=dllm has nothing to do"),
+        ("loglikelihood_rolling", "seed=1", "asks for loglikelihood_rolling, the likelihood of whole texts"),
+        ("multiple_choic", "seed=1", "did you mean 'quiz-multiple_choice'?"),
+    ],
+)
+def test_likelihoods_that_cannot_be_had_are_one_error(
+    run: Run, tiny_folders: dict[str, Path], quiz: Path, kind: str, more: str, message: str
+) -> None:
+    result = run(*quiz_arguments(tiny_folders["llada"], quiz, kind), more)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+
+
+def test_several_processes_score_what_one_does(
+    run: Run, tiny_folders: dict[str, Path], quiz: Path, tmp_path: Path
+) -> None:
+    arguments = [*quiz_arguments(tiny_folders["dream"], quiz), "likelihood.mc_num=16", "batch_size=2"]
+    one = run(*arguments)
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    two = launched([*launch, str(ROOT / "eval.py"), *arguments, "output_dir=two"], tmp_path)
+    assert two.code == 0, two.err
+    file = tmp_path / two.lines[-1]["folder"] / "samples.jsonl"
+    for alone, shared in zip(samples_of(one), map(json.loads, file.read_text().splitlines()), strict=True):
+        assert shared["metrics"] == alone["metrics"]
+        assert shared["forwards"] == alone["forwards"]
+        assert [c["greedy"] for c in shared["choices"]] == [c["greedy"] for c in alone["choices"]]
+        assert [c["log_likelihood"] for c in shared["choices"]] == pytest.approx(
+            [c["log_likelihood"] for c in alone["choices"]], rel=1e-5
+        )
+    assert two.lines[-1]["score"] == one.lines[-1]["score"]
