@@ -174,10 +174,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         results: list[Iterator[R]] = []
         for done, batches, peak in collected:
             first = len(self.batches)  # batches are numbered over all processes
-            results.append(
-                replace(one, batch=one.batch + first) if isinstance(one, Sample) else one
-                for one in done
-            )
+            results.append(replace(one, batch=one.batch + first) if isinstance(one, Sample) else one for one in done)
             self.batches += batches
             if peak is not None:
                 self.peak_memory = max(peak, self.peak_memory or 0)

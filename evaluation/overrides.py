@@ -94,7 +94,7 @@ def _cell(config_dir: Path, config_name: str, overrides: list[str]) -> Settings:
 
 def _checked(config_dir: Path, config_name: str, overrides: list[str]) -> dict[str, Any]:
     """The configuration, once every choice and key is known to exist."""
-    groups = _groups(config_dir)
+    groups = sorted(path.name for path in config_dir.iterdir() if path.is_dir() and path.name != "hydra")
     parsed = _parse(overrides)
     choices = [override for override in parsed if override.key_or_group in groups]
     for override in choices:
@@ -105,10 +105,6 @@ def _checked(config_dir: Path, config_name: str, overrides: list[str]) -> dict[s
             if override not in choices and not override.key_or_group.startswith("hydra"):
                 _check_key(config_dir, base, override)
         return _composed(config_name, overrides, "the command line")
-
-
-def _groups(config_dir: Path) -> list[str]:
-    return sorted(path.name for path in config_dir.iterdir() if path.is_dir() and path.name != "hydra")
 
 
 def _composed(config_name: str, overrides: list[str], what: str) -> dict[str, Any]:

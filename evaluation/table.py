@@ -31,7 +31,8 @@ def read_runs(folder: Path) -> pd.DataFrame:
     """One row per run in ``folder``, numbers as numbers; the runs with the most work of an axis come first.
 
     ``folder`` is its name, ``settings`` has the configuration keys that differ between the runs, without the four axes.
-    ``speed_up`` and ``agreement`` are against the run without a cache that is otherwise the same (see `evaluation.compare`).
+    ``speed_up`` and ``agreement`` are against the run without a cache that is otherwise the same (see
+    `evaluation.compare`).
 
     Raises:
         UsageError: there are none.

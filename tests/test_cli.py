@@ -11,9 +11,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lm_eval
 import pytest
+from lm_eval.utils import simple_parse_args_string
+from omegaconf import OmegaConf
 
 import eval as cli
+from cache_zoo import UsageError
+from evaluation import plugin
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = ["generation.gen_length=8", "generation.block_length=4", "dataset.n_shot=1"]
@@ -399,8 +404,9 @@ def quiz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = (
         "task: {name}\noutput_type: {kind}\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {data}\n"
-        "  cache_dir: {folder}\ntest_split: test\nnum_fewshot: 0\ndoc_to_text: '{{{{question}}}}'\n{more}metric_list:\n  - metric: acc\n"
-        "    aggregation: mean\n    higher_is_better: true\nmetadata:\n  version: 1.0\n"
+        "  cache_dir: {folder}\ntest_split: test\nnum_fewshot: 0\ndoc_to_text: '{{{{question}}}}'\n{more}"
+        "metric_list:\n  - metric: acc\n    aggregation: mean\n    higher_is_better: true\n"
+        "metadata:\n  version: 1.0\n"
     )
     kinds = {
         "multiple_choice": "doc_to_choice: '{{choices}}'\ndoc_to_target: label\n",
@@ -456,7 +462,11 @@ def test_an_answer_that_greedy_decoding_gives(run: Run, tiny_folders: dict[str, 
 @pytest.mark.parametrize(
     ("kind", "more", "message"),
     [
-        ("multiple_choice", "cache=dllm", "scores given answers and generates nothing, so cache=dllm has nothing to do"),
+        (
+            "multiple_choice",
+            "cache=dllm",
+            "scores given answers and generates nothing, so cache=dllm has nothing to do",
+        ),
         ("loglikelihood_rolling", "seed=1", "asks for loglikelihood_rolling, the likelihood of whole texts"),
         ("multiple_choic", "seed=1", "did you mean 'quiz-multiple_choice'?"),
     ],
@@ -486,3 +496,81 @@ def test_several_processes_score_what_one_does(
             [c["log_likelihood"] for c in alone["choices"]], rel=1e-5
         )
     assert two.lines[-1]["score"] == one.lines[-1]["score"]
+
+
+def test_a_recipe_shows_in_the_configuration_and_in_a_sweep(run: Run, short: list[str], tmp_path: Path) -> None:
+    shown = launched([str(ROOT / "eval.py"), "+recipe=fast_dllm", "generation.gen_length=64", "--cfg", "job"], tmp_path)
+    assert shown.code == 0, shown.err
+    for text in ("threshold: 0.9", "gen_length: 64", "name: fast_dllm", "n_shot: 5"):
+        assert text in shown.out
+    refused = launched([str(ROOT / "eval.py"), "+recipe=fast_dlm", "--cfg", "job"], tmp_path)
+    assert (refused.code, refused.out) == (2, "")
+    result = run("-m", "+recipe=fast_dllm,d2cache", "cache=dual", "dataset.size=1", *short)
+    assert result.code == 0, result.err
+    configs = [OmegaConf.load(tmp_path / line["folder"] / "config.yaml") for line in result.lines]
+    assert [config.generation.threshold for config in configs] == [0.9, None]
+    assert [config.recipe.name for config in configs] == ["fast_dllm", "d2cache"]
+
+
+@pytest.fixture(scope="session")
+def local_gsm8k(tmp_path_factory: pytest.TempPathFactory, data: dict[str, Path]) -> Path:
+    """A folder with lm-eval's own gsm8k on local data."""
+    folder = tmp_path_factory.mktemp("tasks")
+    text = (Path(lm_eval.__file__).parent / "tasks" / "gsm8k" / "gsm8k.yaml").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith(("dataset_path:", "dataset_name:"))]
+    files = "".join(f"    {split}: {data['gsm8k'] / f'{split}.jsonl'}\n" for split in ("train", "test"))
+    source = f"dataset_path: json\ndataset_kwargs:\n  cache_dir: {folder}\n  data_files:\n{files}"
+    (folder / "gsm8k.yaml").write_text(source + "\n".join(lines) + "\n")
+    return folder
+
+
+def test_lm_evals_own_program_gives_the_same_samples(
+    run: Run, tiny_folders: dict[str, Path], local_gsm8k: Path, short: list[str], tmp_path: Path
+) -> None:
+    ours = run(*short, "model=llada-base", "cache=dual", "generation.temperature=1.0", "batch_size=2")
+    arguments = f"model=llada-base,pretrained={tiny_folders['llada']},cache=dual,gen_length=8,block_length=4"
+    command = ["--model", "cache_zoo", "--model_args", f"{arguments},temperature=1.0", "--tasks", "gsm8k"]
+    command += ["--include_path", str(local_gsm8k), "--num_fewshot", "1", "--batch_size", "2", "--device", "cpu"]
+    theirs = launched(["-m", "evaluation.plugin", *command, "--log_samples", "--output_path", "out"], tmp_path)
+    assert theirs.code == 0, theirs.err
+    (file,) = (tmp_path / "out").rglob("samples_gsm8k_*.jsonl")
+    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    texts = {record["doc_id"]: record["resps"][0][0] for record in records}
+    assert texts == {sample["doc_id"]: sample["text"] for sample in samples_of(ours)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("cache=dual", "--model_args has no 'pretrained'"),
+        ("pretrained=llada-base,gen_lenght=8", "unknown key 'gen_lenght' in --model_args: did you mean 'gen_length'?"),
+        ("pretrained=llada-base,cache=duall", "did you mean 'dual'?"),
+        ("pretrained=llada-base,cache=dllm,cache_kpp=3", "did you mean 'cache.kp'?"),
+        ("pretrained=llada-base,cache=dllm,cache.kp=0", "'kp' must be at least 1"),
+        ("pretrained=llada-base,gen_length=8,block_length=3", "block_length 3 does not divide gen_length 8"),
+        ("pretrained=llada-bas", "did you mean 'llada-base'?"),
+        ("pretrained=llada-base,apply_chat_template=True", "give --apply_chat_template to lm-eval itself"),
+    ],
+)
+def test_bad_model_args_are_one_error(arguments: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        plugin.CacheZooModel.create_from_arg_string(arguments, {"batch_size": 1, "device": None})
+    assert message in str(caught.value)
+
+
+def test_model_args_are_read(tiny_folders: dict[str, Path]) -> None:
+    arguments = "pretrained=dream-base,cache=dllm,cache_kp=5,cache.kr=2,threshold=0.5,block_length=null,mc_num=4,seed=3"
+    found = plugin.read_arguments({**simple_parse_args_string(arguments), "batch_size": "4", "max_batch_size": None})
+    assert (found.model.name, found.model.add_bos, found.batch_size, found.seed) == ("dream-base", True, 4, 3)
+    assert found.cache.parameters == {"kp": 5, "kr": 2, "rou": 0.25}
+    assert (found.generation.threshold, found.generation.block_length, found.likelihood.mc_num) == (0.5, None, 4)
+    folder = tiny_folders["llada"]
+    assert plugin.read_arguments({"pretrained": str(folder), "dtype": "float32"}).model.path == str(folder)
+
+
+def test_bad_model_args_end_the_program_with_two(tmp_path: Path) -> None:
+    command = ["-m", "evaluation.plugin", "--model", "cache_zoo", "--model_args", "pretrained=llada-base,cahce=dual"]
+    result = launched([*command, "--tasks", "gsm8k"], tmp_path)
+    assert result.code == 2
+    assert "error: unknown key 'cahce' in --model_args: did you mean 'cache'?" in result.err
+    assert "Traceback" not in result.err
