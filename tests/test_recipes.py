@@ -10,8 +10,9 @@ import pytest
 
 from cache_zoo import UsageError
 from evaluation.overrides import cells, with_recipe
-from evaluation.recipes import Entry, as_override, read_recipe
+from evaluation.recipes import Entry, as_override, read_recipe, resolve
 from evaluation.settings import Settings
+from generation import GenerationOptions
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 RECIPES = sorted(path.stem for path in (CONFIGS / "recipe").glob("*.yaml"))
@@ -78,14 +79,22 @@ def test_recipes_resolve_to_the_documented_values(
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_entry_of_a_recipe_can_be_used(recipe: str) -> None:
-    sources: dict[tuple[str, ...], list[str]] = {}
+    """Resolved for every cell that an entry names, without composing a configuration for each."""
+    configs: dict[str, dict[str, Any]] = {}
     for entry in read_recipe(CONFIGS, recipe):
+        assert {"model", "dataset"} <= set(entry.when)
         for cell in product(*(entry.when.get(axis, ("none",)) for axis in ("model", "dataset", "cache"))):
-            if cell not in sources:
-                model, dataset, cache = cell
-                found = settings(f"+recipe={recipe}", f"model={model}", f"dataset.name={dataset}", f"cache={cache}")
-                sources[cell] = found.config["recipe"]["source"]
-            assert entry.source in sources[cell]
+            names = dict(zip(("model", "dataset", "cache"), cell, strict=True))
+            assert (CONFIGS / "model" / f"{names['model']}.yaml").is_file()
+            values = resolve(CONFIGS, recipe, {axis: {"name": name} for axis, name in names.items()})
+            assert entry.source in values.pop("recipe.source")
+            assert values.pop("recipe.name") == recipe
+            config = configs.get(names["cache"]) or settings(f"cache={names['cache']}").config
+            configs[names["cache"]] = config
+            for key in values:
+                at(config, key)  # it is there to be set
+            options = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("generation.")}
+            GenerationOptions.make(**options)
 
 
 def test_the_command_line_wins() -> None:
