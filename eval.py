@@ -11,15 +11,18 @@ import json
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cache_zoo import UsageError
+
+if TYPE_CHECKING:
+    from evaluation.settings import Settings
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 DONE, FAILED, UNUSABLE = 0, 1, 2
@@ -30,13 +33,14 @@ def main() -> int:
     arguments = get_args_parser().parse_args()
     shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     statuses: list[int] = []
+    checked: Iterator[Settings] = iter(())
 
-    def cell(_: DictConfig) -> None:
-        statuses.append(_run(list(HydraConfig.get().overrides.task), sweep=arguments.multirun))
+    def cell(_: DictConfig) -> None:  # hydra knows no recipes: what it composed is the same without them
+        statuses.append(_run(next(checked), sweep=arguments.multirun))
 
     try:
         if not shows:
-            _check(arguments.overrides, arguments.multirun)
+            checked = iter(_check(arguments.overrides, arguments.multirun))
         elif not arguments.multirun:
             _write_out_recipe(arguments.overrides)
     except UsageError as error:
@@ -45,14 +49,18 @@ def main() -> int:
     return max(statuses, default=DONE)
 
 
-def _check(overrides: list[str], sweep: bool) -> None:
-    """Raise `UsageError` for anything in the command line that can't be used, in whichever cell."""
+def _check(overrides: list[str], sweep: bool) -> list[Settings]:
+    """The cells in the order in which hydra comes to them.
+
+    Raises:
+        UsageError: something in the command line can't be used, in whichever cell.
+    """
     from evaluation.overrides import cells
     from evaluation.ranks import refuse_under_launcher
 
     if sweep:
         refuse_under_launcher()
-    cells(CONFIGS, "eval", overrides, sweep)
+    return cells(CONFIGS, "eval", overrides, sweep)
 
 
 def _write_out_recipe(overrides: list[str]) -> None:
@@ -63,14 +71,12 @@ def _write_out_recipe(overrides: list[str]) -> None:
     sys.argv[1:] = [*(argument for argument in sys.argv[1:] if argument not in overrides), *expanded]
 
 
-def _run(overrides: list[str], sweep: bool) -> int:
+def _run(settings: Settings, sweep: bool) -> int:
     """One cell; in a sweep whatever goes wrong is reported and the next one follows."""
     from evaluation.cell import evaluate_cell, skip_reason
-    from evaluation.overrides import cells
     from evaluation.ranks import Ranks
 
     ranks = Ranks.from_launcher()
-    (settings,) = cells(CONFIGS, "eval", overrides, sweep=False)
     axes = {"model": settings.model.name, "cache": settings.cache.label, "dataset": settings.dataset.name}
     try:
         if sweep and (reason := skip_reason(settings)):

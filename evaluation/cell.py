@@ -13,7 +13,6 @@ import torch
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
-from evaluation.compare import BASELINE
 from evaluation.lm import CacheZooLM
 from evaluation.measure import Batch, Sample, Scored, efficiency
 from evaluation.provenance import provenance
@@ -49,7 +48,6 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
     # only the first process has answers to score
     execute = settings.allow_code_execution and ranks.first
     task = load_task(settings.dataset, settings.seed, execute, settings.include_path)
-    _check_cache(settings, task)
     folder = resolve_checkpoint(settings.model.path)
     _, config = read_config(folder)
     tokenizer = load_tokenizer(folder)
@@ -91,16 +89,6 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
         run.fail(error)
         raise
     return summary
-
-
-def _check_cache(settings: Settings, task: LoadedTask) -> None:
-    """Caches carry work from one forward of a generation to the next; forwards that score an answer share none."""
-    scored = [name for name, one in task.loaded["tasks"].items() if one.OUTPUT_TYPE != "generate_until"]
-    require(
-        not scored or settings.cache.target == BASELINE,
-        f"task '{(scored or [''])[0]}' scores given answers and generates nothing, so cache={settings.cache.label} has "
-        f"nothing to do; give cache={BASELINE}",
-    )
 
 
 def _ask(lm: CacheZooLM, task: LoadedTask, settings: Settings) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
+from evaluation.compare import BASELINE
 from evaluation.measure import Batch, Choice, Sample, Scored, Stopwatch, warm_up_options
 from evaluation.ranks import Ranks
 from evaluation.settings import Settings
@@ -142,9 +143,18 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         return [sample.text for sample in ordered]
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Log-likelihood of each answer, and whether greedy decoding gives it (see `generation.log_likelihoods`)."""
+        """Log-likelihood of each answer, and whether greedy decoding gives it (see `generation.log_likelihoods`).
+
+        Caches carry work from one forward of a generation to the next; forwards that score an answer share none.
+        """
         pairs = list(self._pairs(requests))
+        cache = self.settings.cache
         for pair in pairs:
+            require(
+                cache.target == BASELINE,
+                f"task '{pair.task}' scores given answers and generates nothing, so cache={cache.label} has nothing to "
+                f"do; give cache={BASELINE}",
+            )
             self._check_pair(pair)
         found = self._shared_out(pairs, lambda share: self._scores(share, disable_tqdm))
         if found is None:

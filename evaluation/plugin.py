@@ -124,7 +124,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # as a module of its own name, so that the class is registered once
-    from evaluation.plugin import main as program
-
-    sys.exit(program())
+    sys.exit(main())
