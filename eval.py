@@ -11,14 +11,18 @@ import json
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cache_zoo import UsageError
+
+if TYPE_CHECKING:
+    from evaluation.settings import Settings
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 DONE, FAILED, UNUSABLE = 0, 1, 2
@@ -29,37 +33,50 @@ def main() -> int:
     arguments = get_args_parser().parse_args()
     shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     statuses: list[int] = []
+    checked: Iterator[Settings] = iter(())
 
-    def cell(config: DictConfig) -> None:
-        statuses.append(_run(config, sweep=arguments.multirun))
+    def cell(_: DictConfig) -> None:  # hydra knows no recipes: what it composed is the same without them
+        statuses.append(_run(next(checked), sweep=arguments.multirun))
 
     try:
         if not shows:
-            _check(arguments.overrides, arguments.multirun)
+            checked = iter(_check(arguments.overrides, arguments.multirun))
+        elif not arguments.multirun:
+            _write_out_recipe(arguments.overrides)
     except UsageError as error:
         return _refuse(error)
     hydra.main(config_path=str(CONFIGS), config_name="eval", version_base="1.3")(cell)()
     return max(statuses, default=DONE)
 
 
-def _check(overrides: list[str], sweep: bool) -> None:
-    """Raise `UsageError` for anything in the command line that can't be used, in whichever cell."""
+def _check(overrides: list[str], sweep: bool) -> list[Settings]:
+    """The cells in the order in which hydra comes to them.
+
+    Raises:
+        UsageError: something in the command line can't be used, in whichever cell.
+    """
     from evaluation.overrides import cells
     from evaluation.ranks import refuse_under_launcher
 
     if sweep:
         refuse_under_launcher()
-    cells(CONFIGS, "eval", overrides, sweep)
+    return cells(CONFIGS, "eval", overrides, sweep)
 
 
-def _run(config: DictConfig, sweep: bool) -> int:
+def _write_out_recipe(overrides: list[str]) -> None:
+    """Let hydra, which reads the command line itself, show the values of a recipe as if they had been given."""
+    from evaluation.overrides import with_recipe
+
+    expanded = with_recipe(CONFIGS, "eval", overrides)
+    sys.argv[1:] = [*(argument for argument in sys.argv[1:] if argument not in overrides), *expanded]
+
+
+def _run(settings: Settings, sweep: bool) -> int:
     """One cell; in a sweep whatever goes wrong is reported and the next one follows."""
     from evaluation.cell import evaluate_cell, skip_reason
     from evaluation.ranks import Ranks
-    from evaluation.settings import Settings
 
     ranks = Ranks.from_launcher()
-    settings = Settings.from_config(dict(OmegaConf.to_container(config, resolve=True)))
     axes = {"model": settings.model.name, "cache": settings.cache.label, "dataset": settings.dataset.name}
     try:
         if sweep and (reason := skip_reason(settings)):

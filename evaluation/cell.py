@@ -14,7 +14,7 @@ import torch
 from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.lm import CacheZooLM
-from evaluation.measure import Sample, efficiency
+from evaluation.measure import Batch, Sample, Scored, efficiency
 from evaluation.provenance import provenance
 from evaluation.ranks import Ranks
 from evaluation.runs import Run
@@ -49,7 +49,7 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
     # only the first process has answers to score
     allowed = settings.allow_code_execution and ranks.first
     sandbox = Sandbox(settings.code_execution_without) if allowed else None
-    task = load_task(settings.dataset, settings.seed, sandbox)
+    task = load_task(settings.dataset, settings.seed, sandbox, settings.include_path)
     folder = resolve_checkpoint(settings.model.path)
     _, config = read_config(folder)
     tokenizer = load_tokenizer(folder)
@@ -87,7 +87,7 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
         }
         summary = _summary(settings, results, task, run)
         results["summary"] = summary
-        run.finish(results, _samples(lm.samples, logged, task))
+        run.finish(results, _samples(lm, logged, task))
     except BaseException as error:  # an interrupt, too, leaves a record
         run.fail(error)
         raise
@@ -122,8 +122,8 @@ def _named(found: dict[str, Any], task: LoadedTask, size: int | None) -> dict[st
     return found
 
 
-def _samples(samples: list[Sample], logged: dict[str, list[dict[str, Any]]], task: LoadedTask) -> list[dict[str, Any]]:
-    """One record per question: what was generated, what it cost, lm-eval's metrics, and what scoring reads."""
+def _samples(lm: CacheZooLM, logged: dict[str, list[dict[str, Any]]], task: LoadedTask) -> list[dict[str, Any]]:
+    """One record per question: what was generated or scored, what it cost, metrics by filter, what scoring reads."""
     scores: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
     for name, records in logged.items():
         for record in records:
@@ -137,14 +137,31 @@ def _samples(samples: list[Sample], logged: dict[str, list[dict[str, Any]]], tas
             entry.setdefault("filtered", {})[record["filter"]] = record["filtered_resps"]
     return [
         {
-            **{key: value for key, value in asdict(sample).items() if key != "prompt"},
-            "tokens": sample.tokens,
-            "prompt_sha256": sha256(sample.prompt.encode()).hexdigest(),
+            **(_generated(sample, lm.batches[sample.batch]) if isinstance(sample, Sample) else _scored(sample)),
             "metrics": {},
             **scores[sample.task, sample.doc_id],
         }
-        for sample in samples
+        for sample in lm.samples
     ]
+
+
+def _generated(sample: Sample, batch: Batch) -> dict[str, Any]:
+    """Of a question that was answered; ``work`` is that of its batch, which is not split between its sequences."""
+    return {
+        **{key: value for key, value in asdict(sample).items() if key != "prompt"},
+        "tokens": sample.tokens,
+        "work": {"sequences": batch.size, **batch.counts.as_dict()},
+        "prompt_sha256": sha256(sample.prompt.encode()).hexdigest(),
+    }
+
+
+def _scored(question: Scored) -> dict[str, Any]:
+    """Of a question whose answers were given."""
+    prompts = "".join(choice.prompt for choice in question.choices)
+    values = asdict(question)
+    for choice in values["choices"]:
+        del choice["prompt"]
+    return {**values, "ids": [], "tokens": None, "prompt_sha256": sha256(prompts.encode()).hexdigest()}
 
 
 def _summary(settings: Settings, results: dict[str, Any], task: LoadedTask, run: Run) -> dict[str, Any]:

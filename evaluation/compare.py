@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from evaluation.runs import CONFIG, RESULTS, SAMPLES
 
 BASELINE = "none"
-_NOT_COMPARED = ("cache", "output_dir", "code_execution_without")
+_NOT_COMPARED = ("cache", "output_dir", "code_execution_without", "recipe")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from lm_eval.api.model import TemplateLM
@@ -14,12 +14,16 @@ from tqdm import tqdm
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
-from evaluation.measure import Batch, Sample, Stopwatch, warm_up_options
+from evaluation.compare import BASELINE
+from evaluation.measure import Batch, Choice, Sample, Scored, Stopwatch, warm_up_options
 from evaluation.ranks import Ranks
 from evaluation.settings import Settings
 from evaluation.tokens import Answer, Ending
-from generation import generate
+from generation import Counts, Likelihood, LikelihoodOptions, generate, log_likelihoods
 from models import ModelConfig, Transformer
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,19 @@ class Text(str):
         return made
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """A prompt and an answer to score, and what is known of them."""
+
+    task: str
+    doc_id: int
+    prompt: str
+    answer: str
+    ids: list[int]
+    answer_ids: list[int]
+    seed: int
+
+
 class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
     """A model, a cache and decoding options behind lm-eval's interface.
 
@@ -59,8 +76,9 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         ranks: the processes that share the work.
 
     Attributes:
-        samples: one per answer, in the order asked; of all processes in the first one.
-        batches: the timed generations.
+        samples: one per generated answer, and one per question whose answers were scored, in the order asked; of all
+            processes in the first one.
+        batches: the timed generations and scorings.
         peak_memory: bytes of the process that needed most; None where it is not measured.
     """
 
@@ -78,7 +96,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         self._load = load
         self._model: Transformer | None = None
         self.ending = Ending(tokenizer, config, settings.model.end_tokens, settings.model.stop_words)
-        self.samples: list[Sample] = []
+        self.samples: list[Sample | Scored] = []
         self.batches: list[Batch] = []
         self.peak_memory: int | None = None
 
@@ -92,6 +110,12 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
     @property
     def eot_token_id(self) -> int:
         return self.config.eos_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What stands before an answer that has no prompt."""
+        bos = self.tokenizer.bos_token_id
+        return self.eot_token_id if bos is None else int(bos)
 
     @property
     def max_length(self) -> int:
@@ -123,23 +147,59 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         prepared = list(self._prepared(requests))
         for request in prepared:
             self._check(request)
-        collected = self.ranks.collect(lambda: self._answers(self.ranks.share(prepared), disable_tqdm))
-        if collected is None:
+        ordered = self._shared_out(prepared, lambda share: self._answers(share, disable_tqdm))
+        if ordered is None:
             return [""] * len(requests)
-        for _, batches, peak in collected:
-            self.batches += batches
-            if peak is not None:
-                self.peak_memory = max(peak, self.peak_memory or 0)
-        place = [iter(samples) for samples, _, _ in collected]
-        ordered = [next(place[number % self.ranks.size]) for number in range(len(prepared))]
         self.samples += ordered
         return [Text(sample.text, sample.raw) for sample in ordered]
 
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Log-likelihood of each answer, and whether greedy decoding gives it (see `generation.log_likelihoods`).
+
+        Caches carry work from one forward of a generation to the next; forwards that score an answer share none.
+        """
+        pairs = list(self._pairs(requests))
+        cache = self.settings.cache
+        for pair in pairs:
+            require(
+                cache.target == BASELINE,
+                f"task '{pair.task}' scores given answers and generates nothing, so cache={cache.label} has nothing to "
+                f"do; give cache={BASELINE}",
+            )
+            self._check_pair(pair)
+        found = self._shared_out(pairs, lambda share: self._scores(share, disable_tqdm))
+        if found is None:
+            return [(0.0, False)] * len(requests)
+        questions: dict[tuple[str, int], list[tuple[_Pair, Likelihood, float]]] = {}
+        for pair, (score, seconds) in zip(pairs, found, strict=True):
+            questions.setdefault((pair.task, pair.doc_id), []).append((pair, score, seconds))
+        self.samples += [_scored(*question, parts) for question, parts in questions.items()]
+        return [(score.value, score.greedy) for score, _ in found]
+
     def _loglikelihood_tokens(self, requests: Any, **kwargs: Any) -> list[tuple[float, bool]]:
-        raise UsageError("this task needs log-likelihoods, which are not supported yet; only generation is")
+        raise NotImplementedError("loglikelihood does without it")
 
     def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
-        raise UsageError("this task needs log-likelihoods, which are not supported yet; only generation is")
+        raise UsageError(
+            "this task asks for the likelihood of whole texts (loglikelihood_rolling); the estimators of LLaDA and "
+            "Dream score answers to prompts only"
+        )
+
+    def _shared_out(
+        self, items: list[T], work: Callable[[list[T]], tuple[list[R], list[Batch], int | None]]
+    ) -> list[R] | None:
+        """What all processes make of their shares, in the order of ``items``; None in all processes but the first."""
+        collected = self.ranks.collect(lambda: work(self.ranks.share(items)))
+        if collected is None:
+            return None
+        results: list[Iterator[R]] = []
+        for done, batches, peak in collected:
+            first = len(self.batches)  # batches are numbered over all processes
+            results.append(replace(one, batch=one.batch + first) if isinstance(one, Sample) else one for one in done)
+            self.batches += batches
+            if peak is not None:
+                self.peak_memory = max(peak, self.peak_memory or 0)
+        return [next(results[number % self.ranks.size]) for number in range(len(items))]
 
     def _prepared(self, requests: Sequence[Any]) -> Iterator[_Request]:
         asked: Counter[tuple[str, int, int]] = Counter()
@@ -157,6 +217,19 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             )
             asked[key] += 1
 
+    def _pairs(self, requests: Sequence[Any]) -> Iterator[_Pair]:
+        asked: Counter[tuple[str, int, int]] = Counter()
+        for request in requests:
+            prompt, answer = request.args
+            key = (str(request.task_name), int(request.doc_id), int(request.idx))
+            if prompt:
+                ids, answer_ids = self._encode_pair(prompt, answer)
+            else:
+                ids, answer_ids = [self.prefix_token_id], self.tok_encode(answer, add_special_tokens=False)
+            seed = request_seed(self.settings.seed, *key, asked[key])
+            yield _Pair(key[0], key[1], prompt, answer, ids, answer_ids, seed)
+            asked[key] += 1
+
     def _check(self, request: _Request) -> None:
         where, length = f"prompt of {request.task}, row {request.doc_id}", len(request.ids)
         gen_length, limit = self.settings.generation.gen_length, self.config.context_length
@@ -166,7 +239,21 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             f"the {where} has {length} tokens; with generation.gen_length {gen_length} that is more than the model's "
             f"context of {limit}; give a smaller dataset.n_shot or generation.gen_length",
         )
-        unknown = [token for token in request.ids if token >= self.config.vocab_size]
+        self._check_tokens(where, request.ids)
+
+    def _check_pair(self, pair: _Pair) -> None:
+        where = f"prompt of {pair.task}, row {pair.doc_id}"
+        require(len(pair.answer_ids) > 0, f"an answer of {pair.task}, row {pair.doc_id} has no tokens: {pair.answer!r}")
+        length, limit = len(pair.ids) + len(pair.answer_ids) + 1, self.config.context_length
+        require(
+            length <= limit,
+            f"the {where} has {length} tokens with its answer, which is more than the model's context of {limit}; give "
+            "a smaller dataset.n_shot",
+        )
+        self._check_tokens(where, [*pair.ids, *pair.answer_ids])
+
+    def _check_tokens(self, where: str, ids: list[int]) -> None:
+        unknown = [token for token in ids if token >= self.config.vocab_size]
         require(
             not unknown,
             f"the {where} has token ids outside the model's vocabulary of {self.config.vocab_size}: {unknown[:5]}; "
@@ -174,24 +261,49 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         )
 
     def _answers(self, requests: list[_Request], quiet: bool) -> tuple[list[Sample], list[Batch], int | None]:
-        """This process's share."""
-        model, size = self.model, self.settings.batch_size
-        samples: list[Sample] = []
-        batches: list[Batch] = []
-        groups = [requests[start : start + size] for start in range(0, len(requests), size)]
+        """This process's share of what is to be generated."""
+        model, samples = self.model, []
+        groups = self._groups(requests)
         if groups:
             self._generate(model, groups[0], warm_up_options(self.settings.generation))
-        measured = model.device.type == "cuda"
-        if measured:
-            torch.cuda.reset_peak_memory_stats(model.device)
-        for group in tqdm(groups, desc="batches", disable=quiet or not self.ranks.first):
-            with Stopwatch(model.device) as watch:
-                out = self._generate(model, group, self.settings.generation)
-            batches.append(Batch(len(group), watch.seconds, out.counts))
-            for request, ids, forwards in zip(group, out.tokens.tolist(), out.forwards, strict=True):
-                answer = self.ending.cut(ids, request.until)
-                samples.append(_sample(request, answer, ids, forwards, watch.seconds))
-        return samples, batches, torch.cuda.max_memory_allocated(model.device) if measured else None
+        batches: list[Batch] = []
+        with _PeakMemory(model.device) as peak:
+            for group in tqdm(groups, desc="batches", disable=quiet or not self.ranks.first):
+                with Stopwatch(model.device) as watch:
+                    out = self._generate(model, group, self.settings.generation)
+                for request, ids, forwards in zip(group, out.tokens.tolist(), out.forwards, strict=True):
+                    answer = self.ending.cut(ids, request.until)
+                    samples.append(_sample(request, answer, ids, forwards, watch.seconds, len(batches)))
+                batches.append(Batch(len(group), watch.seconds, out.counts))
+        return samples, batches, peak.bytes
+
+    def _scores(
+        self, pairs: list[_Pair], quiet: bool
+    ) -> tuple[list[tuple[Likelihood, float]], list[Batch], int | None]:
+        """This process's share of what is to be scored; each with its share of the seconds of its batch."""
+        model, found = self.model, []
+        groups = self._groups(pairs)
+        if groups:
+            self._score(model, groups[0], LikelihoodOptions(mc_num=1))
+        batches: list[Batch] = []
+        with _PeakMemory(model.device) as peak:
+            for group in tqdm(groups, desc="batches", disable=quiet or not self.ranks.first):
+                with Stopwatch(model.device) as watch:
+                    scores, counts = self._score(model, group, self.settings.likelihood)
+                found += [(score, watch.seconds / len(group)) for score in scores]
+                batches.append(Batch(len(group), watch.seconds, counts))
+        return found, batches, peak.bytes
+
+    def _groups(self, items: list[T]) -> list[list[T]]:
+        size = self.settings.batch_size
+        return [items[start : start + size] for start in range(0, len(items), size)]
+
+    def _score(
+        self, model: Transformer, group: list[_Pair], options: LikelihoodOptions
+    ) -> tuple[list[Likelihood], Counts]:
+        pairs = [(pair.ids, pair.answer_ids) for pair in group]
+        seeds = [pair.seed for pair in group]
+        return log_likelihoods(model, pairs, options, seeds=seeds, batch_size=self.settings.batch_size)
 
     def _generate(self, model: Transformer, group: list[_Request], options: Any) -> Any:
         return generate(
@@ -209,7 +321,7 @@ def request_seed(seed: int, task: str, doc_id: int, index: int = 0, repeat: int 
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _sample(request: _Request, answer: Answer, ids: list[int], forwards: int, seconds: float) -> Sample:
+def _sample(request: _Request, answer: Answer, ids: list[int], forwards: int, seconds: float, batch: int) -> Sample:
     return Sample(
         task=request.task,
         doc_id=request.doc_id,
@@ -218,7 +330,39 @@ def _sample(request: _Request, answer: Answer, ids: list[int], forwards: int, se
         raw=answer.raw,
         text=answer.text,
         ids=ids[: answer.tokens],
+        tokens_canvas=len(ids),
         forwards=forwards,
         seconds=seconds,
         seed=request.seed,
+        batch=batch,
     )
+
+
+def _scored(task: str, doc_id: int, parts: list[tuple[_Pair, Likelihood, float]]) -> Scored:
+    return Scored(
+        task=task,
+        doc_id=doc_id,
+        choices=[
+            Choice(pair.prompt, pair.answer, len(pair.answer_ids), score.value, score.greedy, pair.seed)
+            for pair, score, _ in parts
+        ],
+        forwards=sum(score.forwards for _, score, _ in parts),
+        seconds=sum(seconds for _, _, seconds in parts),
+    )
+
+
+class _PeakMemory:
+    """Most bytes allocated between entering and leaving; None where that is not measured."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.bytes: int | None = None
+
+    def __enter__(self) -> _PeakMemory:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self._device)

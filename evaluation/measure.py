@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,9 +24,11 @@ class Sample:
         prompt_tokens: its length.
         raw, text: what was generated, and the part that counts (see `evaluation.tokens.Answer`).
         ids: token ids of that part.
+        tokens_canvas: positions that were there to be decided, ``gen_length``.
         forwards: forwards the sequence took part in.
         seconds: time of its batch.
         seed: its random stream.
+        batch: number of its batch.
     """
 
     task: str
@@ -35,9 +38,11 @@ class Sample:
     raw: str
     text: str
     ids: list[int]
+    tokens_canvas: int
     forwards: int
     seconds: float
     seed: int
+    batch: int
 
     @property
     def tokens(self) -> int:
@@ -46,8 +51,45 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """One answer that was given, and what the model makes of it.
+
+    Attributes:
+        prompt, answer: the two texts.
+        answer_tokens: length of the answer.
+        log_likelihood, greedy: see `generation.Likelihood`.
+        seed: its random stream.
+    """
+
+    prompt: str
+    answer: str
+    answer_tokens: int
+    log_likelihood: float
+    greedy: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One question whose possible answers were given and scored by their log-likelihood; nothing was generated.
+
+    Attributes:
+        task, doc_id: as in `Sample`.
+        choices: the answers, in the order of the task.
+        forwards: canvases run for all of them.
+        seconds: their share of the time of their batches.
+    """
+
+    task: str
+    doc_id: int
+    choices: list[Choice]
+    forwards: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Batch:
-    """One timed call of `generation.generate`."""
+    """One timed call of `generation.generate` or `generation.log_likelihoods`."""
 
     size: int
     seconds: float
@@ -90,13 +132,18 @@ def warm_up_options(options: GenerationOptions) -> GenerationOptions:
     )
 
 
-def efficiency(samples: list[Sample], batches: list[Batch], peak_memory: int | None, processes: int) -> dict[str, Any]:
+def efficiency(
+    samples: Sequence[Sample | Scored], batches: list[Batch], peak_memory: int | None, processes: int
+) -> dict[str, Any]:
     """What a run cost, over all processes. What was not measured, or would divide by zero, is None.
 
-    Tokens are those before the end of an answer; loading and warm-up are in no number. With several processes
-    ``tokens_per_second`` is that of one.
+    ``tokens`` are those before the end of an answer, ``tokens_canvas`` all that there were to decide; loading and
+    warm-up are in no number. With several processes ``tokens_per_second`` is that of one. Where nothing was generated,
+    because given answers were scored, what is counted in tokens is None.
     """
-    tokens, seconds = sum(sample.tokens for sample in samples), sum(batch.seconds for batch in batches)
+    generated = [sample for sample in samples if isinstance(sample, Sample)]
+    tokens = sum(sample.tokens for sample in generated) if generated else None
+    seconds = sum(batch.seconds for batch in batches)
     forwards = sum(sample.forwards for sample in samples)
     totals = {key: sum(asdict(batch.counts)[key] for batch in batches) for key in asdict(Counts())}
     latencies = [batch.seconds for batch in batches]
@@ -104,6 +151,7 @@ def efficiency(samples: list[Sample], batches: list[Batch], peak_memory: int | N
         "samples": len(samples),
         "processes": processes,
         "tokens": tokens,
+        "tokens_canvas": sum(sample.tokens_canvas for sample in generated) if generated else None,
         "seconds": seconds,
         "tokens_per_second": _share(tokens, seconds),
         "latency_seconds": {
@@ -127,8 +175,8 @@ def efficiency(samples: list[Sample], batches: list[Batch], peak_memory: int | N
     }
 
 
-def _share(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
+def _share(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
 
 
 def _quantile(values: list[float], share: float) -> float | None:

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cache_zoo import UsageError, caches
 from cache_zoo.errors import suggest
+from evaluation import recipes
 from evaluation.settings import Settings
 
 
@@ -33,7 +34,8 @@ def cells(config_dir: Path, config_name: str, overrides: list[str], sweep: bool)
         sweep: values may be lists, ``a,b,c``; one cell per combination.
 
     Raises:
-        UsageError: an override that is none, an unknown key or choice, an unusable value.
+        UsageError: an override that is none, an unknown key or choice, an unusable value, a recipe that has nothing
+            for a cell.
     """
     parsed = _parse(overrides)
     lists = [override.input_line for override in parsed if override.is_sweep_override()]
@@ -42,6 +44,27 @@ def cells(config_dir: Path, config_name: str, overrides: list[str], sweep: bool)
     if not sweep:
         return [_cell(config_dir, config_name, overrides)]
     return [_cell(config_dir, config_name, one) for one in _combinations(parsed)]
+
+
+def with_recipe(config_dir: Path, config_name: str, overrides: list[str]) -> list[str]:
+    """The overrides of one cell with its recipe written out, below everything else that they say.
+
+    Raises:
+        UsageError: as in `cells`.
+    """
+    parsed = _parse(overrides)
+    named = [override for override in parsed if override.key_or_group == recipes.GROUP]
+    if not named:
+        return overrides
+    if len(named) > 1 or not (named[0].is_add() or named[0].is_force_add()):
+        raise UsageError(f"'{named[-1].input_line}' is not one recipe added to the rest; give +recipe=NAME, once")
+    others = [override for override in parsed if override not in named]
+    given = {override.key_or_group for override in others}
+    lines = [override.input_line for override in others]
+    config = _checked(config_dir, config_name, lines)
+    values = recipes.resolve(config_dir, str(named[0].value()), config)
+    below = [recipes.as_override(key, value) for key, value in values.items() if key not in given]
+    return [*below, *lines]
 
 
 def _parse(overrides: list[str]) -> list[Override]:
@@ -66,6 +89,11 @@ def _combinations(parsed: list[Override]) -> list[list[str]]:
 
 
 def _cell(config_dir: Path, config_name: str, overrides: list[str]) -> Settings:
+    return Settings.from_config(_checked(config_dir, config_name, with_recipe(config_dir, config_name, overrides)))
+
+
+def _checked(config_dir: Path, config_name: str, overrides: list[str]) -> dict[str, Any]:
+    """The configuration, once every choice and key is known to exist."""
     groups = sorted(path.name for path in config_dir.iterdir() if path.is_dir() and path.name != "hydra")
     parsed = _parse(overrides)
     choices = [override for override in parsed if override.key_or_group in groups]
@@ -76,8 +104,7 @@ def _cell(config_dir: Path, config_name: str, overrides: list[str]) -> Settings:
         for override in parsed:
             if override not in choices and not override.key_or_group.startswith("hydra"):
                 _check_key(config_dir, base, override)
-        config = _composed(config_name, overrides, "the command line")
-    return Settings.from_config(config)
+        return _composed(config_name, overrides, "the command line")
 
 
 def _composed(config_name: str, overrides: list[str], what: str) -> dict[str, Any]:

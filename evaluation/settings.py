@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +15,10 @@ from cache_zoo import Cache, UsageError, caches, make_cache
 from cache_zoo.errors import require, suggest
 from evaluation.sandbox import LAYERS
 from evaluation.typed import check, read
-from generation import GenerationOptions, strategies
+from generation import GenerationOptions, LikelihoodOptions, strategies
 from models.loading import as_dtype
 
-_NO_EFFECT = ("output_dir", "code_execution_without")
+_NO_EFFECT = ("output_dir", "code_execution_without", "recipe")
 _ATTENTION = ("eager", "sdpa", "flash_attention_2")
 
 
@@ -72,12 +73,15 @@ class _Root:
     cache: Any
     generation: Any
     dataset: Any
+    likelihood: Any
+    include_path: str | None
     batch_size: int
     seed: int
     allow_code_execution: bool
     code_execution_without: list[str]
     output_dir: str
     attn_implementation: str | None
+    recipe: Any
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class Settings:
 
     Attributes:
         model, cache, generation, dataset: the four axes.
+        likelihood: how answers are scored, where a task gives them.
+        include_path: folder of further task files.
         batch_size: prompts decoded together.
         seed: of everything random.
         allow_code_execution: generated code may be run to score it.
@@ -98,6 +104,8 @@ class Settings:
     cache: CacheSettings
     generation: GenerationOptions
     dataset: DatasetSettings
+    likelihood: LikelihoodOptions
+    include_path: str | None
     batch_size: int
     seed: int
     allow_code_execution: bool
@@ -112,7 +120,7 @@ class Settings:
         Raises:
             UsageError: an unknown key, a value of the wrong type, or something that can't be used.
         """
-        root = read(_Root, config)
+        root = read(_Root, {"recipe": None, **config})
         for group in ("model", "cache", "generation", "dataset"):
             value = getattr(root, group)
             require(isinstance(value, Mapping), f"{group} must be a choice of configs/{group}, not {value!r}")
@@ -129,6 +137,11 @@ class Settings:
             attention is None or attention in _ATTENTION,
             f"unknown attn_implementation '{attention}': {suggest(str(attention), _ATTENTION)}",
         )
+        require(isinstance(root.likelihood, Mapping), f"likelihood is a group of keys, not {root.likelihood!r}")
+        require(
+            root.include_path is None or Path(root.include_path).expanduser().is_dir(),
+            f"include_path {root.include_path} is not a folder",
+        )
         generation = GenerationOptions.make(**root.generation)
         strategies.get(generation.strategy)
         return cls(
@@ -136,6 +149,8 @@ class Settings:
             cache=_cache_settings(root.cache),
             generation=generation,
             dataset=dataset,
+            likelihood=read(LikelihoodOptions, root.likelihood, "likelihood."),
+            include_path=root.include_path,
             batch_size=root.batch_size,
             seed=root.seed,
             allow_code_execution=root.allow_code_execution,

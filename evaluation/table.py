@@ -105,7 +105,7 @@ def _settings(run: Finished, runs: list[Finished]) -> str:
     differing = [
         f"{key}={'null' if value is None else value}"
         for key, value in run.config.items()
-        if key not in named and any(other.get(key) != value for other in alike)
+        if key not in named and not key.startswith("recipe.") and any(other.get(key) != value for other in alike)
     ]
     return " ".join(differing)
 

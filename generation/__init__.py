@@ -1,6 +1,7 @@
 """The denoising loop: a canvas of [MASK] tokens decoded by a strategy, with a cache's advice."""
 
 from generation.decoder import generate
+from generation.likelihood import Likelihood, LikelihoodOptions, log_likelihoods
 from generation.options import GenerationOptions
 from generation.output import Counts, GenerationOutput, TraceStep
 from generation.strategies import Strategy, View, strategies
@@ -9,9 +10,12 @@ __all__ = [
     "Counts",
     "GenerationOptions",
     "GenerationOutput",
+    "Likelihood",
+    "LikelihoodOptions",
     "Strategy",
     "TraceStep",
     "View",
     "generate",
+    "log_likelihoods",
     "strategies",
 ]

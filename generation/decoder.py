@@ -45,7 +45,8 @@ def generate(
         trace: record every forward in the output.
         callback: called after each forward with the step and its outcome, for progress.
         options: fields of `GenerationOptions`: strategy, gen_length, block_length, num_transfer_tokens or steps,
-            threshold, factor, sigma, alg, temperature, top_p, top_k, stop_until_eos.
+            threshold, factor, sigma, alg, temperature, top_p, top_k, stop_until_eos, logits_eos_inf,
+            confidence_eos_eot_inf.
 
     Raises:
         UsageError: unknown or unusable options, an empty prompt, a prompt that does not fit, an unknown token.
@@ -153,7 +154,10 @@ class _Decoding:
         logit_rows = live.roll(-canvas.shift, dims=1)
         forward = self.model.run(self.ids, rows, cache=self.cache, logit_rows=logit_rows, step=step)
 
-        tokens, values = propose(forward.logits, self.options, self.model.config.mask_id, self._noise(live[:, start:]))
+        config, noise = self.model.config, self._noise(live[:, start:])
+        tokens, values = propose(
+            forward.logits, self.options, config.mask_id, noise, eos_id=config.eos_id, eot_id=config.eot_id
+        )
         proposed = self.ids.masked_scatter(live, tokens)
         confidence = torch.full(self.ids.shape, -torch.inf, device=self.ids.device).masked_scatter(live, values)
         view = View((live & step.decidable)[:, start:], confidence[:, start:], self.masked[:, start:], self.block_step)

@@ -37,6 +37,11 @@ class GenerationOptions:
         top_k: keep this many of the likeliest tokens.
         stop_until_eos: a sequence is finished once everything before its first end-of-sequence token is decided;
             what is behind it may stay masked.
+        logits_eos_inf: the end-of-sequence token is never proposed and has no share of the probability (LLaDA's
+            ``generate.py``): a canvas is filled to its end.
+        confidence_eos_eot_inf: a position that proposes the end-of-sequence or the end-of-turn token has confidence 0
+            and is decided last; neither token has a share of the probability that other positions take for their
+            confidence (LLaDA's ``generate.py``). Needs ``alg=maskgit_plus``.
     """
 
     strategy: str = "vanilla"
@@ -52,6 +57,8 @@ class GenerationOptions:
     top_p: float | None = None
     top_k: int | None = None
     stop_until_eos: bool = False
+    logits_eos_inf: bool = False
+    confidence_eos_eot_inf: bool = False
 
     @classmethod
     def make(cls, **options: Any) -> GenerationOptions:
@@ -99,6 +106,10 @@ class GenerationOptions:
             self.alg != "entropy" or self.factor is None,
             "factor needs confidences that are probabilities; alg=entropy has none, try alg=maskgit_plus",
         )
+        require(
+            not self.confidence_eos_eot_inf or self.alg == "maskgit_plus",
+            f"confidence_eos_eot_inf changes the confidence of alg=maskgit_plus; alg={self.alg} has another one",
+        )
 
     @property
     def block(self) -> int:
@@ -111,7 +122,8 @@ class GenerationOptions:
         return self.temperature > 0 or self.alg == "random"
 
     def _check_types(self) -> None:
-        kinds: dict[str, tuple[type, ...]] = {"strategy": (str,), "alg": (str,), "stop_until_eos": (bool,)}
+        kinds: dict[str, tuple[type, ...]] = dict.fromkeys(("strategy", "alg"), (str,))
+        kinds |= dict.fromkeys(("stop_until_eos", "logits_eos_inf", "confidence_eos_eot_inf"), (bool,))
         kinds |= dict.fromkeys(("gen_length", "num_transfer_tokens", "block_length", "steps", "top_k"), (int,))
         kinds |= dict.fromkeys(("threshold", "factor", "sigma", "temperature", "top_p"), (int, float))
         optional = ("block_length", "steps", "top_k", "threshold", "factor", "sigma", "top_p")

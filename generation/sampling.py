@@ -9,24 +9,34 @@ from generation.options import GenerationOptions
 
 
 def propose(
-    logits: Tensor, options: GenerationOptions, mask_id: int, noise: tuple[Tensor, Tensor] | None = None
+    logits: Tensor,
+    options: GenerationOptions,
+    mask_id: int,
+    noise: tuple[Tensor, Tensor] | None = None,
+    *,
+    eos_id: int | None = None,
+    eot_id: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A token and its confidence for each row (Dream's rule, arXiv 2508.15487: temperature, top-p, top-k, soft-max).
 
     [MASK] itself is never proposed, but keeps its share of the probability.
 
-    Deviates from LLaDA's script at temperature above 0, where the confidence is the probability before tempering.
+    Deviates from LLaDA's script at temperature above 0, where the confidence is the probability before tempering, and
+    where its ``confidence_eos_eot_inf`` reaches the end-of-turn token only; here it is the same at every temperature.
 
     Args:
         logits: float32 ``[M, V]``, overwritten.
-        options: temperature, top_p, top_k and alg are read.
+        options: temperature, top_p, top_k, alg, logits_eos_inf and confidence_eos_eot_inf are read.
         mask_id: id of [MASK].
         noise: uniform numbers in [0, 1), ``[M]`` to draw tokens with and ``[M]`` for a random order; needed where
             ``options.random``.
+        eos_id, eot_id: the tokens of the two options with ``eos`` in their names; None where a model has none.
 
     Returns:
         LongTensor ``[M]`` and float32 ``[M]``.
     """
+    if options.logits_eos_inf and eos_id is not None:
+        logits[:, eos_id] = -torch.inf
     if options.temperature > 0:
         logits = logits / options.temperature
     raw = logits
@@ -36,7 +46,8 @@ def propose(
         least = logits.topk(options.top_k, dim=1).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
 
-    mass = logits.logsumexp(dim=1)
+    ends = [token for token in (eos_id, eot_id) if token is not None] if options.confidence_eos_eot_inf else []
+    mass = _mass_without(logits, ends)
     if options.alg == "entropy":
         probability = (logits - mass[:, None]).exp()
         confidence = (probability * (probability + 1e-10).log()).sum(dim=1)
@@ -59,7 +70,20 @@ def propose(
         chosen, tokens = logits.max(dim=1)
     if options.alg == "maskgit_plus":
         confidence = (chosen - mass).exp()
+        for token in ends:
+            confidence = confidence.masked_fill(tokens == token, 0.0)
     return tokens, confidence
+
+
+def _mass_without(logits: Tensor, tokens: list[int]) -> Tensor:
+    """Logarithm ``[M]`` of the soft-max denominators of ``logits`` ``[M, V]``, less the share of ``tokens``."""
+    if not tokens:
+        return logits.logsumexp(dim=1)
+    kept = logits[:, tokens].clone()
+    logits[:, tokens] = -torch.inf
+    mass = logits.logsumexp(dim=1)
+    logits[:, tokens] = kept
+    return mass
 
 
 def keep_nucleus(logits: Tensor, top_p: float) -> Tensor:

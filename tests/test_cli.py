@@ -11,9 +11,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lm_eval
 import pytest
+from lm_eval.utils import simple_parse_args_string
+from omegaconf import OmegaConf
 
 import eval as cli
+from cache_zoo import UsageError
+from evaluation import plugin
 from evaluation.rescore import rescore
 from models.tiny import byte_tokenizer
 from tests.layers import MISSING
@@ -100,8 +105,9 @@ def samples_of(result: Result) -> list[dict[str, Any]]:
 
 
 def what(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Samples without their times."""
-    return [{key: value for key, value in sample.items() if key != "seconds"} for sample in samples]
+    """Samples without their times, and without what depends on the batch they were in."""
+    varying = ("seconds", "batch", "work")
+    return [{key: value for key, value in sample.items() if key not in varying} for sample in samples]
 
 
 def launched(command: list[str], cwd: Path) -> Result:
@@ -361,6 +367,8 @@ def test_help_names_choices_and_keys(tmp_path: Path) -> None:
         "model: diffucoder-base",
         "gen_length: 128",
         "Exit status",
+        "recipe: d2cache, dllm_cache, fast_dllm",
+        "mc_num: 128",
     ):
         assert text in result.out
 
@@ -483,3 +491,185 @@ def test_code_prompts_are_as_in_training(run: Run, tiny_folders: dict[str, Path]
     prompt = "def f1(x):\n    return 1\n\ndef f2(x):\n"
     assert sample["prompt_sha256"] == sha256(prompt.encode()).hexdigest()
     assert sample["target"] == "    return 2"
+
+
+@pytest.fixture(scope="session")
+def quiz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a multiple-choice task and one that scores a single answer, their data beside them."""
+    folder = tmp_path_factory.mktemp("quiz")
+    rows = [
+        {"question": f"Is {n} more than 1?", "choices": ["no", "yes, it is"], "label": int(n > 1)} for n in range(4)
+    ]
+    (folder / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = (
+        "task: {name}\noutput_type: {kind}\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {data}\n"
+        "  cache_dir: {folder}\ntest_split: test\nnum_fewshot: 0\ndoc_to_text: '{{{{question}}}}'\n{more}"
+        "metric_list:\n  - metric: acc\n    aggregation: mean\n    higher_is_better: true\n"
+        "metadata:\n  version: 1.0\n"
+    )
+    kinds = {
+        "multiple_choice": "doc_to_choice: '{{choices}}'\ndoc_to_target: label\n",
+        "loglikelihood": "doc_to_target: ' {{choices[label]}}'\n",
+        "loglikelihood_rolling": "doc_to_target: '{{question}}'\n",
+    }
+    for kind, more in kinds.items():
+        text = task.format(name=f"quiz-{kind}", kind=kind, data=folder / "quiz.jsonl", folder=folder, more=more)
+        (folder / f"{kind}.yaml").write_text(text)
+    return folder
+
+
+def quiz_arguments(folder: Path, quiz: Path, kind: str = "multiple_choice") -> list[str]:
+    return [f"model.path={folder}", "model=llada-base", f"include_path={quiz}", f"dataset.name=quiz-{kind}"]
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_a_multiple_choice_task(run: Run, tiny_folders: dict[str, Path], quiz: Path, family: str) -> None:
+    arguments = [*quiz_arguments(tiny_folders[family], quiz), "likelihood.mc_num=16"]
+    result = run(*arguments, "batch_size=1")
+    assert result.code == 0, result.err
+    (summary,) = result.lines
+    assert (summary["metric"], summary["n"], summary["tokens_per_second"]) == ("acc,none", 4, None)
+    samples = samples_of(result)
+    # the task's own rule, on what was recorded
+    for sample in samples:
+        best = max(range(2), key=lambda choice: sample["choices"][choice]["log_likelihood"])
+        assert sample["metrics"]["acc,none"] == float(best == int(sample["target"]))
+    assert summary["score"] == sum(sample["metrics"]["acc,none"] for sample in samples) / 4
+    assert [choice["answer"] for choice in samples[0]["choices"]] == [" no", " yes, it is"]
+    assert [choice["answer_tokens"] for choice in samples[0]["choices"]] == [3, 11]
+    # 7 masks of 3 tokens, all of them, and at most 16 different draws of 11; at least one forward each to test greedy
+    assert 7 + 2 < samples[0]["forwards"] <= 7 + 16 + 3 + 11
+    likelihoods = [[c["log_likelihood"] for c in sample["choices"]] for sample in samples]
+    assert all(value < 0 for pair in likelihoods for value in pair)
+    batched = samples_of(run(*arguments, "batch_size=5"))
+    for one, other in zip(samples, batched, strict=True):
+        assert [c["log_likelihood"] for c in one["choices"]] == pytest.approx(
+            [c["log_likelihood"] for c in other["choices"]], rel=1e-5
+        )
+    results = json.loads((Path(summary["folder"]) / "results.json").read_text())
+    assert results["efficiency"]["tokens"] is None
+    assert results["efficiency"]["compute_ratio"] == 1
+
+
+def test_an_answer_that_greedy_decoding_gives(run: Run, tiny_folders: dict[str, Path], quiz: Path) -> None:
+    result = run(*quiz_arguments(tiny_folders["llada"], quiz, "loglikelihood"), "likelihood.mc_num=2")
+    assert result.code == 0, result.err
+    assert (result.lines[0]["metric"], result.lines[0]["score"]) == ("acc,none", 0.0)
+    assert [len(sample["choices"]) for sample in samples_of(result)] == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "message"),
+    [
+        (
+            "multiple_choice",
+            "cache=dllm",
+            "scores given answers and generates nothing, so cache=dllm has nothing to do",
+        ),
+        ("loglikelihood_rolling", "seed=1", "asks for loglikelihood_rolling, the likelihood of whole texts"),
+        ("multiple_choic", "seed=1", "did you mean 'quiz-multiple_choice'?"),
+    ],
+)
+def test_likelihoods_that_cannot_be_had_are_one_error(
+    run: Run, tiny_folders: dict[str, Path], quiz: Path, kind: str, more: str, message: str
+) -> None:
+    result = run(*quiz_arguments(tiny_folders["llada"], quiz, kind), more)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+
+
+def test_several_processes_score_what_one_does(
+    run: Run, tiny_folders: dict[str, Path], quiz: Path, tmp_path: Path
+) -> None:
+    arguments = [*quiz_arguments(tiny_folders["dream"], quiz), "likelihood.mc_num=16", "batch_size=2"]
+    one = run(*arguments)
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    two = launched([*launch, str(ROOT / "eval.py"), *arguments, "output_dir=two"], tmp_path)
+    assert two.code == 0, two.err
+    file = tmp_path / two.lines[-1]["folder"] / "samples.jsonl"
+    for alone, shared in zip(samples_of(one), map(json.loads, file.read_text().splitlines()), strict=True):
+        assert shared["metrics"] == alone["metrics"]
+        assert shared["forwards"] == alone["forwards"]
+        assert [c["greedy"] for c in shared["choices"]] == [c["greedy"] for c in alone["choices"]]
+        assert [c["log_likelihood"] for c in shared["choices"]] == pytest.approx(
+            [c["log_likelihood"] for c in alone["choices"]], rel=1e-5
+        )
+    assert two.lines[-1]["score"] == one.lines[-1]["score"]
+
+
+def test_a_recipe_shows_in_the_configuration_and_in_a_sweep(run: Run, short: list[str], tmp_path: Path) -> None:
+    shown = launched([str(ROOT / "eval.py"), "+recipe=fast_dllm", "generation.gen_length=64", "--cfg", "job"], tmp_path)
+    assert shown.code == 0, shown.err
+    for text in ("threshold: 0.9", "gen_length: 64", "name: fast_dllm", "n_shot: 5"):
+        assert text in shown.out
+    refused = launched([str(ROOT / "eval.py"), "+recipe=fast_dlm", "--cfg", "job"], tmp_path)
+    assert (refused.code, refused.out) == (2, "")
+    result = run("-m", "+recipe=fast_dllm,d2cache", "cache=dual", "dataset.size=1", *short)
+    assert result.code == 0, result.err
+    configs = [OmegaConf.load(tmp_path / line["folder"] / "config.yaml") for line in result.lines]
+    assert [config.generation.threshold for config in configs] == [0.9, None]
+    assert [config.recipe.name for config in configs] == ["fast_dllm", "d2cache"]
+
+
+@pytest.fixture(scope="session")
+def local_gsm8k(tmp_path_factory: pytest.TempPathFactory, data: dict[str, Path]) -> Path:
+    """A folder with lm-eval's own gsm8k on local data."""
+    folder = tmp_path_factory.mktemp("tasks")
+    text = (Path(lm_eval.__file__).parent / "tasks" / "gsm8k" / "gsm8k.yaml").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith(("dataset_path:", "dataset_name:"))]
+    files = "".join(f"    {split}: {data['gsm8k'] / f'{split}.jsonl'}\n" for split in ("train", "test"))
+    source = f"dataset_path: json\ndataset_kwargs:\n  cache_dir: {folder}\n  data_files:\n{files}"
+    (folder / "gsm8k.yaml").write_text(source + "\n".join(lines) + "\n")
+    return folder
+
+
+def test_lm_evals_own_program_gives_the_same_samples(
+    run: Run, tiny_folders: dict[str, Path], local_gsm8k: Path, short: list[str], tmp_path: Path
+) -> None:
+    ours = run(*short, "model=llada-base", "cache=dual", "generation.temperature=1.0", "batch_size=2")
+    arguments = f"model=llada-base,pretrained={tiny_folders['llada']},cache=dual,gen_length=8,block_length=4"
+    command = ["--model", "cache_zoo", "--model_args", f"{arguments},temperature=1.0", "--tasks", "gsm8k"]
+    command += ["--include_path", str(local_gsm8k), "--num_fewshot", "1", "--batch_size", "2", "--device", "cpu"]
+    theirs = launched(["-m", "evaluation.plugin", *command, "--log_samples", "--output_path", "out"], tmp_path)
+    assert theirs.code == 0, theirs.err
+    (file,) = (tmp_path / "out").rglob("samples_gsm8k_*.jsonl")
+    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    texts = {record["doc_id"]: record["resps"][0][0] for record in records}
+    assert texts == {sample["doc_id"]: sample["text"] for sample in samples_of(ours)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("cache=dual", "--model_args has no 'pretrained'"),
+        ("pretrained=llada-base,gen_lenght=8", "unknown key 'gen_lenght' in --model_args: did you mean 'gen_length'?"),
+        ("pretrained=llada-base,cache=duall", "did you mean 'dual'?"),
+        ("pretrained=llada-base,cache=dllm,cache_kpp=3", "did you mean 'cache.kp'?"),
+        ("pretrained=llada-base,cache=dllm,cache.kp=0", "'kp' must be at least 1"),
+        ("pretrained=llada-base,gen_length=8,block_length=3", "block_length 3 does not divide gen_length 8"),
+        ("pretrained=llada-bas", "did you mean 'llada-base'?"),
+        ("pretrained=llada-base,apply_chat_template=True", "give --apply_chat_template to lm-eval itself"),
+    ],
+)
+def test_bad_model_args_are_one_error(arguments: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        plugin.CacheZooModel.create_from_arg_string(arguments, {"batch_size": 1, "device": None})
+    assert message in str(caught.value)
+
+
+def test_model_args_are_read(tiny_folders: dict[str, Path]) -> None:
+    arguments = "pretrained=dream-base,cache=dllm,cache_kp=5,cache.kr=2,threshold=0.5,block_length=null,mc_num=4,seed=3"
+    found = plugin.read_arguments({**simple_parse_args_string(arguments), "batch_size": "4", "max_batch_size": None})
+    assert (found.model.name, found.model.add_bos, found.batch_size, found.seed) == ("dream-base", True, 4, 3)
+    assert found.cache.parameters == {"kp": 5, "kr": 2, "rou": 0.25}
+    assert (found.generation.threshold, found.generation.block_length, found.likelihood.mc_num) == (0.5, None, 4)
+    folder = tiny_folders["llada"]
+    assert plugin.read_arguments({"pretrained": str(folder), "dtype": "float32"}).model.path == str(folder)
+
+
+def test_bad_model_args_end_the_program_with_two(tmp_path: Path) -> None:
+    command = ["-m", "evaluation.plugin", "--model", "cache_zoo", "--model_args", "pretrained=llada-base,cahce=dual"]
+    result = launched([*command, "--tasks", "gsm8k"], tmp_path)
+    assert result.code == 2
+    assert "error: unknown key 'cahce' in --model_args: did you mean 'cache'?" in result.err
+    assert "Traceback" not in result.err

@@ -35,6 +35,7 @@ DECODERS: dict[str, dict[str, Any]] = {
     "sampling": {"block_length": 4, "temperature": 0.8, "top_k": 40, "seed": 3},
     "random-order": {"block_length": 8, "alg": "random", "seed": 3, "num_transfer_tokens": 3},
     "until-eos": {"block_length": 4, "stop_until_eos": True},
+    "eos-last": {"block_length": 8, "logits_eos_inf": True, "confidence_eos_eot_inf": True},
 }
 GEN_LENGTH = 16
 

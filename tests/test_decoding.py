@@ -237,6 +237,8 @@ def test_d2cache_feeds_the_decoder_when_the_text_ends_inside_a_block(
         ({"num_transfer_tokens": True}, "num_transfer_tokens must be int, not True"),
         ({"num_transfer_tokens": 0}, "num_transfer_tokens must be at least 1"),
         ({"stop_until_eos": 1}, "stop_until_eos must be bool, not 1"),
+        ({"logits_eos_inf": "yes"}, "logits_eos_inf must be bool, not 'yes'"),
+        ({"confidence_eos_eot_inf": True, "alg": "entropy"}, "alg=entropy has another one"),
     ],
 )
 def test_bad_options_are_named(
@@ -265,3 +267,88 @@ def test_bad_prompts_are_named(bad: list[list[int]], message: str, tiny_models: 
 def test_a_cache_without_blocks_warns(name: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
     with pytest.warns(UserWarning, match="needs blocks: block_length 8 is the whole gen_length 8; .* such as 4"):
         generate(tiny_models["llada"], prompts, name, gen_length=8, block_length=8)
+
+
+def _with_ends(model: Transformer, eos: int, eot: int | None) -> Transformer:
+    """The same weights with other end tokens."""
+    altered = Transformer(replace(model.config, eos_id=eos, eot_id=eot))
+    altered.load_state_dict(model.state_dict())
+    return altered
+
+
+def _llada_by_hand(
+    model: Transformer, prompt: list[int], length: int, logits_eos: bool, confidence_ends: bool
+) -> tuple[list[int], list[int]]:
+    """LLaDA's loop for one prompt at temperature 0, one token per forward: the tokens and the order of positions."""
+    config, tokens, order = model.config, [model.config.mask_id] * length, []
+    while config.mask_id in tokens:
+        logits = model.run(torch.tensor([prompt + tokens])).logits
+        predicting = torch.arange(len(prompt), len(prompt) + length) - config.shift
+        logits = logits[predicting].clone()
+        if logits_eos:
+            logits[:, config.eos_id] = -torch.inf
+        proposal = logits.clone()
+        proposal[:, config.mask_id] = -torch.inf
+        best = proposal.argmax(dim=1)
+        if confidence_ends:
+            logits[:, [end for end in (config.eos_id, config.eot_id) if end is not None]] = -torch.inf
+        confidence = logits.softmax(dim=1)[torch.arange(length), best]
+        confidence[torch.tensor(tokens) != config.mask_id] = -1
+        place = int(confidence.argmax())
+        tokens[place] = int(best[place])
+        order.append(place)
+    return tokens, order
+
+
+@pytest.mark.parametrize("eot", [True, False])
+@pytest.mark.parametrize(("logits_eos", "confidence_ends"), [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_the_eos_options_are_lladas_rule(
+    family: str,
+    logits_eos: bool,
+    confidence_ends: bool,
+    eot: bool,
+    tiny_models: dict[str, Transformer],
+    prompts: list[list[int]],
+) -> None:
+    options = {"gen_length": 12, "block_length": None}
+    plain = generate(tiny_models[family], prompts[:1], **options).tokens[0]
+    frequent = plain.bincount().argsort(descending=True).tolist()  # as ends they change what is decoded
+    model = _with_ends(tiny_models[family], frequent[0], frequent[1] if eot else None)
+    out = generate(
+        model,
+        prompts[:1],
+        logits_eos_inf=logits_eos,
+        confidence_eos_eot_inf=confidence_ends,
+        trace=True,
+        **options,
+    )
+    assert out.trace is not None
+    tokens, order = _llada_by_hand(model, prompts[0], 12, logits_eos, confidence_ends)
+    assert out.tokens[0].tolist() == tokens
+    assert [int(entry.committed[0].nonzero()) for entry in out.trace] == order
+    assert tokens != plain.tolist()
+    assert not logits_eos or frequent[0] not in tokens
+
+
+def test_eos_options_by_hand() -> None:
+    """Tokens 0: end of sequence, 1: end of turn, 2: [MASK], 3 and 4: text."""
+    logits = torch.tensor([[3.0, 0.0, 1.0, 2.0, 0.0], [0.0, 3.0, 1.0, 2.0, 0.0], [1.0, 1.0, 1.0, 2.0, 0.0]])
+
+    def call(**options: Any) -> tuple[list[int], torch.Tensor]:
+        noise = torch.full((3,), 0.999), torch.zeros(3)
+        tokens, values = propose(logits.clone(), GenerationOptions(**options), 2, noise, eos_id=0, eot_id=1)
+        return tokens.tolist(), values
+
+    text = logits[:, 2:].softmax(dim=1)[:, 1]  # the share of token 3 among [MASK] and text
+    tokens, values = call(confidence_eos_eot_inf=True)
+    assert tokens == [0, 1, 3]
+    torch.testing.assert_close(values, torch.stack((torch.tensor(0.0), torch.tensor(0.0), text[2])))
+    tokens, values = call(logits_eos_inf=True)
+    assert tokens == [3, 1, 3]
+    torch.testing.assert_close(values, logits[:, 1:].softmax(dim=1)[[0, 1, 2], [2, 0, 2]])
+    tokens, values = call(confidence_eos_eot_inf=True, top_k=1)
+    assert (tokens, values.tolist()) == ([0, 1, 3], [0.0, 0.0, 1.0])
+    for temperature in (0.5, 1.0):  # deviates from the script, which leaves end of sequence its confidence
+        drawn = call(confidence_eos_eot_inf=True, temperature=temperature, top_k=1)
+        assert (drawn[0], drawn[1].tolist()) == ([0, 1, 3], [0.0, 0.0, 1.0])

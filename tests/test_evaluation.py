@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from cache_zoo import UsageError, list_caches
 from evaluation.data import read_rows, read_splits
 from evaluation.lm import request_seed
-from evaluation.measure import Batch, Sample, efficiency, warm_up_options
+from evaluation.measure import Batch, Sample, Scored, efficiency, warm_up_options
 from evaluation.overrides import cells
 from evaluation.ranks import Ranks
 from evaluation.runs import Run, write_text
@@ -157,6 +157,12 @@ def test_a_class_can_be_named_in_place_of_a_cache() -> None:
         ("cache.name=duall", "unknown cache 'duall': did you mean 'dual'?"),
         ("+cache._target_=NoModule", "must be package.module.Class"),
         ("+cache._target_=no.such.Thing", "can't be imported"),
+        ("likelihood.mc_nmu=3", "'likelihood.mc_nmu': did you mean 'likelihood.mc_num'?"),
+        ("likelihood.mc_num=0", "mc_num must be at least 1, not 0"),
+        ("likelihood.mc_num=many", "likelihood.mc_num must be a whole number, not 'many'"),
+        ("likelihood.estimator=lada", "unknown estimator 'lada': did you mean 'llada'?"),
+        ("mc_num=3", "'mc_num': did you mean 'likelihood.mc_num'?"),
+        ("include_path=/no/such/place", "include_path /no/such/place is not a folder"),
         ("generation.block_length=3", "block_length 3 does not divide gen_length 128; the nearest that does is 2"),
         ("generation.gen_length=8.5", "gen_length must be int, not 8.5"),
         ("batch_size=two", "batch_size must be a whole number, not 'two'"),
@@ -199,7 +205,7 @@ def test_a_sweep_is_checked_whole() -> None:
 
 def sample(**values: Any) -> Sample:
     given = {"task": "t", "doc_id": 0, "prompt": "p", "prompt_tokens": 5, "raw": "", "text": "", "seed": 0}
-    return Sample(**{**given, "ids": [7] * 6, "forwards": 4, "seconds": 2.0, **values})
+    return Sample(**{**given, "ids": [7] * 6, "forwards": 4, "seconds": 2.0, "batch": 0, "tokens_canvas": 8, **values})
 
 
 def test_efficiency_by_hand() -> None:
@@ -213,6 +219,14 @@ def test_efficiency_by_hand() -> None:
     assert (found["forwards"], found["flops"], found["cache_bytes"]) == (8, 900, 30)
     assert found["latency_seconds"] == {"mean": 3.0, "median": 3.0, "p90": 4.0}
     assert found["peak_memory_bytes"] is None
+    assert (found["tokens"], found["tokens_canvas"]) == (12, 24)
+
+
+def test_scored_answers_are_no_tokens() -> None:
+    found = efficiency([Scored("t", 0, [], forwards=6, seconds=1.0)], [Batch(2, 2.0, Counts(forwards=3))], None, 1)
+    assert (found["samples"], found["nfe"], found["seconds"]) == (1, 6, 2.0)
+    for key in ("tokens", "tokens_canvas", "tokens_per_second", "tokens_per_forward", "rows_per_token"):
+        assert found[key] is None
 
 
 def test_what_was_not_measured_is_none() -> None:

@@ -50,13 +50,16 @@ class LoadedTask:
     sha256: dict[str, str]
 
 
-def load_task(settings: DatasetSettings, seed: int, sandbox: Sandbox | None = None) -> LoadedTask:
+def load_task(
+    settings: DatasetSettings, seed: int, sandbox: Sandbox | None = None, include_path: str | None = None
+) -> LoadedTask:
     """Load the data, and set the number of few-shot examples and the seed that picks them.
 
     Args:
         settings: of the dataset.
         seed: of the choice of examples.
         sandbox: where generated code may be run, if that is how a task is scored; None: nowhere.
+        include_path: folder of further task files; a name there goes before lm-eval's own.
 
     Raises:
         UsageError: unknown name, data that can't be had or used, too few examples, a task that needs more than
@@ -71,7 +74,7 @@ def load_task(settings: DatasetSettings, seed: int, sandbox: Sandbox | None = No
             unscored = f"{settings.name} is generated and kept; its score takes running generated code: "
             unscored += "give allow_code_execution=true, or run evaluation.rescore later"
     folder = str(_ELSEWHERE.get(settings.name, _OWN))
-    manager = TaskManager(include_path=folder, include_defaults=False) if known else TaskManager()
+    manager = TaskManager(include_path=folder, include_defaults=False) if known else _all_tasks(include_path)
     if settings.name not in manager.task_index:
         raise UsageError(
             f"unknown dataset.name '{settings.name}': {_near(settings.name, [*SCORERS, *manager.all_tasks])}"
@@ -137,11 +140,16 @@ def _local_data(settings: DatasetSettings, manager: Any, known: Scorer | None) -
     return {"custom_dataset": local_data, **absent}
 
 
+def _all_tasks(include_path: str | None) -> TaskManager:
+    return TaskManager(include_path=str(Path(include_path).expanduser()) if include_path else None)
+
+
 def _check_kind(name: str, task: Any) -> None:
     kind = task.OUTPUT_TYPE
     require(
-        kind == "generate_until",
-        f"task '{name}' asks for {kind}, which is not supported yet; only tasks that generate text are",
+        kind in ("generate_until", "multiple_choice", "loglikelihood"),
+        f"task '{name}' asks for {kind}, the likelihood of whole texts, for which there is no estimator; tasks that "
+        "generate text or score given answers are supported",
     )
     require(
         not getattr(task, "UNSAFE_CODE", False),

@@ -1,0 +1,114 @@
+"""Named recipes: the settings of the papers' own scripts, one file of ``configs/recipe`` each.
+
+A recipe is a list of entries. Each says ``when`` it holds (model, dataset and cache, by name or pattern; what is left
+out may be anything), which keys it would ``set``, and its ``source``. All entries that hold for a cell are applied in
+order, below what the command line gives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cache_zoo import UsageError
+from cache_zoo.errors import require, suggest
+
+GROUP = "recipe"
+_AXES = ("model", "dataset", "cache")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a recipe.
+
+    Attributes:
+        when: names or patterns by axis.
+        values: what it sets, by key (``generation.gen_length``).
+        source: where the values are from.
+    """
+
+    when: dict[str, tuple[str, ...]]
+    values: dict[str, Any]
+    source: str
+
+    def holds(self, names: Mapping[str, str]) -> bool:
+        """Whether it is for the cell with these names of the axes."""
+        return all(any(fnmatchcase(names[axis], one) for one in given) for axis, given in self.when.items())
+
+
+def read_recipe(config_dir: Path, name: str) -> list[Entry]:
+    """The entries of ``configs/recipe/<name>.yaml``.
+
+    Raises:
+        UsageError: there is no such recipe, or its file is malformed.
+    """
+    file = config_dir / GROUP / f"{name}.yaml"
+    if not file.is_file():
+        known = [path.stem for path in (config_dir / GROUP).glob("*.yaml")]
+        raise UsageError(f"unknown recipe '{name}': {suggest(name, known)}")
+    content = OmegaConf.to_container(OmegaConf.load(file))
+    require(isinstance(content, dict) and list(content) == ["entries"], f"{file} must hold a list named 'entries'")
+    return [_entry(file, number, one) for number, one in enumerate(content["entries"], start=1)]  # type: ignore[call-overload, index]
+
+
+def resolve(config_dir: Path, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe says for a cell: values by key, with ``recipe.name`` and ``recipe.source`` for the record.
+
+    Args:
+        config_dir: absolute path of ``configs``.
+        name: of the recipe.
+        config: what the command line comes to without it; the names of model, dataset and cache are read.
+
+    Raises:
+        UsageError: the recipe has nothing for these.
+    """
+    entries = read_recipe(config_dir, name)
+    names = {axis: str(config[axis].get("name")) for axis in _AXES}
+    held = [entry for entry in entries if entry.holds(names)]
+    if not held:
+        asked = ", ".join(f"{axis}={names[axis]}" for axis in _AXES)
+        raise UsageError(f"recipe '{name}' has nothing for {asked}; it has {_contents(entries)}")
+    values: dict[str, Any] = {}
+    for entry in held:
+        values |= entry.values
+    sources = list(dict.fromkeys(entry.source for entry in held))
+    return {**values, "recipe.name": name, "recipe.source": sources}
+
+
+def as_override(key: str, value: Any) -> str:
+    """``key=value`` in hydra's grammar; what belongs to the record of the recipe is added to the configuration."""
+    return f"{'+' if key.startswith(f'{GROUP}.') else ''}{key}={_literal(value)}"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, list):
+        return "[" + ",".join(_literal(one) for one in value) + "]"
+    return json.dumps(value)
+
+
+def _entry(file: Path, number: int, given: Any) -> Entry:
+    where = f"{file}, entry {number}"
+    require(
+        isinstance(given, dict) and set(given) == {"when", "set", "source"}, f"{where} must have when, set and source"
+    )
+    for axis in given["when"]:
+        require(axis in _AXES, f"{where}: unknown axis '{axis}': {suggest(str(axis), _AXES)}")
+    when = {axis: tuple(one) if isinstance(one, list) else (str(one),) for axis, one in given["when"].items()}
+    return Entry(when, dict(given["set"]), str(given["source"]))
+
+
+def _contents(entries: list[Entry]) -> str:
+    """Datasets by model, as a recipe has them."""
+    by_model: dict[str, list[str]] = {}
+    for entry in entries:
+        for model in entry.when.get("model", ("any model",)):
+            by_model.setdefault(model, []).extend(entry.when.get("dataset", ("any dataset",)))
+    return "; ".join(f"{model}: {', '.join(dict.fromkeys(datasets))}" for model, datasets in by_model.items())
