@@ -16,8 +16,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from omegaconf import OmegaConf
 
+from benchmarks.figures import bars, save
 from evaluation.compare import Finished
-from evaluation.table import interval, read_runs, render_markdown
+from evaluation.table import read_runs, render_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 _SAME = ("model", "dataset", "generation", "n", "status")  # columns that say the same in every row
@@ -46,22 +47,16 @@ def draw(panels: dict[str, tuple[Any, pd.DataFrame]], model: str, path: Path) ->
     colours: dict[str, Any] = {}
     for axis, (panel, frame) in zip(axes, panels.values(), strict=True):
         for cache, runs in frame.groupby("cache", sort=False):
-            points = sorted((row[panel.x], 100 * row["score"], int(row["n"])) for _, row in runs.iterrows())
-            bounds = [interval(score / 100, n) for _, score, n in points]
-            error = [
-                [score - 100 * low for (_, score, _), (low, _) in zip(points, bounds, strict=True)],
-                [100 * high - score for (_, score, _), (_, high) in zip(points, bounds, strict=True)],
-            ]
+            runs = runs.sort_values([panel.x, "score"])
+            error = bars(runs["score"], runs["n"])
             colour = colours.setdefault(str(cache), f"C{len(colours)}")
-            x, y = [point[0] for point in points], [point[1] for point in points]
-            axis.errorbar(x, y, error, marker="o", capsize=3, color=colour, label=str(cache), alpha=0.85)
+            look = {"marker": "o", "capsize": 3, "color": colour, "alpha": 0.85}
+            axis.errorbar(runs[panel.x], 100 * runs["score"], error, label=str(cache), **look)
         axis.set_xlabel(panel.label)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(f"{model}: nano-gsm accuracy, % (bars: 95 %)")
     axes[0].legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plt.rcParams["svg.hashsalt"] = "cache-zoo"  # the same figure, the same bytes
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    save(figure, path)
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from evaluation.table import interval, read_runs
+from benchmarks.figures import bars, save
+from evaluation.table import read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 _HOW = "cache=none generation.threshold=0.9 generation.stop_until_eos=true allow_code_execution=true batch_size=8"
@@ -54,19 +55,16 @@ def main() -> None:
         found = accuracies(run, arguments.size)
         print(name, found.to_string(index=False), sep="\n")
         for dataset, rows in found.groupby("dataset"):
-            bounds = [interval(score, int(n)) for score, n in zip(rows["score"], rows["n"], strict=True)]
-            error = [rows["score"] - [low for low, _ in bounds], [high for _, high in bounds] - rows["score"]]
+            error = bars(rows["score"], rows["n"])
             style = {"color": f"C{number}", "linestyle": "-" if dataset == "nano-gsm" else ":"}
-            percent = [100 * part for part in error]
-            scores.errorbar(rows["step"], 100 * rows["score"], percent, label=f"{name}, {dataset}", capsize=2, **style)
+            scores.errorbar(rows["step"], 100 * rows["score"], error, label=f"{name}, {dataset}", capsize=2, **style)
     losses.set(xlabel="step", ylabel="loss, mean of 50 steps", yscale="log")
     scores.set(xlabel="step", ylabel=f"accuracy, % of {arguments.size} (bars: 95 %)", ylim=(0, 102))
     for axis in (losses, scores):
         axis.grid(alpha=0.3)
         axis.legend()
     if arguments.figure is not None:
-        plt.rcParams["svg.hashsalt"] = "cache-zoo"  # the same figure, the same bytes
-        figure.savefig(arguments.figure, metadata={"Date": None} if arguments.figure.suffix == ".svg" else None)
+        save(figure, arguments.figure)
 
 
 if __name__ == "__main__":

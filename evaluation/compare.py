@@ -19,7 +19,7 @@ _NOT_COMPARED = ("cache", "output_dir", "code_execution_without", "recipe")
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run in its folder."""
+    """A finished run in its folder; each file is read once, when it is first needed."""
 
     folder: Path
 

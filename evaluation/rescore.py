@@ -60,9 +60,6 @@ def rescore(
     tasks = list(dict.fromkeys(sample["task"] for sample in samples))
     _check(folder, samples, tasks, execute)
     runs = any(SCORERS[task].execute for task in tasks)
-    if runs:
-        with Sandbox(without) as sandbox:
-            sandbox.check()
     scores = _scored(samples, workers, without if runs else None)
     new = {
         task: _totals([one for one, its in zip(scores, samples, strict=True) if its["task"] == task]) for task in tasks
@@ -121,6 +118,8 @@ def _scored(samples: list[dict[str, Any]], workers: int, without: Collection[str
 def _score(samples: list[dict[str, Any]], without: Collection[str] | None) -> list[dict[str, Any]]:
     """Scores of a worker's share; ``without`` None: no sandbox is needed."""
     with nullcontext() if without is None else Sandbox(without) as sandbox:
+        if sandbox is not None:
+            sandbox.check()
         return [
             SCORERS[sample["task"]].score(sample["doc"], sample["text"], sample["raw"], sandbox) for sample in samples
         ]

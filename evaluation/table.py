@@ -41,11 +41,11 @@ def read_runs(folder: Path) -> pd.DataFrame:
     folders = [path.parent for path in sorted(folder.glob(f"*/{STATUS}"))]
     if not folders:
         raise UsageError(f"there are no runs in {folder}; run eval.py with output_dir={folder}")
-    rows = {one: _row(one) for one in folders}
-    finished = [Finished(one) for one, row in rows.items() if row["status"] == "done"]
+    rows = {run: _row(run) for run in map(Finished, folders)}
+    finished = [run for run, row in rows.items() if row["status"] == "done"]
     baselines = {run.setting: run for run in finished if run.is_baseline}
     for run in finished:
-        row, baseline = rows[run.folder], baselines.get(run.setting)
+        row, baseline = rows[run], baselines.get(run.setting)
         row["settings"] = _settings(run, finished)
         if baseline is not None:
             row |= {"speed_up": speed_up(run, baseline), "agreement": agreement(run, baseline)}
@@ -87,15 +87,15 @@ def _shown(frame: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def _row(folder: Path) -> dict[str, Any]:
-    status = json.loads((folder / STATUS).read_text(encoding="utf-8"))["status"]
-    axes = dict(zip(("model", "cache", "generation", "dataset"), folder.name.split("__"), strict=False))
+def _row(run: Finished) -> dict[str, Any]:
+    status = json.loads((run.folder / STATUS).read_text(encoding="utf-8"))["status"]
+    axes = dict(zip(("model", "cache", "generation", "dataset"), run.folder.name.split("__"), strict=False))
     figures = dict.fromkeys(key for _, key, _, _ in _FIGURES)
     row: dict[str, Any] = {**axes, "n": None, "items_total": None, "score": None, "score_stderr": None, **figures}
     if status == "done":
-        summary = Finished(folder).results["summary"]
+        summary = run.results["summary"]
         row |= {key: summary[key] for key in row if key in summary}
-    return row | {"settings": "", "status": status, "folder": folder.name}
+    return row | {"settings": "", "status": status, "folder": run.folder.name}
 
 
 def _settings(run: Finished, runs: list[Finished]) -> str:

@@ -19,30 +19,12 @@ from typing import Any
 from cache_zoo import UsageError
 from cache_zoo.errors import require, suggest
 from evaluation.sandbox.inside import frames
-from evaluation.sandbox.inside.terms import NAMES, Budget
+from evaluation.sandbox.inside.terms import NAMES, Limits
 
 # the package is found by its folder, and nothing else is: the sandbox has the standard library only
 _BOOT = "import sys; sys.path[0] = sys.argv[1]; from inside.server import serve; del sys.path[0]; serve()"
 _STARTS = 60.0  # seconds; a fraction of one, unless the machine is busy
 _GRACE = 0.8  # seconds after a program's time that its keeper has to say so
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a program may use.
-
-    Attributes:
-        seconds: wall-clock time.
-        memory: bytes of address space, those of the interpreter (some 30 MB) included.
-        file_size: bytes of one file.
-        disk: bytes of all files together; without the layer ``namespaces`` not limited.
-    """
-
-    seconds: float = 5.0
-    memory: int = 512 * 2**20
-    file_size: int = 16 * 2**20
-    disk: int = 64 * 2**20
-
 
 DEFAULT_LIMITS = Limits()
 
@@ -172,7 +154,7 @@ class Sandbox:
         start = time.monotonic()
         server = self._server or self._start()
         try:
-            frames.write_json(_writer(server), asdict(Budget(**asdict(limits))))
+            frames.write_json(_writer(server), asdict(limits))
             for text in texts:
                 frames.write(_writer(server), text)
             if not _comes(server, limits.seconds + _GRACE):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import kernel, landlock, limits, namespaces, seccomp
-from .terms import NAMES, Budget
+from .terms import NAMES, Limits
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Layers:
     names: frozenset[str]
     readable: list[str]
 
-    def confine(self, budget: Budget, folder: str | None) -> None:
+    def confine(self, budget: Limits, folder: str | None) -> None:
         """Cut this process off, for good.
 
         Args:

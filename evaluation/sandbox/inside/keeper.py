@@ -14,12 +14,12 @@ from pathlib import Path
 
 from . import frames, judge, kernel, namespaces, program
 from .confine import Layers
-from .terms import Budget
+from .terms import Limits
 
 _SEES_END = 0.5  # seconds for which a process that has closed its pipe may go on ending
 
 
-def keep(layers: Layers, budget: Budget, source: int) -> dict[str, str | float]:
+def keep(layers: Layers, budget: Limits, source: int) -> dict[str, str | float]:
     """Run one program against its tests.
 
     Both texts are read only after the processes that must not know them were forked: the program's process has never

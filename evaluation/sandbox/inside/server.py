@@ -1,6 +1,6 @@
 """The warm interpreter. It makes its own tree, then forks a keeper for each program that it is told of.
 
-It reads, on its standard input: the layers to go without; then for each program its `Budget`, itself and its tests.
+It reads, on its standard input: the layers to go without; then for each program its `Limits`, itself and its tests.
 It writes, on its standard output: the layers that are missing; then for each program what became of it.
 """
 
@@ -15,7 +15,7 @@ import sys
 from . import confine, frames, kernel, namespaces
 from .confine import Layers
 from .keeper import keep
-from .terms import NAMES, Budget
+from .terms import NAMES, Limits
 
 _IN, _OUT = 0, 1
 _WARM = (  # what programs often import
@@ -46,14 +46,14 @@ def serve() -> None:
     gc.freeze()  # so that children share the memory
     while True:
         try:
-            budget = Budget(**frames.read_json(_IN))
+            budget = Limits(**frames.read_json(_IN))
         except EOFError:
             return
         if not _keep(layers, budget):
             return
 
 
-def _keep(layers: Layers, budget: Budget) -> bool:
+def _keep(layers: Layers, budget: Limits) -> bool:
     """Have a program run and say what became of it; False where the rest of the input is of no use."""
     reader, writer = os.pipe()
     child = os.fork()

@@ -9,17 +9,17 @@ NAMES = ("landlock", "memory", "namespaces", "seccomp")
 
 
 @dataclass(frozen=True)
-class Budget:
+class Limits:
     """What a program may use.
 
     Attributes:
         seconds: wall-clock time.
-        memory: bytes of address space.
+        memory: bytes of address space, those of the interpreter (some 30 MB) included.
         file_size: bytes of one file.
-        disk: bytes of all its files together, where the folder is in memory.
+        disk: bytes of all files together; without the layer ``namespaces`` not limited.
     """
 
-    seconds: float
-    memory: int
-    file_size: int
-    disk: int
+    seconds: float = 5.0
+    memory: int = 512 * 2**20
+    file_size: int = 16 * 2**20
+    disk: int = 64 * 2**20
