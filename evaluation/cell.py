@@ -149,7 +149,7 @@ def _generated(sample: Sample, batch: Batch) -> dict[str, Any]:
     """Of a question that was answered; ``work`` is that of its batch, which is not split between its sequences."""
     return {
         **{key: value for key, value in asdict(sample).items() if key != "prompt"},
-        "tokens": sample.tokens,
+        "tokens_out": sample.tokens,
         "work": {"sequences": batch.size, **batch.counts.as_dict()},
         "prompt_sha256": sha256(sample.prompt.encode()).hexdigest(),
     }
@@ -161,7 +161,7 @@ def _scored(question: Scored) -> dict[str, Any]:
     values = asdict(question)
     for choice in values["choices"]:
         del choice["prompt"]
-    return {**values, "ids": [], "tokens": None, "prompt_sha256": sha256(prompts.encode()).hexdigest()}
+    return {**values, "ids": [], "tokens_out": None, "prompt_sha256": sha256(prompts.encode()).hexdigest()}
 
 
 def _summary(settings: Settings, results: dict[str, Any], task: LoadedTask, run: Run) -> dict[str, Any]:

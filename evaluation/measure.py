@@ -137,7 +137,7 @@ def efficiency(
 ) -> dict[str, Any]:
     """What a run cost, over all processes. What was not measured, or would divide by zero, is None.
 
-    ``tokens`` are those before the end of an answer, ``tokens_canvas`` all that there were to decide; loading and
+    ``tokens_out`` are those before the end of an answer, ``tokens_canvas`` all that there were to decide; loading and
     warm-up are in no number. With several processes ``tokens_per_second`` is that of one. Where nothing was generated,
     because given answers were scored, what is counted in tokens is None.
     """
@@ -150,7 +150,7 @@ def efficiency(
     return {
         "samples": len(samples),
         "processes": processes,
-        "tokens": tokens,
+        "tokens_out": tokens,
         "tokens_canvas": sum(sample.tokens_canvas for sample in generated) if generated else None,
         "seconds": seconds,
         "tokens_per_second": _share(tokens, seconds),

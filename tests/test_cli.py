@@ -200,7 +200,7 @@ def test_what_a_run_leaves_behind(run: Run, short: list[str], tmp_path: Path) ->
     assert samples[0]["target"] == "It is more.\n#### 1"
     assert set(samples[0]["metrics"]) == {"exact_match,strict-match", "exact_match,flexible-extract"}
     assert samples[0]["doc"] == {"answer": "It is more.\n#### 1"}
-    assert {"raw", "text", "tokens", "forwards", "seconds", "seed", "prompt_sha256"} <= set(samples[0])
+    assert {"raw", "text", "tokens_out", "forwards", "seconds", "seed", "prompt_sha256"} <= set(samples[0])
 
 
 def test_random_answers_do_not_depend_on_the_batch(run: Run, short: list[str]) -> None:
@@ -547,7 +547,7 @@ def test_a_multiple_choice_task(run: Run, tiny_folders: dict[str, Path], quiz: P
             [c["log_likelihood"] for c in other["choices"]], rel=1e-5
         )
     results = json.loads((Path(summary["folder"]) / "results.json").read_text())
-    assert results["efficiency"]["tokens"] is None
+    assert results["efficiency"]["tokens_out"] is None
     assert results["efficiency"]["compute_ratio"] == 1
 
 

@@ -219,13 +219,13 @@ def test_efficiency_by_hand() -> None:
     assert (found["forwards"], found["flops"], found["cache_bytes"]) == (8, 900, 30)
     assert found["latency_seconds"] == {"mean": 3.0, "median": 3.0, "p90": 4.0}
     assert found["peak_memory_bytes"] is None
-    assert (found["tokens"], found["tokens_canvas"]) == (12, 24)
+    assert (found["tokens_out"], found["tokens_canvas"]) == (12, 24)
 
 
 def test_scored_answers_are_no_tokens() -> None:
     found = efficiency([Scored("t", 0, [], forwards=6, seconds=1.0)], [Batch(2, 2.0, Counts(forwards=3))], None, 1)
     assert (found["samples"], found["nfe"], found["seconds"]) == (1, 6, 2.0)
-    for key in ("tokens", "tokens_canvas", "tokens_per_second", "tokens_per_forward", "rows_per_token"):
+    for key in ("tokens_out", "tokens_canvas", "tokens_per_second", "tokens_per_forward", "rows_per_token"):
         assert found[key] is None
 
 
