@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cache_zoo.base import AttentionBlock, Cache, FeedForwardBlock, KVCache
     from cache_zoo.errors import UsageError
+    from cache_zoo.info import CacheInfo, ParameterInfo, describe, describe_all
     from cache_zoo.registry import caches, list_caches, make_cache
     from cache_zoo.rows import Rows
     from cache_zoo.state import Canvas, Outcome, Step
@@ -20,14 +21,18 @@ if TYPE_CHECKING:
 _MODULES = {
     "AttentionBlock": "base",
     "Cache": "base",
+    "CacheInfo": "info",
     "Canvas": "state",
     "FeedForwardBlock": "base",
     "KVCache": "base",
     "Outcome": "state",
+    "ParameterInfo": "info",
     "Rows": "rows",
     "Step": "state",
     "UsageError": "errors",
     "caches": "registry",
+    "describe": "info",
+    "describe_all": "info",
     "list_caches": "registry",
     "make_cache": "registry",
 }
@@ -35,14 +40,18 @@ _MODULES = {
 __all__ = [
     "AttentionBlock",
     "Cache",
+    "CacheInfo",
     "Canvas",
     "FeedForwardBlock",
     "KVCache",
     "Outcome",
+    "ParameterInfo",
     "Rows",
     "Step",
     "UsageError",
     "caches",
+    "describe",
+    "describe_all",
     "list_caches",
     "make_cache",
 ]

@@ -6,12 +6,7 @@ import pytest
 import torch
 
 from models import Transformer, load_model
-from models.tiny import make_tiny
-
-SMALL = {
-    "llada": {"d_model": 32, "n_layers": 3, "mlp_hidden_size": 64},
-    "dream": {"hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 64},
-}
+from models.tiny import SMALLEST, make_tiny
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,7 +18,7 @@ def _one_thread() -> None:
 def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny checkpoint folder per family."""
     root = tmp_path_factory.mktemp("tiny")
-    return {family: make_tiny(root / family, family, **sizes) for family, sizes in SMALL.items()}
+    return {family: make_tiny(root / family, family, **sizes) for family, sizes in SMALLEST.items()}
 
 
 @pytest.fixture(scope="session")
