@@ -62,7 +62,7 @@ def _list(names: list[str], as_json: bool) -> None:
 
 def _entry(info: CacheInfo, width: int, explain: bool) -> str:
     """What the list says of one cache, in lines of at most ``width``."""
-    paper = " ".join([info.paper, *info.urls])
+    paper = " ".join([info.paper, *(url for url in info.urls if url not in info.paper)])
     rows = [("paper", paper) if info.error is None else ("broken", info.error)]
     if info.parameters:
         rows.append(("parameters", " ".join(map(str, info.parameters))))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cache_zoo.base import Cache
-from cache_zoo.registry import Entry, caches
+from cache_zoo.registry import Entry, caches, parameters_of
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,13 @@ def documented(cls: type, section: str) -> dict[str, str]:
             texts |= dict.fromkeys(names, start.group(2))
         else:
             texts |= {name: f"{texts[name]} {line.strip()}".strip() for name in names}
-    return texts
+    return {name: _prose(text) for name, text in texts.items()}
 
 
 def _describe(entry: Entry) -> CacheInfo:
     if problem := caches.problem(entry):
         return CacheInfo(entry.name, entry.target, entry.package, entry.version, error=problem)
-    cls: type[Cache] = caches.get(entry.name)
+    cls: type[Cache] = caches.load(entry)
     texts = documented(cls, "Args")
     empty = inspect.Parameter.empty
     return CacheInfo(
@@ -124,12 +124,12 @@ def _describe(entry: Entry) -> CacheInfo:
         entry.target,
         entry.package,
         entry.version,
-        summary=" ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].split()),
+        summary=_prose(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0]),
         paper=cls.paper,
         urls=_urls(cls.paper),
         parameters=tuple(
             ParameterInfo(name, None if default is empty else default, default is empty, texts.get(name, ""))
-            for name, default in caches.parameters(entry.name).items()
+            for name, default in parameters_of(cls).items()
         ),
         needs_attention=cls.needs_attention,
         needs_blocks=cls.needs_blocks,
@@ -142,6 +142,11 @@ def _urls(paper: str) -> tuple[str, ...]:
     """Addresses in the text, in their order."""
     found = re.finditer(r"arXiv[: ]\s*(?P<arxiv>\d{4}\.\d{4,5})|(?P<url>https?://[^\s,;)]+)", paper, re.IGNORECASE)
     return tuple(f"https://arxiv.org/abs/{one['arxiv']}" if one["arxiv"] else one["url"] for one in found)
+
+
+def _prose(text: str) -> str:
+    """A paragraph of a docstring as people read it: in one line, code in single backticks."""
+    return " ".join(text.split()).replace("``", "`")
 
 
 def _plain(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from operator import attrgetter
@@ -23,12 +23,14 @@ class Entry:
         name: what users call it.
         target: ``"module:Class"``.
         package, version: the installed package that adds it; None for what is built in.
+        taken_by: where the entry comes from that has the name, if this one came too late for it.
     """
 
     name: str
     target: str
     package: str | None = None
     version: str | None = None
+    taken_by: str | None = None
 
     @property
     def origin(self) -> str:
@@ -56,7 +58,7 @@ class Registry:
         return list(dict.fromkeys(entry.name for entry in self.entries()))
 
     def entries(self) -> list[Entry]:
-        """What is registered: built-in entries, then those of installed packages, in the order of their names.
+        """What is registered: built-in entries, then those of installed packages, in the order of packages and names.
 
         Where two have one name, the first of them has it.
         """
@@ -66,7 +68,26 @@ class Registry:
             if point.dist is not None
         ]
         found.sort(key=lambda entry: (str(entry.package), entry.name))
-        return [*(Entry(name, target) for name, target in self._builtin.items()), *found]
+        entries: dict[str, list[Entry]] = {}
+        for entry in [*(Entry(name, target) for name, target in self._builtin.items()), *found]:
+            same = entries.setdefault(entry.name, [])
+            same.append(replace(entry, taken_by=same[0].origin) if same else entry)
+        return [entry for same in entries.values() for entry in same]
+
+    def usable(self) -> list[Entry]:
+        """The entries that can be used.
+
+        Warns:
+            RuntimeWarning: one of an installed package can't; it never breaks the others.
+        """
+        found = []
+        for entry in self.entries():
+            if problem := self.problem(entry):
+                message = f"{self.kind} plug-in left out: '{entry.name}' of {entry.origin}: {problem}"
+                warnings.warn(message, RuntimeWarning, stacklevel=1)  # from one place, so that it is said once
+            else:
+                found.append(entry)
+        return found
 
     def find(self, name: str) -> Entry:
         """The entry called ``name``.
@@ -74,10 +95,11 @@ class Registry:
         Raises:
             UsageError: there is none.
         """
-        for entry in self.entries():
+        entries = self.entries()
+        for entry in entries:
             if entry.name == name:
                 return entry
-        raise UsageError(f"unknown {self.kind} '{name}': {suggest(name, self.names())}")
+        raise UsageError(f"unknown {self.kind} '{name}': {suggest(name, [entry.name for entry in entries])}")
 
     def get(self, name: str) -> type:
         """The class called ``name``, or the one at ``"module:Class"``.
@@ -85,15 +107,22 @@ class Registry:
         Raises:
             UsageError: no such name, or what it names is not a class of this kind.
         """
-        return self._checked(name, self._load(name if ":" in name else self.find(name).target))
+        return self._checked(name, self._load(name)) if ":" in name else self.load(self.find(name))
+
+    def load(self, entry: Entry) -> type:
+        """The class of ``entry``.
+
+        Raises:
+            UsageError: its name is taken, it can't be imported, or it is not a class of this kind.
+        """
+        if entry.taken_by is not None:
+            raise UsageError(f"the name '{entry.name}' is taken by {entry.taken_by}")
+        return self._checked(entry.name, self._load(entry.target))
 
     def problem(self, entry: Entry) -> str | None:
         """Why ``entry`` can't be used, or None."""
-        owner = self.find(entry.name)
-        if owner != entry:
-            return f"the name '{entry.name}' is taken by {owner.origin}"
         try:
-            self.get(entry.name)
+            self.load(entry)
         except UsageError as error:
             return str(error)
         return None
@@ -118,9 +147,7 @@ class Registry:
 
     def parameters(self, name: str) -> dict[str, Any]:
         """Constructor parameters of ``name`` with their defaults (`inspect.Parameter.empty` where there is none)."""
-        signature = inspect.signature(self.get(name))
-        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        return {key: one.default for key, one in signature.parameters.items() if one.kind in named}
+        return parameters_of(self.get(name))
 
     def _load(self, target: str) -> Any:
         module, _, attribute = target.partition(":")
@@ -133,6 +160,12 @@ class Registry:
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
             raise UsageError(f"'{name}' is not a {self.kind}: {cls!r} does not derive from {self.base.__qualname__}")
         return cls
+
+
+def parameters_of(cls: type) -> dict[str, Any]:
+    """Constructor parameters of ``cls`` with their defaults (`inspect.Parameter.empty` where there is none)."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {key: one.default for key, one in inspect.signature(cls).parameters.items() if one.kind in named}
 
 
 caches = Registry(
@@ -155,14 +188,7 @@ def list_caches() -> list[str]:
     Warns:
         RuntimeWarning: an entry of an installed package can't be used; it is left out.
     """
-    usable = []
-    for entry in caches.entries():
-        if problem := caches.problem(entry):
-            message = f"cache plug-in left out: '{entry.name}' of {entry.origin}: {problem}"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
-        else:
-            usable.append(entry.name)
-    return usable
+    return [entry.name for entry in caches.usable()]
 
 
 def make_cache(name: str, **parameters: Any) -> Cache:
