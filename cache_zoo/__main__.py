@@ -74,9 +74,11 @@ def _entry(info: CacheInfo, width: int, explain: bool) -> str:
         rows.append(("package", info.origin))
     lines = [info.name, *textwrap.wrap(info.summary, width, initial_indent="  ", subsequent_indent="  ")]
     for label, text in rows:
-        whole = {"break_long_words": False, "break_on_hyphens": False}  # addresses and values can be copied
-        hanging = " " * (14 if label else 16)
-        lines += textwrap.wrap(text, width, initial_indent=f"  {label:12}", subsequent_indent=hanging, **whole)
+        wrapper = textwrap.TextWrapper(
+            width, initial_indent=f"  {label:12}", subsequent_indent=" " * (14 if label else 16)
+        )
+        wrapper.break_long_words = wrapper.break_on_hyphens = False  # addresses and values can be copied
+        lines += wrapper.wrap(text)
     return "\n".join(lines)
 
 

@@ -184,8 +184,8 @@ def _counters_equal_a_hand_count(out: GenerationOutput, model: Transformer, prom
 def _recomputing_everything_equals_no_cache(check: Check) -> None:
     """With the parameters of ``exact_with`` it decodes what no cache decodes."""
     # a cache that needs blocks recomputes everything as long as each block takes one forward
-    needs_blocks = caches.get(check.cache).needs_blocks
-    once = {"block_length": 1, "steps": None, "num_transfer_tokens": 1} if needs_blocks else {}
+    cls: type[Cache] = caches.get(check.cache)
+    once: dict[str, Any] = {"block_length": 1, "steps": None, "num_transfer_tokens": 1} if cls.needs_blocks else {}
     expected, out = check.decode(None, **once), check.decode(check.new_cache(), **once)
     _hold(torch.equal(out.tokens, expected.tokens), f"with {dict(check.parameters)} it decodes not what no cache does")
     _hold(out.nfe == expected.nfe, f"with {dict(check.parameters)} it takes other forwards than no cache")
@@ -209,7 +209,8 @@ def _never_reads_fresh_memory(check: Check) -> None:
 
 def _names_its_source_and_reports_its_memory(check: Check) -> None:
     """``paper`` is there, every parameter has a default, and what it saves comes from memory that it reports."""
-    _hold(caches.get(check.cache).paper, "'paper' is empty: say where the method comes from")
+    cls: type[Cache] = caches.get(check.cache)
+    _hold(cls.paper, "'paper' is empty: say where the method comes from")
     counts = check.decode(check.new_cache()).counts
     _hold(counts.cache_bytes > 0 or counts.compute_ratio == 1, "it runs fewer rows than there are but holds nothing")
 
