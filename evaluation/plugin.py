@@ -26,6 +26,7 @@ from models.loading import read_config
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 _MODEL = ("dtype", "device", "add_bos", "end_tokens", "stop_words")
+_NOT_GIVEN = "cuda:0"  # what lm-eval's program passes on as the device where nobody gave one
 _OF_LM_EVAL = {
     "apply_chat_template": "--apply_chat_template",
     "system_prompt": "--system_instruction",
@@ -49,6 +50,8 @@ def read_arguments(arguments: dict[str, Any]) -> Settings:
     """
     given = dict(arguments)
     given.pop("max_batch_size", None)  # lm-eval always passes it on
+    if given.get("device") == _NOT_GIVEN:
+        given["device"] = "auto"
     overrides = []
     pretrained = given.pop("pretrained", None)
     if pretrained is None and "model" not in given:

@@ -629,13 +629,23 @@ def test_lm_evals_own_program_gives_the_same_samples(
     ours = run(*short, "model=llada-base", "cache=dual", "generation.temperature=1.0", "batch_size=2")
     arguments = f"model=llada-base,pretrained={tiny_folders['llada']},cache=dual,gen_length=8,block_length=4"
     command = ["--model", "cache_zoo", "--model_args", f"{arguments},temperature=1.0", "--tasks", "gsm8k"]
-    command += ["--include_path", str(local_gsm8k), "--num_fewshot", "1", "--batch_size", "2", "--device", "cpu"]
+    command += ["--include_path", str(local_gsm8k), "--num_fewshot", "1", "--batch_size", "2"]
     theirs = launched(["-m", "evaluation.plugin", *command, "--log_samples", "--output_path", "out"], tmp_path)
     assert theirs.code == 0, theirs.err
     (file,) = (tmp_path / "out").rglob("samples_gsm8k_*.jsonl")
     records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     texts = {record["doc_id"]: record["resps"][0][0] for record in records}
     assert texts == {sample["doc_id"]: sample["text"] for sample in samples_of(ours)}
+
+
+def test_lm_evals_own_program_knows_the_embedded_tasks(tmp_path: Path) -> None:
+    arguments = "pretrained=nano-llada,cache=dual,gen_length=64,block_length=32,threshold=0.9"
+    command = ["--model", "cache_zoo", "--model_args", arguments, "--tasks", "nano-gsm", "--limit", "2"]
+    command += ["--include_path", str(ROOT / "evaluation" / "tasks"), "--output_path", "out"]
+    done = launched(["-m", "evaluation.plugin", *command], tmp_path)
+    assert done.code == 0, done.err
+    (file,) = (tmp_path / "out").rglob("results_*.json")
+    assert json.loads(file.read_text())["results"]["nano-gsm"]["exact_match,strict-match"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("llada_official_blocks", "llada-inst", "math-500", "none", {"gen_length": 512, "block_length": 64}),
     ("fast_dllm", "llada-inst", "gsm8k", "dual", {"gen_length": 256, "block_length": 32, "threshold": 0.9}),
     ("fast_dllm", "dream-base", "gsm8k", "prefix", {"threshold": 0.9, "n_shot": 5}),
+    ("fast_dllm", "llada-inst", "math-500", "none", {"gen_length": 256, "n_shot": 4}),
     ("fast_dllm", "llada-inst", "humaneval", "none", {"gen_length": 256, "n_shot": 0}),
     ("dllm_cache", "llada-base", "gsm8k", "dllm", {"kp": 100, "kr": 6, "rou": 0.25, "n_shot": 4, "block_length": 256}),
     ("dllm_cache", "llada-inst", "gsm8k", "dllm", {"kp": 50, "kr": 7, "block_length": 8}),

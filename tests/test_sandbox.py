@@ -44,7 +44,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def run(sandbox: Sandbox, program: str, seconds: float = 10.0, memory: int = 512 * 2**20) -> Outcome:
-    return sandbox.run(program, "", Limits(seconds, memory))
+    return sandbox.run(program, "", Limits(seconds=seconds, memory=memory))
 
 
 def descendants(process: int) -> set[int]:
@@ -152,7 +152,7 @@ def test_an_outcome_says_why(sandbox: Sandbox, program: str, outcome: str) -> No
     ],
 )
 def test_tests_judge_what_functions_answer(sandbox: Sandbox, program: str, tests: str, outcome: str) -> None:
-    assert str(sandbox.run(program, tests, Limits(1.0 if outcome == "timeout" else 10.0))).startswith(
+    assert str(sandbox.run(program, tests, Limits(seconds=1.0 if outcome == "timeout" else 10.0))).startswith(
         outcome or "passed"
     )
 
@@ -213,7 +213,7 @@ def test_a_layer_can_be_gone_without(layer: str) -> None:
     with Sandbox({*MISSING, layer}) as sandbox:
         assert str(sandbox.run(HONEST, TESTS)) == "passed"
         assert str(sandbox.run("def f(x):\n    return x", TESTS)).startswith("failed: AssertionError")
-        assert sandbox.run("while True: pass", TESTS, Limits(0.5)).reason == "timeout"
+        assert sandbox.run("while True: pass", TESTS, Limits(seconds=0.5)).reason == "timeout"
         assert str(sandbox.run(HONEST, TESTS)) == "passed"
 
 
@@ -342,6 +342,28 @@ def test_a_dead_server_costs_nothing_but_time(sandbox: Sandbox) -> None:
     assert sandbox._server is not None
     sandbox._server.kill()
     assert str(sandbox.run(HONEST, TESTS)) == "passed"
+
+
+IGNORES = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "tests"),
+    [
+        ("while True: pass", TESTS),
+        (IGNORES + "while True: pass", TESTS),
+        (IGNORES + "def f(x):\n    while True: pass", TESTS),
+        (HONEST, "while f(1): pass"),
+    ],
+)
+def test_processor_time_ends_a_loop(sandbox: Sandbox, program: str, tests: str) -> None:
+    outcome = sandbox.run(program, tests, Limits(cpu=1, seconds=60.0))
+    assert str(outcome) == "timeout"
+
+
+def test_waiting_for_the_processor_counts_less_than_using_it(sandbox: Sandbox) -> None:
+    program = "import time\ntime.sleep(1.5)\n" + HONEST
+    assert str(sandbox.run(program, TESTS, Limits(cpu=1, seconds=60.0))) == "passed"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells what there is")

@@ -39,7 +39,7 @@ def run_humaneval(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> 
 def run_mbpp(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
     """Run a program with the tests of a problem of MBPP: ``pass_at_1``, as lm-eval calls it, and ``outcome``."""
     # objects of the program's own classes can only be made where the program runs
-    program = f"{results[0]}\n{doc['test_setup_code']}".replace("\r\n", "\n")
+    program = _unix(f"{results[0]}\n{doc['test_setup_code']}")
     return verdict(sandbox, "pass_at_1", program, mbpp_tests(doc), _mbpp_names(doc))
 
 
@@ -67,12 +67,17 @@ def mbpp_programs(doc: dict[str, Any], text: str, raw: str | None = None) -> dic
 
 def mbpp_tests(doc: dict[str, Any]) -> str:
     """What decides about a program: the dataset's assertions."""
-    return "\n".join(doc["test_list"]).replace("\r\n", "\n") + "\n"
+    return _unix("\n".join(doc["test_list"])) + "\n"
 
 
 def _mbpp_names(doc: dict[str, Any]) -> set[str]:
     """What a program has to define: what is used by the assertions, and by the preparation that one problem has."""
-    return names_used(f"{doc['test_setup_code']}\n{mbpp_tests(doc)}".replace("\r\n", "\n"))
+    return names_used(_unix(f"{doc['test_setup_code']}\n{mbpp_tests(doc)}"))
+
+
+def _unix(text: str) -> str:
+    """MBPP's rows have line ends of Windows."""
+    return text.replace("\r\n", "\n")
 
 
 def _both(answers: list[str]) -> tuple[str, str]:

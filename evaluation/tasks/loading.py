@@ -19,14 +19,12 @@ from evaluation.data import read_splits
 from evaluation.sandbox import Sandbox
 from evaluation.settings import DatasetSettings
 from evaluation.tasks.scorers import SCORERS, Scorer
-from models.nano.data import ITEMS
 
 _OWN = Path(__file__).parent
 _LM_EVAL = Path(lm_eval.__file__).parent / "tasks"
 
 
 _ELSEWHERE = {"gsm8k": _LM_EVAL / "gsm8k"}  # folders of YAML files that are not beside this file
-_PACKAGED = {"nano-gsm": ITEMS / "gsm", "nano-code": ITEMS / "code"}  # folders of rows that come with the package
 
 
 @dataclass(frozen=True)
@@ -118,15 +116,14 @@ def _spec(
 
 def _local_data(settings: DatasetSettings, manager: Any, known: Scorer | None) -> dict[str, Any]:
     """What makes a task read files in place of the hub; nothing where there are none to read."""
-    path = settings.path or (str(_PACKAGED[settings.name]) if settings.name in _PACKAGED else None)
-    if path is None:
+    if settings.path is None:
         return {}
     if settings.name in manager.all_groups or settings.name in manager.all_tags:
         raise UsageError(f"dataset.path goes with a single task; '{settings.name}' is a group of several")
     config = manager.task_index[settings.name].cfg or {}
     asked = config.get("test_split") or config.get("validation_split") or "test"
     splits = read_splits(
-        path,
+        settings.path,
         asked,
         {split for key in _SPLIT_KEYS if (split := config.get(key))} - {asked},
         known.columns if known else {},

@@ -1,7 +1,6 @@
 """Examples in the prompt that do not come from the data: the fixed ones that everybody uses.
 
-``shots/minerva.jsonl``: the four of Lewkowycz et al., 2022 (arXiv 2206.14858, appendix D), MATH's training problems.
-``shots/mbpp.jsonl``: MBPP's problems 2, 3 and 4 (Austin et al., 2021, arXiv 2108.07732; data CC-BY-4.0).
+``shots/README.md`` says where they are from and under which licences.
 """
 
 from __future__ import annotations

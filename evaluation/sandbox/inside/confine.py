@@ -34,7 +34,7 @@ class Layers:
         Raises:
             OSError, ValueError: a layer can't be set.
         """
-        limits.restrict(int(budget.seconds) + 2, budget.file_size)
+        limits.restrict(budget.cpu, budget.file_size)
         if "memory" in self.names:
             limits.restrict_memory(budget.memory)
         if sys.platform.startswith("linux"):

@@ -65,8 +65,8 @@ def keep(layers: Layers, budget: Limits, source: int) -> dict[str, str | float]:
         reason, detail = _verdict(verdicts[0]) if ready else ("timeout", "")
         if reason == "gone":
             reason, detail = _why_gone(running, min(start + budget.seconds, time.monotonic() + _SEES_END))
-        _end(running)
-        _end(judging)
+        if max(_end(running), _end(judging)) >= budget.cpu and reason == "crashed":
+            reason, detail = "timeout", ""
         if "namespaces" not in layers.names:
             _end_orphans()
     return {"reason": reason, "detail": detail, "seconds": time.monotonic() - start}
@@ -149,19 +149,22 @@ def _why_gone(process: int, until: float) -> judge.Verdict:
             time.sleep(0.002)
         elif found.si_code == os.CLD_EXITED:
             return "exited", f"status {found.si_status}"
-        elif found.si_status == signal.SIGXCPU:
-            return "timeout", ""
         else:
             return "crashed", signal.strsignal(found.si_status) or f"signal {found.si_status}"
     return "crashed", "it closed the pipe of its answers"
 
 
-def _end(process: int) -> None:
-    """Kill a process and its group, and wait until it is gone; with it goes the number space that it was first in."""
+def _end(process: int) -> float:
+    """Kill a process and its group, and wait until it is gone; with it goes the number space that it was first in.
+
+    Returns:
+        The seconds of processor time that it took.
+    """
     # macOS refuses where nobody is left but the finished process itself
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process, signal.SIGKILL)
-    os.waitpid(process, 0)
+    used = os.wait4(process, 0)[2]
+    return used.ru_utime + used.ru_stime
 
 
 def _end_orphans() -> None:
