@@ -22,10 +22,10 @@ from evaluation.runs import Run
 from evaluation.sandbox import Sandbox
 from evaluation.settings import Settings
 from evaluation.tasks.loading import LoadedTask, load_task
-from evaluation.tokens import load_tokenizer
 from generation.options import pointless
 from models import Transformer, load_model, resolve_checkpoint
 from models.loading import read_config
+from models.tokenizer import load_tokenizer
 
 
 def skip_reason(settings: Settings) -> str | None:
