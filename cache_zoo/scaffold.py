@@ -11,6 +11,8 @@ from string import Template
 from cache_zoo.errors import UsageError, require
 from cache_zoo.registry import caches
 
+_LONGEST = 24
+"""Letters of a name, so that no line that is written becomes longer than the project allows."""
 ROOT = Path(__file__).resolve().parent.parent
 
 _CACHE = '''"""$title: say in one line what it does."""
@@ -196,6 +198,7 @@ def _words(name: str) -> dict[str, str]:
             near if re.match(r"[a-z]", near) and not keyword.iskeyword(near) else f"{near}_cache".lstrip("_0123456789")
         )
         raise UsageError(f"'{name}' can't be the name of a cache: small letters, digits and _, such as '{near}'")
+    require(len(name) <= _LONGEST, f"the name '{name}' is too long; {_LONGEST} characters must do")
     for entry in caches.entries():
         require(entry.name != name, f"there is a cache '{name}' already, of {entry.origin}; choose another name")
     parts = name.split("_")

@@ -84,6 +84,7 @@ def test_a_new_cache_keeps_the_contract_and_the_rules_of_the_repository(
         ("../up", "such as 'up'"),
         ("", "such as 'cache'"),
         ("_", "such as 'cache'"),
+        ("a_name_that_goes_on_and_on", "is too long; 24 characters must do"),
         ("none", "there is a cache 'none' already, of cache-zoo"),
         ("registry", "registry.py is there already, and nothing is overwritten"),
     ],
@@ -94,6 +95,12 @@ def test_names_that_cannot_be_are_refused_and_nothing_is_written(checkout: Path,
         new_cache(name, checkout)
     assert message in str(error.value)
     assert snapshot(checkout) == before
+
+
+def test_the_longest_name_makes_no_line_too_long(checkout: Path) -> None:
+    for path in new_cache("w" * 24, checkout):
+        if path.suffix == ".py":
+            assert max(map(len, path.read_text().splitlines())) <= 120
 
 
 def test_a_checkout_that_lost_its_table_is_left_alone(checkout: Path) -> None:
