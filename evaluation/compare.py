@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from evaluation.runs import CONFIG, RESULTS, SAMPLES
+from evaluation.runs import CONFIG, RESULTS, read_samples
 
 BASELINE = "none"
 _NOT_COMPARED = ("cache", "output_dir", "code_execution_without", "recipe")
@@ -36,8 +36,7 @@ class Finished:
     @cached_property
     def samples(self) -> dict[tuple[str, int], dict[str, Any]]:
         """The questions by task and number."""
-        lines = (self.folder / SAMPLES).read_text(encoding="utf-8").splitlines()
-        return {(sample["task"], sample["doc_id"]): sample for sample in map(json.loads, lines)}
+        return {(sample["task"], sample["doc_id"]): sample for sample in read_samples(self.folder)}
 
     @property
     def is_baseline(self) -> bool:

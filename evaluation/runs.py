@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from evaluation.data import read_rows
+
 CONFIG, RESULTS, SAMPLES, STATUS = "config.yaml", "results.json", "samples.jsonl", "status.json"
 
 
@@ -62,3 +64,13 @@ def write_text(path: Path, text: str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_samples(folder: Path) -> list[dict[str, Any]]:
+    """The questions of a finished run: of ``samples.jsonl`` or, where a run is kept compressed, ``samples.jsonl.gz``.
+
+    Raises:
+        UsageError: neither file is there, or it is damaged.
+    """
+    plain, packed = folder / SAMPLES, folder / f"{SAMPLES}.gz"
+    return read_rows(packed if packed.is_file() and not plain.is_file() else plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from evaluation.lm import request_seed
 from evaluation.measure import Batch, Sample, Scored, efficiency, warm_up_options
 from evaluation.overrides import cells
 from evaluation.ranks import Ranks
-from evaluation.runs import Run, write_text
+from evaluation.runs import Run, read_samples, write_text
 from evaluation.settings import Settings
 from evaluation.table import read_runs, render, render_markdown
 from evaluation.tokens import Ending
@@ -97,6 +98,19 @@ def test_malformed_data_is_named_by_file_and_line(tmp_path: Path, content: str, 
 def test_a_unicode_line_separator_inside_a_text_is_no_new_line(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text('{"question": "a\u2028b"}\n', encoding="utf-8")
     assert read_rows(tmp_path / "test.jsonl") == [{"question": "a\u2028b"}]
+
+
+def test_samples_are_read_packed_or_not(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"samples\.jsonl can't be read: No such file"):
+        read_samples(tmp_path)
+    packed = tmp_path / "samples.jsonl.gz"
+    packed.write_bytes(gzip.compress('{"text": "a\u2028b"}\n{"text": "c"}\n'.encode()))
+    assert [sample["text"] for sample in read_samples(tmp_path)] == ["a\u2028b", "c"]
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(UsageError, match=r"samples\.jsonl\.gz can't be unpacked"):
+        read_samples(tmp_path)
+    (tmp_path / "samples.jsonl").write_text('{"text": "d"}\n')
+    assert read_samples(tmp_path) == [{"text": "d"}]
 
 
 def test_splits_come_from_a_folder_or_from_beside_a_file(tmp_path: Path) -> None:
