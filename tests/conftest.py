@@ -7,6 +7,7 @@ import torch
 
 from models import Transformer, load_model
 from models.tiny import make_tiny
+from tests.small_runs import make_runs
 
 SMALL = {
     "llada": {"d_model": 32, "n_layers": 3, "mlp_hidden_size": 64},
@@ -37,3 +38,9 @@ def prompts() -> list[list[int]]:
     """Prompts of different lengths."""
     generator = torch.Generator().manual_seed(7)
     return [torch.randint(0, 256, (length,), generator=generator).tolist() for length in (11, 5, 8)]
+
+
+@pytest.fixture(scope="session")
+def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small real runs, to read only (see `tests.small_runs`)."""
+    return make_runs(tmp_path_factory.mktemp("small"))
