@@ -69,10 +69,15 @@ class Finished:
     def provenance(self) -> dict[str, Any]:
         return dict(self.results.get("provenance", {}))
 
+    @property
+    def config_path(self) -> Path:
+        """Of ``config.yaml``, which a run that was not begun may lack."""
+        return self.folder / CONFIG
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration, flat: ``{"cache.name": ...}``."""
-        path = self.folder / CONFIG
+        path = self.config_path
         try:
             return flat(OmegaConf.to_container(OmegaConf.load(path)))
         except OSError as error:
@@ -81,9 +86,14 @@ class Finished:
             raise UsageError(f"{path} is not a configuration") from error
 
     @cached_property
+    def raw_samples(self) -> list[dict[str, Any]]:
+        """The lines of ``samples.jsonl``."""
+        return read_samples(self.folder)
+
+    @cached_property
     def samples(self) -> dict[Question, dict[str, Any]]:
         """The questions, in order."""
-        rows = read_samples(self.folder)
+        rows = self.raw_samples
         try:
             found = {(str(row["task"]), int(row["doc_id"])): row for row in rows}
         except (KeyError, TypeError, ValueError) as error:
@@ -116,12 +126,12 @@ class Finished:
         """What of the configuration two runs must share for their answers to be compared: all but the cache."""
         return {key: value for key, value in self.config.items() if key.split(".")[0] not in _NOT_COMPARED}
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """`compared` as text, the same for runs that share it."""
         return json.dumps(self.compared, sort_keys=True, default=str)
 
-    @property
+    @cached_property
     def clock(self) -> str:
         """Everything that two runs must share besides for their seconds to be compared."""
         machine = [self.provenance.get(key) for key in ("machine", "device", "dtype")]
@@ -133,14 +143,15 @@ class Comparison:
     """A run against a baseline that was asked the same; made by `compare`.
 
     Attributes:
-        notes: why figures are missing, as sentences without an end.
+        unscored, untimed: why the scores and the seconds can't be compared; None where they can.
     """
 
     def __init__(self, run: Finished, baseline: Finished) -> None:
         self.run, self.baseline = run, baseline
         self._scores = self._paired_scores()
         self._seconds = self._paired_seconds()
-        self.notes = [found for found in (self._scores, self._seconds) if isinstance(found, str)]
+        self.unscored = self._scores if isinstance(self._scores, str) else None
+        self.untimed = self._seconds if isinstance(self._seconds, str) else None
 
     @cached_property
     def difference(self) -> Estimate | None:
@@ -306,7 +317,7 @@ def render(comparison: Comparison) -> str:
     ]
     lines = [f"{len(comparison.run.samples)} questions; intervals are 95 %"]
     lines += [f"{name:18}{value}" for name, value in rows]
-    return "\n".join([*lines, *comparison.notes])
+    return "\n".join([*lines, *(note for note in (comparison.unscored, comparison.untimed) if note)])
 
 
 def _mean(run: Finished) -> Estimate | None:

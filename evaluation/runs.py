@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_samples(folder: Path) -> list[dict[str, Any]]:
+def read_samples(folder: Path, columns: Mapping[str, type] | None = None) -> list[dict[str, Any]]:
     """The questions of a finished run: of ``samples.jsonl`` or, where a run is kept compressed, ``samples.jsonl.gz``.
+
+    Args:
+        folder: of the run.
+        columns: what every question must have (see `evaluation.data.read_rows`).
 
     Raises:
         UsageError: neither file is there, or it is damaged.
     """
     plain, packed = folder / SAMPLES, folder / f"{SAMPLES}.gz"
-    return read_rows(packed if packed.is_file() and not plain.is_file() else plain)
+    return read_rows(packed if packed.is_file() and not plain.is_file() else plain, columns)

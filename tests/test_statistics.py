@@ -197,7 +197,7 @@ def test_a_comparison_is_what_the_files_say(small_runs: Path, cache: str, batch_
     assert found.speed_up is not None
     latency = [Finished(path).efficiency["latency_seconds"]["median"] for path in paths]
     assert found.speed_up.value == pytest.approx(latency[1] / latency[0])
-    assert found.notes == []
+    assert found.unscored is found.untimed is None
 
 
 def test_what_was_timed_is_a_batch(small_runs: Path) -> None:
@@ -285,7 +285,7 @@ def test_speed_is_compared_on_one_machine_only(small_runs: Path, tmp_path: Path)
         edit_results(run, lambda found, change=change: found["provenance"].update(change))
         found = compare(Finished(run), baseline)
         assert found.speed_up is None
-        assert found.notes == ["no speed-up: the baseline ran on another machine, torch or number of processes"]
+        assert found.untimed == "no speed-up: the baseline ran on another machine, torch or number of processes"
         assert (found.difference, found.agreement) == (here.difference, here.agreement)
         shutil.copy(pick(small_runs, "dual") / "results.json", run)
 
@@ -295,7 +295,7 @@ def test_batches_of_other_questions_have_no_speed_up(small_runs: Path, tmp_path:
     edit_samples(run, lambda samples: samples[3].update(batch=1))
     found = compare(Finished(run), Finished(pick(small_runs, "none", 4)))
     assert found.speed_up is None
-    assert found.notes == ["no speed-up: the batches of the baseline hold other questions"]
+    assert found.untimed == "no speed-up: the batches of the baseline hold other questions"
 
 
 def test_scores_that_are_no_means_are_not_compared(small_runs: Path, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_scores_that_are_no_means_are_not_compared(small_runs: Path, tmp_path: P
     edit_results(run, lambda found: found["summary"].update(metric=None, score=None))
     found = compare(Finished(run), baseline)
     assert (found.difference, found.p) == (None, None)
-    assert found.notes == ["scored by nothing, the baseline by exact_match,strict-match"]
+    assert found.unscored == "scored by nothing, the baseline by exact_match,strict-match"
     assert found.agreement is not None
 
 
