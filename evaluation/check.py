@@ -10,11 +10,10 @@ import math
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from omegaconf import OmegaConf
 
 from cache_zoo import UsageError
 from evaluation.compare import Finished
@@ -62,23 +61,15 @@ def check_run(folder: Path, datasets: Mapping[str, str] = DATASETS) -> list[str]
     """
     run = Finished(folder)
     problems: list[str] = []
-    parts: list[Callable[[], Problems]] = [
-        lambda: _files(run),
-        lambda: _config(run),
-        lambda: _provenance(run),
-        lambda: _data(run, datasets),
-        lambda: _counts(run),
-        lambda: _scores(run),
-        lambda: _rescored(run),
-    ]
     try:
         if not run.done:
             return [f"the run is {run.status['status']}; only runs that are done can be ranked"]
     except UsageError as error:
         return [_within(folder, error)]
+    parts = (_files, _config, _provenance, partial(_data, datasets=datasets), _counts, _scores, _rescored)
     for part in parts:
         try:
-            problems += part()
+            problems += part(run)
         except UsageError as error:  # a file that can't be read ends a part; the next may read another
             problems.append(_within(folder, error))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -91,7 +82,7 @@ def _files(run: Finished) -> Problems:
     yield from (f"{name} is missing" for name in (CONFIG, RESULTS) if name not in there)
     if not there & {SAMPLES, f"{SAMPLES}.gz"}:
         yield f"{SAMPLES} or {SAMPLES}.gz is missing"
-    yield from (f"{name} is no file of a run" for name in sorted(there - _FILES))
+    yield from (f"{name} does not belong there" for name in sorted(there - _FILES))
     packed = run.folder / f"{SAMPLES}.gz"
     if packed.is_file() and any(packed.read_bytes()[3:8]):  # flags and time of the header, RFC 1952
         yield f"{packed.name} holds a name or a time; pack it with gzip -n"
@@ -99,12 +90,11 @@ def _files(run: Finished) -> Problems:
 
 def _config(run: Finished) -> Problems:
     """Keys and values, and that folder, configuration and results belong together."""
-    config: Any = OmegaConf.to_container(OmegaConf.load(run.folder / CONFIG)) if run.config else {}
-    settings = Settings.from_config(config)
+    settings = Settings.from_config(run.resolved)
     if settings.run_name != run.folder.name:
         yield f"the folder of this configuration is called {settings.run_name}"
     recorded = {key: value for key, value in run.results.get("config", {}).items() if key != "output_dir"}
-    given = {key: value for key, value in config.items() if key != "output_dir"}
+    given = {key: value for key, value in run.resolved.items() if key != "output_dir"}
     for key in sorted({*recorded, *given}):
         if recorded.get(key) != given.get(key):
             yield f"{key} is not the same in {CONFIG} and {RESULTS}"

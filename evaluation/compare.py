@@ -23,7 +23,7 @@ from evaluation.statistics import Estimate
 
 BASELINE = "none"
 DONE = "done"
-_NOT_COMPARED = ("cache", "output_dir", "code_execution_without", "recipe")
+_NOT_COMPARED = ("cache", "output_dir", "code_execution_without", "recipe", "trace")
 _AXES = ("model", "cache", "generation", "dataset")
 
 Question = tuple[str, int]
@@ -77,13 +77,19 @@ class Finished:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration, flat: ``{"cache.name": ...}``."""
-        path = self.config_path
+        return flat(self.resolved)
+
+    @cached_property
+    def resolved(self) -> dict[str, Any]:
+        """The resolved configuration, as `evaluation.settings.Settings.from_config` reads it."""
         try:
-            return flat(OmegaConf.to_container(OmegaConf.load(path)))
+            config: Any = OmegaConf.to_container(OmegaConf.load(self.config_path))
         except OSError as error:
-            raise UsageError(f"{path} can't be read: {error.strerror}") from error
-        except (yaml.YAMLError, OmegaConfBaseException, AttributeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path} is not a configuration") from error
+            raise UsageError(f"{self.config_path} can't be read: {error.strerror}") from error
+        except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+            raise UsageError(f"{self.config_path} is not valid YAML") from error
+        require(isinstance(config, Mapping), f"{self.config_path} must hold keys and values")
+        return dict(config)
 
     @cached_property
     def raw_samples(self) -> list[dict[str, Any]]:

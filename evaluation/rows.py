@@ -208,6 +208,7 @@ def _origin(run: Finished) -> Row:
         threads and f"{threads} thread{'s' * (threads != 1)}",
         machine.get("system"),
         processes and processes > 1 and f"{processes} processes",
+        machine.get("several") and "not the same throughout",
     ]
     return {
         "dtype": found.get("dtype"),
@@ -246,8 +247,8 @@ def _figures(run: Finished) -> Row:
 def _unfinished(run: Finished) -> list[str]:
     """Why a run has no results, as far as its status says."""
     status = run.status
-    if "answered" in status:
-        return [f"interrupted after {status['answered']} of {status.get('total', 'its')} questions"]
+    if status["status"] == "partial" and "answered" in status:
+        return [f"interrupted after {status['answered']} of {status.get('total') or 'its'} questions"]
     reason = str(status.get("reason") or status.get("error") or "").strip()
     return [_short(reason.splitlines()[0])] if reason else []
 

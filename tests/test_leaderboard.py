@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 STATUSES: dict[str, dict[str, Any]] = {
     "pending": {},
-    "running": {"pid": 1, "host": "h", "heartbeat": "2026-01-01T00:00:00+00:00"},
+    "running": {"pid": 1, "host": "h", "heartbeat": "2026-01-01T00:00:00+00:00", "answered": 2, "total": 6},
     "failed": {"error": "ValueError: no | such\nthing", "traceback": "Traceback ..."},
     "oom": {"error": "OutOfMemoryError: 9 GB"},
     "skipped": {"reason": "needs blocks"},
@@ -461,7 +461,7 @@ def test_the_check_finds_files_that_are_missing_or_too_many(results: Path) -> No
     content = (run / "samples.jsonl").read_bytes()
     (run / "samples.jsonl").unlink()
     found = check_run(run, datasets={})
-    assert "notes.txt is no file of a run" in found
+    assert "notes.txt does not belong there" in found
     assert "samples.jsonl or samples.jsonl.gz is missing" in found
     (run / "notes.txt").unlink()
     with gzip.open(run / "samples.jsonl.gz", "wb") as file:
