@@ -21,6 +21,12 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
+def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small real runs, to read only (see `tests.small_runs`)."""
+    return make_runs(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
 def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny checkpoint folder per family."""
     root = tmp_path_factory.mktemp("tiny")
@@ -38,9 +44,3 @@ def prompts() -> list[list[int]]:
     """Prompts of different lengths."""
     generator = torch.Generator().manual_seed(7)
     return [torch.randint(0, 256, (length,), generator=generator).tolist() for length in (11, 5, 8)]
-
-
-@pytest.fixture(scope="session")
-def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of small real runs, to read only (see `tests.small_runs`)."""
-    return make_runs(tmp_path_factory.mktemp("small"))
