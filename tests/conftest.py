@@ -7,6 +7,7 @@ import torch
 
 from models import Transformer, load_model
 from models.tiny import make_tiny
+from tests.small_runs import make_runs
 
 SMALL = {
     "llada": {"d_model": 32, "n_layers": 3, "mlp_hidden_size": 64},
@@ -17,6 +18,12 @@ SMALL = {
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # tiny products are slower on several
+
+
+@pytest.fixture(scope="session")
+def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small real runs, to read only (see `tests.small_runs`)."""
+    return make_runs(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="session")
