@@ -1,6 +1,6 @@
 """Curves over a parameter: runs that differ in one numeric parameter of the cache or of the decoding, and in no other.
 
-No parameter is known by name here but those that have a column of their own; whatever varies is found.
+No parameter is known by name here; whatever varies is found.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from evaluation.page.columns import Row
 from evaluation.page.measures import MEASURES
+from evaluation.page.rows import decoding_settings, read_pairs, shown
 
-_DECODING = ("gen_length", "block_length", "num_transfer_tokens", "steps", "threshold")
 _CONDITIONS = ("decoder", "metric", "n_shot", "n", "batch_size", "seed", "dtype", "device", "hardware")
 Setting = dict[str, Any]
 
@@ -74,31 +74,13 @@ def _alike(parameter: str, rows: Sequence[Row], settings: dict[int, Setting]) ->
 
 def _setting(row: Row) -> Setting:
     """Parameters by their keys on the command line, numbers as numbers, and the conditions of the run."""
-    setting: Setting = {f"cache.{key}": value for key, value in _pairs(row["cache_parameters"]).items()}
-    setting |= {f"generation.{key}": value for key, value in _pairs(row["decoder_settings"]).items()}
-    setting |= {f"generation.{key}": row[key] for key in _DECODING}
+    setting: Setting = {f"cache.{key}": value for key, value in read_pairs(row["cache_parameters"]).items()}
+    setting |= {f"generation.{key}": value for key, value in decoding_settings(row).items()}
     return setting | {key: row[key] for key in _CONDITIONS}
 
 
 def _measured(row: Row) -> bool:
     return row["score"] is not None or any(row[measure.key] is not None for measure in MEASURES)
-
-
-def _pairs(text: str | None) -> dict[str, Any]:
-    """``kp=50 kr=2`` with numbers as numbers; words without ``=`` name no parameter."""
-    split = (word.partition("=") for word in (text or "").split())
-    return {key: _read(value) for key, equals, value in split if equals}
-
-
-def _read(text: str) -> Any:
-    if text in ("null", "None"):
-        return None
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _order(value: float | None) -> tuple[bool, float]:
@@ -109,8 +91,4 @@ def _apart(parameter: str, settings: list[Setting]) -> list[str]:
     """What sets each of ``settings`` apart from the others, ``key=value ...``."""
     keys = sorted({key for setting in settings for key in setting if key != parameter})
     differing = [key for key in keys if any(other.get(key) != settings[0].get(key) for other in settings)]
-    return [" ".join(f"{key.rpartition('.')[2]}={_shown(one.get(key))}" for key in differing) for one in settings]
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else format(value, "g") if isinstance(value, float) else str(value)
+    return [" ".join(f"{key.rpartition('.')[2]}={shown(one.get(key))}" for key in differing) for one in settings]

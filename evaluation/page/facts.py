@@ -24,19 +24,27 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Enumeration:
+    """A list of a docstring, as ``ul`` or ``ol``."""
+
+    tag: str
+    items: list[Markup]
+
+
+@dataclass(frozen=True)
 class Facts:
     """A cache as its class describes it; all empty for a class that is not registered here.
 
     Attributes:
         paper: its source, with arXiv ids as links.
-        text: paragraphs of the docstring; the first is the summary. A list of texts is an enumeration.
+        text: paragraphs and lists of the docstring; the first is the summary.
         parameters: of the constructor.
         capabilities: sentences.
     """
 
     registered: bool = False
     paper: Markup = field(default_factory=Markup)
-    text: list[Markup | list[Markup]] = field(default_factory=list)
+    text: list[Markup | Enumeration] = field(default_factory=list)
     parameters: list[Parameter] = field(default_factory=list)
     capabilities: list[str] = field(default_factory=list)
 
@@ -97,9 +105,11 @@ def _entries(arguments: str) -> dict[str, str]:
     return entries
 
 
-def _block(block: str) -> Markup | list[Markup]:
-    items = re.split(r"^(?:\*|\d+\.) ", block, flags=re.MULTILINE)
-    return [_code(item) for item in items[1:]] if len(items) > 1 and not items[0].strip() else _code(block)
+def _block(block: str) -> Markup | Enumeration:
+    _, *items = re.split(r"^(?:\*|\d+\.) ", block, flags=re.MULTILINE)
+    if re.match(r"\*|\d+\.", block) and items:
+        return Enumeration("ul" if block.startswith("*") else "ol", [_code(item) for item in items])
+    return _code(block)
 
 
 def _code(text: str) -> Markup:

@@ -17,14 +17,15 @@ NUMBERS = tuple(key for column in COLUMNS if column.form for key in (column.key,
 TEXTS = tuple(column.key for column in COLUMNS if not column.form and column.key not in ("decoding", "hardware"))
 _MORE = ("cache", "cache_parameters", "decoder", "decoder_settings", "status", "note", "folder", "machine", "gpu")
 _PANEL = ("metric", "n_shot", "gen_length")
+_DECODING = ("gen_length", "block_length", "num_transfer_tokens", "steps", "threshold")
 
 
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """One dict per run, in the frame's order; what is missing is None.
 
-    ``decoding`` and ``hardware`` sum up several columns in words, ``link`` leads to the run folder, ``commit`` has its
-    plus, ``panel`` names the runs whose scores may share a chart: model and dataset, and what else scores depend on
-    where it is not the same in all runs of that pair.
+    ``decoding`` is the strategy and those of its settings that are not the same in all rows, ``hardware`` the machine
+    in words, ``link`` leads to the run folder, ``commit`` has its plus. ``panel`` names the runs whose scores may share
+    a chart: model and dataset, and what else scores depend on where it is not the same in all runs of that pair.
 
     Raises:
         UsageError: a column is missing that every row needs.
@@ -32,14 +33,38 @@ def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     for key in NEEDED:
         require(key in frame, f"the leaderboard has no column '{key}'; there are {', '.join(map(str, frame.columns))}")
     rows = [_row(values) for values in records(frame)]
+    settings = [decoding_settings(row) for row in rows]
+    varied = [key for key in _keys(settings) if len({repr(setting.get(key)) for setting in settings}) > 1]
     differing = {
         pair: [key for key in _PANEL if len({row[key] for row in rows if _pair(row) == pair} - {None}) > 1]
         for pair in {_pair(row) for row in rows}
     }
-    for row in rows:
-        more = [f"{key}={_short(row[key])}" for key in differing[_pair(row)] if row[key] is not None]
-        row["panel"] = " · ".join([row["model"], row["task"], *more])
+    for row, setting in zip(rows, settings, strict=True):
+        row["decoding"] = _joined(row["decoder"], pairs_text({key: setting.get(key) for key in varied}))
+        more = {key: row[key] for key in differing[_pair(row)]}
+        row["panel"] = " · ".join([row["model"], row["task"], *pairs_text(more).split()])
     return rows
+
+
+def decoding_settings(row: Row) -> dict[str, Any]:
+    """Options of the decoding by name: those with a column of their own, and those in ``decoder_settings``."""
+    return {key: row[key] for key in _DECODING} | read_pairs(row["decoder_settings"])
+
+
+def read_pairs(text: str | None) -> dict[str, Any]:
+    """``kp=50 kr=2`` with numbers as numbers; words without ``=`` name no parameter."""
+    split = (word.partition("=") for word in (text or "").split())
+    return {key: _value(value) for key, equals, value in split if equals}
+
+
+def pairs_text(values: Mapping[str, Any]) -> str:
+    """The same as text; what is None is left out."""
+    return " ".join(f"{key}={shown(value)}" for key, value in values.items() if value is not None)
+
+
+def shown(value: Any) -> str:
+    """A parameter's value as on the command line."""
+    return "null" if value is None else format(value, "g") if isinstance(value, float) else str(value)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -60,7 +85,6 @@ def _row(values: Mapping[str, Any]) -> dict[str, Any]:
     row |= {key: _text(values.get(key)) for key in (*TEXTS, *_MORE)}
     row["items_total"] = _number(values.get("items_total"))
     row["ranked"] = values.get("ranked") in (True, "True")  # a file of mixed rows is read as text
-    row["decoding"] = _joined(row["decoder"], row["decoder_settings"])
     row["hardware"] = _joined(row["gpu"], row["machine"]) or row["device"]
     row["method"] = _joined(row["cache"], row["cache_parameters"])
     row["commit"] = row["commit"] and row["commit"][:10] + ("+" if values.get("dirty") else "")
@@ -94,5 +118,16 @@ def _joined(*parts: str | None) -> str | None:
     return " ".join(part for part in parts if part) or None
 
 
-def _short(value: Any) -> str:
-    return format(value, "g") if isinstance(value, float) else str(value)
+def _value(text: str) -> Any:
+    if text in ("null", "None"):
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _keys(settings: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for setting in settings for key in setting))

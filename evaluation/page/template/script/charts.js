@@ -2,7 +2,8 @@
 const SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross"];
 const SYMBOLS = ["●", "■", "▲", "◆", "▼", "✚"];
 const DASHES = [[1, 0], [6, 3], [2, 3]];
-const decodings = [...new Set(data.rows.map((row) => row.decoding ?? ""))].sort();
+const plotted = (row) => row.score[0] !== null;
+const decodings = [...new Set(data.rows.filter(plotted).map((row) => row.decoding ?? ""))].sort();
 const shapeOf = (row) => decodings.indexOf(row.decoding ?? "") % SHAPES.length;
 
 // A run as a point of a chart: x its speed, y its score, each with its interval.

@@ -90,9 +90,9 @@ function drawFronts() {
 
 // Colours are caches, shapes are ways of decoding, everywhere on the page.
 function drawLegend() {
-  const rows = filtered().map((number) => data.rows[number]);
+  const rows = filtered().map((number) => data.rows[number]).filter(plotted);
   const caches = new Map(rows.map((row) => [row.cache, row.colour]));
-  const shapes = new Map(rows.map((row) => [row.decoding ?? "", shapeOf(row)]));
+  const shapes = [...new Set(rows.map((row) => row.decoding ?? ""))].sort();
   const swatch = (number) => {
     const mark = make("i", { className: "swatch" });
     mark.style.setProperty("--colour", `var(--c${number})`);
@@ -101,7 +101,7 @@ function drawLegend() {
   find("#legend").replaceChildren(
     ...[...caches].sort((a, b) => a[1] - b[1]).map(([name, number]) => make("span", {}, swatch(number), name)),
     make("span", { className: "gap" }),
-    ...[...shapes].sort((a, b) => a[1] - b[1]).map(([name, shape]) =>
-      make("span", {}, make("i", { className: "symbol" }, SYMBOLS[shape]), name || "(none)")),
+    ...shapes.map((name) =>
+      make("span", {}, make("i", { className: "symbol" }, SYMBOLS[shapeOf({ decoding: name })]), name || "(none)")),
   );
 }

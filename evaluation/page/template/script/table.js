@@ -54,7 +54,7 @@ function showRows() {
 }
 
 function markFront(numbers) {
-  findAll("#runs tbody tr").forEach((row) => {
+  findAll("#runs tbody tr:not(.unranked)").forEach((row) => {
     find(".front", row).hidden = !numbers.has(Number(row.dataset.row));
   });
 }
