@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,19 +118,19 @@ def test_it_loads_by_itself_and_draws_a_front_per_model_and_dataset(page_file: P
     )
 
 
-def test_a_column_of_numbers_sorts_by_number(page_file: Path, opened: Opener) -> None:
+@pytest.mark.parametrize("key", ["tokens_per_second", "compute_ratio", "diff"])
+def test_a_column_of_numbers_sorts_by_number(page_file: Path, opened: Opener, key: str) -> None:
     page = opened(page_file)
-    button = page.locator("#runs thead [data-key=tokens_per_second] button")
-    button.focus()
-    page.keyboard.press("Enter")
-    shown = column(page, "tokens_per_second", "tr:not(.unranked)")
-    figures = [float(text) for text in shown]
-    assert figures == sorted(figures, reverse=True)
-    assert shown != sorted(shown, reverse=True)  # texts would stand in another order
-    assert page.locator("#runs [aria-sort]").get_attribute("aria-sort") == "descending"
-    button.click()
-    figures = [float(text) for text in column(page, "tokens_per_second", "tr:not(.unranked)")]
-    assert figures == sorted(figures)
+    heading = page.locator(f"#runs thead [data-key={key}]")
+    heading.locator("button").focus()
+    for direction in (heading.get_attribute("data-better") == "less", heading.get_attribute("data-better") != "less"):
+        page.keyboard.press("Enter")
+        assert heading.get_attribute("aria-sort") == ("ascending" if direction else "descending")
+        texts = column(page, key, "tr:not(.unranked)")
+        figures = [float(text) for text in texts if text != "N/A"]
+        assert figures == sorted(figures, reverse=not direction)
+        assert len(set(figures)) > 5
+        assert texts[len(figures) :] == ["N/A"] * (len(texts) - len(figures))  # at the end either way
 
 
 def test_runs_that_are_not_ranked_stay_behind_all_others(page_file: Path, opened: Opener) -> None:
@@ -220,6 +221,17 @@ def test_the_front_follows_what_is_chosen_as_speed(page_file: Path, opened: Open
     assert marked & set(ours["config_hash"]) == best
 
 
+def test_a_run_that_is_not_ranked_beats_nobody(tmp_path: Path, opened: Opener) -> None:
+    path = tmp_path / "part.html"
+    part = made(score=[0.8, 0.6, 0.9], nfe=[8.0, 4.0, 2.0], ranked=[True, True, False], folder=["a", "b", "c"])
+    path.write_text(render_page(part), encoding="utf-8")
+    page = opened(path)
+    page.locator("#measure input[value=nfe]").check(force=True)
+    drawn(page)
+    shown = page.locator("#runs tr", has=page.locator(".front:visible")).get_by_role("link", name="folder")
+    assert [link.get_attribute("href") for link in shown.all()] == ["./a/", "./b/"]
+
+
 def test_speed_ups_of_different_decodings_are_on_fronts_of_their_own(page_file: Path, opened: Opener) -> None:
     page = opened(page_file)
     shown = page.locator("#runs tr", has=page.locator(".front:visible"))
@@ -235,6 +247,7 @@ def test_a_cache_has_a_page_of_its_own(page_file: Path, opened: Opener) -> None:
         assert text in article.inner_text()
     assert article.locator("a[href='https://arxiv.org/abs/2506.06295']").is_visible()
     assert page.title().startswith("dllm")
+    assert page.evaluate("scrollY") == 0  # the way back is in sight
     assert rows(page).count() == (frame()["cache"] == "dllm").sum()
     page.get_by_role("link", name="All caches").click()
     drawn(page)
@@ -384,7 +397,11 @@ def test_a_script_that_is_not_the_pages_own_does_not_run(page_file: Path, tmp_pa
     page.goto(path.as_uri())
     drawn(page)
     assert page.evaluate("window.ran") is None
-    assert not page.evaluate("fetch('https://example.org').then(() => true, () => false)")
+    refused = """new Promise((tell) => {
+        addEventListener("securitypolicyviolation", (event) => tell(event.effectiveDirective));
+        fetch("https://example.org").catch(() => setTimeout(tell, 1000, "nothing"));
+    })"""
+    assert page.evaluate(refused) == "connect-src"
     page.close()
 
 
@@ -411,6 +428,12 @@ def test_missing_figures_are_missing_and_no_number_is_made_of_them() -> None:
     assert row["score"] is None
     assert row["ranked"] is False
     assert re.findall(r">(?:nan|nat|inf)\b", render_page(frame()), flags=re.IGNORECASE) == []
+
+
+def test_without_the_plotting_library_one_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)  # what an import finds where it is not installed
+    with pytest.raises(UsageError, match="pip install vl-convert-python"):
+        render_page(frame())
 
 
 def made(**columns: Any) -> pd.DataFrame:

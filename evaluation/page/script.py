@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from cache_zoo import UsageError
@@ -22,7 +21,6 @@ class Library:
     versions: str
 
 
-@cache
 def vega() -> Library:
     """The plotting library, which comes with vl-convert-python; nothing is fetched.
 
