@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -9,6 +12,12 @@ from models import Transformer, load_model
 from models.tiny import make_tiny
 from tests.small_runs import make_runs
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = """--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update
+    --disable-sync"""
 SMALL = {
     "llada": {"d_model": 32, "n_layers": 3, "mlp_hidden_size": 64},
     "dream": {"hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 64},
@@ -44,3 +53,16 @@ def prompts() -> list[list[int]]:
     """Prompts of different lengths."""
     generator = torch.Generator().manual_seed(7)
     return [torch.randint(0, 256, (length,), generator=generator).tolist() for length in (11, 5, 8)]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The machine's own Chromium, headless, with a fresh profile; skips where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the path")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=executable, args=["--no-sandbox", *QUIET.split()])
+        yield opened
+        opened.close()
