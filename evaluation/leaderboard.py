@@ -10,6 +10,7 @@ import pandas as pd
 
 from cache_zoo import UsageError
 from evaluation.markdown import render_markdown
+from evaluation.page import render_page
 from evaluation.rows import COLUMNS, find_runs, read_rows
 from evaluation.runs import write_text
 
@@ -17,7 +18,7 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 
 
 def make_leaderboard(folders: list[Path], out: Path, published: bool = False) -> pd.DataFrame:
-    """Write ``leaderboard.csv`` and ``leaderboard.md`` into ``out``: the same runs give the same bytes.
+    """Write ``leaderboard.csv``, ``.md`` and ``.html`` into ``out``: the same runs give the same bytes.
 
     Args:
         folders: run folders, or folders that hold them somewhere below.
@@ -36,6 +37,7 @@ def make_leaderboard(folders: list[Path], out: Path, published: bool = False) ->
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "leaderboard.csv", render_csv(frame))
     write_text(out / "leaderboard.md", render_markdown(frame, theirs))
+    write_text(out / "leaderboard.html", render_page(frame, theirs))
     return frame
 
 
@@ -57,7 +59,7 @@ def main() -> int:
     """Write the leaderboard of the folders on the command line; 0 done, 2 something given can't be used."""
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.leaderboard",
-        description="The leaderboard of run folders as leaderboard.csv and leaderboard.md. "
+        description="The leaderboard of run folders as leaderboard.csv, .md and .html. "
         "`python -m evaluation.check` validates a folder that is to be added to it.",
     )
     parser.add_argument(
@@ -80,7 +82,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{len(frame)} runs, {int(frame['ranked'].sum())} of them ranked")
-    for name in ("leaderboard.csv", "leaderboard.md"):
+    for name in ("leaderboard.csv", "leaderboard.md", "leaderboard.html"):
         print(out / name)
     return 0
 

@@ -269,7 +269,7 @@ def test_the_same_runs_give_the_same_bytes(results: Path, tmp_path: Path) -> Non
     unfinished(pick(results, "dual"), "a__b__c__d__00000000", {"status": "failed", "error": "why"})
     make_leaderboard([results], results)
     first = {path.name: path.read_bytes() for path in results.glob("leaderboard.*")}
-    assert sorted(first) == ["leaderboard.csv", "leaderboard.md"]
+    assert sorted(first) == ["leaderboard.csv", "leaderboard.html", "leaderboard.md"]
     make_leaderboard([results], results)
     assert {path.name: path.read_bytes() for path in results.glob("leaderboard.*")} == first
     # elsewhere, and put there in another order
