@@ -40,7 +40,8 @@ class CacheInfo:
         target: its class, ``"module:Class"``.
         package, version: the installed package that adds it; None for a built-in cache.
         error: why it can't be used, None if it can; then everything below is empty.
-        summary: first paragraph of the docstring.
+        summary: first paragraph of the docstring, in one line.
+        description: the docstring up to its sections, as it is written.
         paper: source of the method, as the class has it.
         urls: addresses in ``paper``; an arXiv id is one.
         parameters: of the constructor.
@@ -53,6 +54,7 @@ class CacheInfo:
     version: str | None
     error: str | None = None
     summary: str = ""
+    description: str = ""
     paper: str = ""
     urls: tuple[str, ...] = ()
     parameters: tuple[ParameterInfo, ...] = ()
@@ -118,13 +120,17 @@ def _describe(entry: Entry) -> CacheInfo:
         return CacheInfo(entry.name, entry.target, entry.package, entry.version, error=problem)
     cls: type[Cache] = caches.load(entry)
     texts = documented(cls, "Args")
+    description = re.split(r"^[A-Z]\w*:\n", inspect.cleandoc(cls.__doc__ or ""), maxsplit=1, flags=re.MULTILINE)[
+        0
+    ].strip()
     empty = inspect.Parameter.empty
     return CacheInfo(
         entry.name,
         entry.target,
         entry.package,
         entry.version,
-        summary=_prose(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0]),
+        summary=_prose(description.partition("\n\n")[0]),
+        description=description,
         paper=cls.paper,
         urls=_urls(cls.paper),
         parameters=tuple(

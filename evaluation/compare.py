@@ -1,87 +1,266 @@
-"""Runs beside the run without a cache that is otherwise the same."""
+"""Runs beside the run without a cache that is otherwise the same: ``python -m evaluation.compare RUN BASELINE``."""
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from evaluation.runs import CONFIG, RESULTS, SAMPLES
+from cache_zoo import UsageError
+from cache_zoo.errors import require
+from evaluation import statistics
+from evaluation.runs import CONFIG, RESULTS, STATUS, read_samples
+from evaluation.statistics import Estimate
 
 BASELINE = "none"
-_NOT_COMPARED = ("cache", "output_dir", "code_execution_without", "recipe")
+DONE = "done"
+_NOT_COMPARED = ("cache", "output_dir", "code_execution_without", "recipe", "trace")
+_AXES = ("model", "cache", "generation", "dataset")
+
+Question = tuple[str, int]
+"""Task and row of the dataset."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run in its folder; each file is read once, when it is first needed."""
+    """A run in its folder; each file is read once, when it is first needed.
+
+    Raises:
+        UsageError: from all properties that read a file that is missing or damaged; all but ``config.yaml`` and
+            ``status.json`` are there only once the run is done.
+    """
 
     folder: Path
 
     @cached_property
+    def status(self) -> dict[str, Any]:
+        """The content of ``status.json``."""
+        status = _read_json(self.folder / STATUS)
+        require("status" in status, f"{self.folder / STATUS} has no 'status'")
+        return status
+
+    @property
+    def done(self) -> bool:
+        return bool(self.status["status"] == DONE)
+
+    @cached_property
     def results(self) -> dict[str, Any]:
         """The content of ``results.json``."""
-        return dict(json.loads((self.folder / RESULTS).read_text(encoding="utf-8")))
+        return _read_json(self.folder / RESULTS)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return dict(self.results.get("summary", {}))
+
+    @property
+    def efficiency(self) -> dict[str, Any]:
+        return dict(self.results.get("efficiency", {}))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return dict(self.results.get("provenance", {}))
+
+    @property
+    def config_path(self) -> Path:
+        """Of ``config.yaml``, which a run that was not begun may lack."""
+        return self.folder / CONFIG
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration, flat: ``{"cache.name": ...}``."""
-        return flat(OmegaConf.to_container(OmegaConf.load(self.folder / CONFIG)))
+        return flat(self.resolved)
 
     @cached_property
-    def samples(self) -> dict[tuple[str, int], dict[str, Any]]:
-        """The questions by task and number."""
-        lines = (self.folder / SAMPLES).read_text(encoding="utf-8").splitlines()
-        return {(sample["task"], sample["doc_id"]): sample for sample in map(json.loads, lines)}
+    def resolved(self) -> dict[str, Any]:
+        """The resolved configuration, as `evaluation.settings.Settings.from_config` reads it."""
+        try:
+            config: Any = OmegaConf.to_container(OmegaConf.load(self.config_path))
+        except OSError as error:
+            raise UsageError(f"{self.config_path} can't be read: {error.strerror}") from error
+        except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+            raise UsageError(f"{self.config_path} is not valid YAML") from error
+        require(isinstance(config, Mapping), f"{self.config_path} must hold keys and values")
+        return dict(config)
+
+    @cached_property
+    def raw_samples(self) -> list[dict[str, Any]]:
+        """The lines of ``samples.jsonl``."""
+        return read_samples(self.folder)
+
+    @cached_property
+    def samples(self) -> dict[Question, dict[str, Any]]:
+        """The questions, in order."""
+        rows = self.raw_samples
+        try:
+            found = {(str(row["task"]), int(row["doc_id"])): row for row in rows}
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"a question of {self.folder} has no task and doc_id") from error
+        return dict(sorted(found.items(), key=lambda item: item[0]))
+
+    @cached_property
+    def scores(self) -> dict[Question, float] | None:
+        """Headline score of each question; None where there is none, or where the score is not the mean of them."""
+        metric, score = self.summary.get("metric"), self.summary.get("score")
+        if metric is None or score is None:
+            return None
+        found = {question: sample.get("metrics", {}).get(metric) for question, sample in self.samples.items()}
+        if not all(isinstance(value, int | float) for value in found.values()):
+            return None
+        values = {question: float(value) for question, value in found.items()}
+        return values if abs(sum(values.values()) / len(values) - score) < 1e-6 else None
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """Names of model, cache, generation and dataset, of which the folder is called."""
+        return dict(zip(_AXES, self.folder.name.split("__"), strict=False))
 
     @property
     def is_baseline(self) -> bool:
         return bool(self.config.get("cache.name") == BASELINE)
 
     @property
-    def setting(self) -> str:
-        """Everything that two runs must share for their answers to be compared."""
-        config = {key: value for key, value in self.config.items() if key.split(".")[0] not in _NOT_COMPARED}
-        return json.dumps([config, self.results.get("provenance", {}).get("dataset_sha256")], sort_keys=True)
+    def compared(self) -> dict[str, Any]:
+        """What of the configuration two runs must share for their answers to be compared: all but the cache."""
+        return {key: value for key, value in self.config.items() if key.split(".")[0] not in _NOT_COMPARED}
 
-    @property
+    @cached_property
+    def setting(self) -> str:
+        """`compared` as text, the same for runs that share it."""
+        return json.dumps(self.compared, sort_keys=True, default=str)
+
+    @cached_property
     def clock(self) -> str:
         """Everything that two runs must share besides for their seconds to be compared."""
-        provenance = self.results.get("provenance", {})
-        machine = [provenance.get(key) for key in ("machine", "device", "dtype")]
-        return json.dumps([machine, self.results.get("efficiency", {}).get("processes")], sort_keys=True)
+        machine = [self.provenance.get(key) for key in ("machine", "device", "dtype")]
+        torch = self.provenance.get("versions", {}).get("torch")
+        return json.dumps([machine, torch, self.efficiency.get("processes")], sort_keys=True)
 
 
-def speed_up(run: Finished, baseline: Finished) -> float | None:
-    """Seconds of ``baseline`` over seconds of ``run`` for the same questions; None on different machines."""
-    if run.clock != baseline.clock or run.samples.keys() != baseline.samples.keys():
-        return None
-    seconds = [one.results.get("efficiency", {}).get("seconds") for one in (baseline, run)]
-    return seconds[0] / seconds[1] if all(seconds) else None
+class Comparison:
+    """A run against a baseline that was asked the same; made by `compare`.
 
-
-def agreement(run: Finished, baseline: Finished) -> float | None:
-    """Mean over the questions of the share of answer tokens that are the same, position by position.
-
-    The share is of the longer answer. None if the runs were not asked the same questions in the same prompts.
+    Attributes:
+        unscored, untimed: why the scores and the seconds can't be compared; None where they can.
     """
-    if not run.samples or run.samples.keys() != baseline.samples.keys():
-        return None
-    shares = []
-    for key, sample in run.samples.items():
-        other = baseline.samples[key]
-        if sample["prompt_sha256"] != other["prompt_sha256"]:
-            return None
-        ours, theirs = sample["ids"], other["ids"]
-        same = sum(a == b for a, b in zip(ours, theirs, strict=False))
-        longer = max(len(ours), len(theirs))
-        shares.append(same / longer if longer else 1.0)
-    return sum(shares) / len(shares)
+
+    def __init__(self, run: Finished, baseline: Finished) -> None:
+        self.run, self.baseline = run, baseline
+        self._scores = self._paired_scores()
+        self._seconds = self._paired_seconds()
+        self.unscored = self._scores if isinstance(self._scores, str) else None
+        self.untimed = self._seconds if isinstance(self._seconds, str) else None
+
+    @cached_property
+    def difference(self) -> Estimate | None:
+        """Score of the run minus that of the baseline (`statistics.paired_difference`)."""
+        return None if isinstance(self._scores, str) else statistics.paired_difference(*self._scores)
+
+    @cached_property
+    def p(self) -> float | None:
+        """Of no difference (`statistics.paired_p`), not adjusted."""
+        return None if isinstance(self._scores, str) else statistics.paired_p(*self._scores)
+
+    @cached_property
+    def agreement(self) -> float | None:
+        """Mean over the questions of `statistics.token_agreement`; None where nothing was generated."""
+        shares = [statistics.token_agreement(*pair) for pair in self._answers()]
+        return sum(shares) / len(shares) if shares else None
+
+    @cached_property
+    def exact_agreement(self) -> float | None:
+        """Share of the questions whose answers are the same token for token; None where nothing was generated."""
+        same = [ours == theirs for ours, theirs in self._answers()]
+        return sum(same) / len(same) if same else None
+
+    @cached_property
+    def speed_up(self) -> Estimate | None:
+        """Median seconds of the baseline over those of the run (`statistics.ratio_of_medians`).
+
+        What was timed is a batch: a single question with ``batch_size=1``. None on different machines, or where the
+        batches hold different questions.
+        """
+        return None if isinstance(self._seconds, str) else statistics.ratio_of_medians(*self._seconds)
+
+    def _answers(self) -> list[tuple[list[int], list[int]]]:
+        pairs = zip(self.run.samples.values(), self.baseline.samples.values(), strict=True)
+        return [(ours["ids"], theirs["ids"]) for ours, theirs in pairs if ours.get("tokens_out") is not None]
+
+    def _paired_scores(self) -> tuple[list[float], list[float]] | str:
+        """Scores of both runs in the order of the questions, or why they are not compared."""
+        metrics = [one.summary.get("metric") for one in (self.run, self.baseline)]
+        if metrics[0] != metrics[1]:
+            return f"scored by {metrics[0] or 'nothing'}, the baseline by {metrics[1] or 'nothing'}"
+        ours, theirs = self.run.scores, self.baseline.scores
+        if ours is None or theirs is None:
+            return "there is no score of each question to compare"
+        return list(ours.values()), list(theirs.values())
+
+    def _paired_seconds(self) -> tuple[list[float], list[float]] | str:
+        """Seconds of both runs, batch by batch, or why they are not compared."""
+        if self.run.clock != self.baseline.clock:
+            return "no speed-up: the baseline ran on another machine, torch or number of processes"
+        ours, theirs = _batches(self.run), _batches(self.baseline)
+        if ours.keys() != theirs.keys():
+            return "no speed-up: the batches of the baseline hold other questions"
+        pairs = [(fast, slow) for batch in ours if (fast := ours[batch]) and (slow := theirs[batch])]
+        if len(pairs) < len(ours):
+            return "no speed-up: the seconds were not measured"
+        return [fast for fast, _ in pairs], [slow for _, slow in pairs]
+
+
+def compare(run: Finished, baseline: Finished) -> Comparison:
+    """A run beside the run without a cache that was asked the same in the same setting.
+
+    Raises:
+        UsageError: they can't be compared, and why: not done, not without a cache, another setting, other data, other
+            questions or other prompts.
+    """
+    for one in (run, baseline):
+        require(one.done, f"{one.folder.name} is {one.status['status']}; a comparison takes runs that are done")
+    require(
+        baseline.is_baseline,
+        f"runs are compared with one of cache={BASELINE}; {baseline.folder.name} has another cache",
+    )
+    differing = [key for key in {**run.compared, **baseline.compared} if _unlike(key, run.compared, baseline.compared)]
+    require(not differing, _differing(run, baseline, differing))
+    digests = [one.provenance.get("dataset_sha256") for one in (run, baseline)]
+    require(digests[0] == digests[1], _named(run, baseline, "the data that were asked are not the same"))
+    if missing := set(run.samples) ^ set(baseline.samples):
+        task, row = min(missing)
+        counts = f"{len(run.samples)} and {len(baseline.samples)} questions"
+        raise UsageError(
+            _named(run, baseline, f"they were not asked the same: {counts}; only one has {task}, row {row}")
+        )
+    for (task, row), sample in run.samples.items():
+        same = sample.get("prompt_sha256") == baseline.samples[task, row].get("prompt_sha256")
+        require(same, _named(run, baseline, f"{task}, row {row} was asked in another prompt"))
+    return Comparison(run, baseline)
+
+
+def find_baseline(run: Finished, runs: Iterable[Finished]) -> Finished | None:
+    """The run of ``runs`` to compare ``run`` with, if there is one: done, without a cache, of the same setting.
+
+    Of several the one with the same data goes first, then the same machine, the same parent folder, the name.
+    """
+
+    def distance(one: Finished) -> tuple[bool, bool, bool, str]:
+        data = [each.provenance.get("dataset_sha256") for each in (one, run)]
+        apart = one.folder.parent != run.folder.parent
+        return data[0] != data[1], one.clock != run.clock, apart, one.folder.as_posix()
+
+    alike = [one for one in runs if one.done and one.is_baseline and one.setting == run.setting]
+    if run in alike:
+        return run
+    return min(alike, key=distance, default=None)
 
 
 def flat(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -93,3 +272,93 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{key}"] = value
     return found
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid JSON: {error}") from error
+    require(isinstance(content, dict), f"{path} must hold a JSON object, not {type(content).__name__}")
+    return dict(content)
+
+
+def _batches(run: Finished) -> dict[tuple[Question, ...], float | None]:
+    """Seconds of each batch, by the questions in it, in the order of the first of them."""
+    batches: dict[int, list[Question]] = {}
+    for number, (question, sample) in enumerate(run.samples.items()):
+        batches.setdefault(sample.get("batch", -1 - number), []).append(question)
+    return {tuple(batch): run.samples[batch[0]].get("seconds") for batch in batches.values()}
+
+
+def _unlike(key: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    return (key in ours, ours.get(key)) != (key in theirs, theirs.get(key))
+
+
+def _differing(run: Finished, baseline: Finished, keys: list[str]) -> str:
+    values = (f"{key} is {_value(run, key)} and {_value(baseline, key)}" for key in keys)
+    return _named(run, baseline, f"their settings differ: {', '.join(values)}")
+
+
+def _value(run: Finished, key: str) -> str:
+    return json.dumps(run.compared[key], default=str) if key in run.compared else "not there"
+
+
+def _named(run: Finished, baseline: Finished, reason: str) -> str:
+    return f"{run.folder.name} can't be compared with {baseline.folder.name}: {reason}"
+
+
+def render(comparison: Comparison) -> str:
+    """The comparison as lines of text; what can't be had is N/A, and why."""
+    rows = [
+        ("score", _shown(_mean(comparison.run), 100, ".1f", " %")),
+        (f"score of {BASELINE}", _shown(_mean(comparison.baseline), 100, ".1f", " %")),
+        ("difference", _shown(comparison.difference, 100, "+.1f", " points")),
+        ("p (not adjusted)", "N/A" if comparison.p is None else f"{comparison.p:.3g}"),
+        ("token agreement", _share(comparison.agreement)),
+        ("same answers", _share(comparison.exact_agreement)),
+        ("speed-up", _shown(comparison.speed_up, 1, ".2f", "")),
+    ]
+    lines = [f"{len(comparison.run.samples)} questions; intervals are 95 %"]
+    lines += [f"{name:18}{value}" for name, value in rows]
+    return "\n".join([*lines, *(note for note in (comparison.unscored, comparison.untimed) if note)])
+
+
+def _mean(run: Finished) -> Estimate | None:
+    return None if run.scores is None else statistics.mean(list(run.scores.values()))
+
+
+def _share(value: float | None) -> str:
+    return "N/A" if value is None else f"{100 * value:.1f} %"
+
+
+def _shown(estimate: Estimate | None, scale: float, form: str, unit: str) -> str:
+    if estimate is None:
+        return "N/A"
+    shown = f"{scale * estimate.value:{form}}{unit}"
+    if estimate.low is None or estimate.high is None:
+        return shown
+    return f"{shown} [{scale * estimate.low:{form}}, {scale * estimate.high:{form}}]"
+
+
+def main() -> int:
+    """Print the comparison of the two folders on the command line; 0 done, 2 they can't be compared."""
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.compare",
+        description="A run beside the run without a cache that is otherwise the same, question by question.",
+    )
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("baseline", type=Path, help=f"folder of the run with cache={BASELINE}")
+    arguments = parser.parse_args()
+    try:
+        print(render(compare(Finished(arguments.run), Finished(arguments.baseline))))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,16 +46,22 @@ def read_rows(file: Path, columns: Mapping[str, type] | None = None) -> list[dic
     """The JSON objects of a file, one per line; empty lines are passed over.
 
     Args:
-        file: UTF-8.
+        file: UTF-8; one whose name ends in ``.gz`` is unpacked.
         columns: what every row must have, and its type: str, or list for texts, one at least.
 
     Raises:
         UsageError: not UTF-8, not JSON, not an object, a column missing or of another type, or no row at all.
     """
     try:
-        lines = file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        content = file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} can't be read: {error.strerror}") from error
+    if file.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UsageError(f"{file} can't be unpacked: {error}") from error
+    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     rows = []
     for number, line in enumerate(lines, start=1):
         where = f"{file}, line {number}"

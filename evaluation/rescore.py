@@ -22,8 +22,7 @@ from typing import Any
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
-from evaluation.data import read_rows
-from evaluation.runs import RESULTS, SAMPLES, write_text
+from evaluation.runs import RESULTS, SAMPLES, read_samples, write_text
 from evaluation.sandbox import Sandbox
 from evaluation.tasks.execution import count_outcomes
 from evaluation.tasks.scorers import SCORERS
@@ -51,12 +50,16 @@ def rescore(
         ``versions``.
 
     Raises:
-        UsageError: no finished run, a task without a scorer here, or code to run without leave.
+        UsageError: no finished run, a task without a scorer here, code to run without leave, or packed samples to
+            update.
     """
     require(workers >= 1, f"--workers must be at least 1, not {workers}")
     require((folder / RESULTS).is_file(), f"{folder} has no {RESULTS}; give the folder of a finished run")
     results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    samples = read_rows(folder / SAMPLES, _KEYS)
+    samples = read_samples(folder, _KEYS)
+    require(
+        not update or (folder / SAMPLES).is_file(), f"--update takes unpacked samples: gunzip {folder / SAMPLES}.gz"
+    )
     tasks = list(dict.fromkeys(sample["task"] for sample in samples))
     _check(folder, samples, tasks, execute)
     runs = any(SCORERS[task].execute for task in tasks)

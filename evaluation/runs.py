@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+
+from evaluation.data import read_rows
 
 CONFIG, RESULTS, SAMPLES, STATUS = "config.yaml", "results.json", "samples.jsonl", "status.json"
 
@@ -62,3 +65,17 @@ def write_text(path: Path, text: str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_samples(folder: Path, columns: Mapping[str, type] | None = None) -> list[dict[str, Any]]:
+    """The questions of a finished run: of ``samples.jsonl`` or, where a run is kept compressed, ``samples.jsonl.gz``.
+
+    Args:
+        folder: of the run.
+        columns: what every question must have (see `evaluation.data.read_rows`).
+
+    Raises:
+        UsageError: neither file is there, or it is damaged.
+    """
+    plain, packed = folder / SAMPLES, folder / f"{SAMPLES}.gz"
+    return read_rows(packed if packed.is_file() and not plain.is_file() else plain, columns)

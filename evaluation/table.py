@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from scipy.stats import binomtest
 
 from cache_zoo import UsageError
-from evaluation.compare import Finished, agreement, speed_up
+from evaluation import statistics
+from evaluation.compare import Finished, compare, find_baseline
 from evaluation.runs import STATUS
 
 AXES = ("model", "dataset", "generation", "cache")
@@ -26,14 +25,15 @@ _FIGURES = (
     ("agreement %", "agreement", ".1f", 100),
     ("cache MB", "cache_bytes", ".1f", 1e-6),
 )
+_NUMBERS = ("n", "items_total", "score", "score_low", "score_high", *(key for _, key, _, _ in _FIGURES))
 
 
 def read_runs(folder: Path) -> pd.DataFrame:
     """One row per run in ``folder``, numbers as numbers; the runs with the most work of an axis come first.
 
     ``folder`` is its name, ``settings`` has the configuration keys that differ between the runs of a cache, without the
-    four axes. ``speed_up`` and ``agreement`` are against the run without a cache that is otherwise the same (see
-    `evaluation.compare`).
+    four axes. ``score_low`` and ``score_high`` are the 95 % interval of the score. ``speed_up`` and ``agreement`` are
+    against the run without a cache that is otherwise the same (see `evaluation.compare`).
 
     Raises:
         UsageError: there are none.
@@ -42,15 +42,11 @@ def read_runs(folder: Path) -> pd.DataFrame:
     if not folders:
         raise UsageError(f"there are no runs in {folder}; run eval.py with output_dir={folder}")
     rows = {run: _row(run) for run in map(Finished, folders)}
-    finished = [run for run, row in rows.items() if row["status"] == "done"]
-    baselines = {run.setting: run for run in finished if run.is_baseline}
+    finished = [run for run in rows if run.done]
     for run in finished:
-        row, baseline = rows[run], baselines.get(run.setting)
-        row["settings"] = _settings(run, finished)
-        if baseline is not None:
-            row |= {"speed_up": speed_up(run, baseline), "agreement": agreement(run, baseline)}
+        rows[run] |= {"settings": _settings(run, finished), **_compared(run, finished)}
     frame = pd.DataFrame(list(rows.values()))
-    for _, key, _, _ in _FIGURES:
+    for key in _NUMBERS:
         frame[key] = pd.to_numeric(frame[key])
     order = [*AXES[:3], "compute_ratio", "settings"]
     return frame.sort_values(order, ascending=[True] * 3 + [False, True], ignore_index=True)
@@ -68,18 +64,12 @@ def render_markdown(frame: pd.DataFrame, without: Sequence[str] = ()) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def interval(score: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of the share ``score`` of ``n`` questions that are each right or wrong."""
-    low, high = binomtest(round(score * n), n).proportion_ci(method="wilson")
-    return float(low), float(high)
-
-
 def _shown(frame: pd.DataFrame) -> pd.DataFrame:
     shown = frame[list(AXES)].copy()
     if frame["settings"].any():
         shown["settings"] = frame["settings"]
     shown["n"] = [_count(n, total) for n, total in zip(frame["n"], frame["items_total"], strict=True)]
-    columns = (frame[key] for key in ("score", "score_stderr", "n"))
+    columns = (frame[key] for key in ("score", "score_low", "score_high"))
     shown["accuracy % [95 %]"] = [_accuracy(*values) for values in zip(*columns, strict=True)]
     for title, key, form, scale in _FIGURES:
         shown[title] = [_number(value * scale, form) for value in frame[key]]
@@ -88,14 +78,26 @@ def _shown(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(run: Finished) -> dict[str, Any]:
-    status = json.loads((run.folder / STATUS).read_text(encoding="utf-8"))["status"]
-    axes = dict(zip(("model", "cache", "generation", "dataset"), run.folder.name.split("__"), strict=False))
-    figures = dict.fromkeys(key for _, key, _, _ in _FIGURES)
-    row: dict[str, Any] = {**axes, "n": None, "items_total": None, "score": None, "score_stderr": None, **figures}
-    if status == "done":
-        summary = run.results["summary"]
-        row |= {key: summary[key] for key in row if key in summary}
-    return row | {"settings": "", "status": status, "folder": run.folder.name}
+    row: dict[str, Any] = {**run.axes, **dict.fromkeys(_NUMBERS)}
+    if run.done:
+        row |= {key: run.summary[key] for key in row if key in run.summary}
+        if run.scores:
+            score = statistics.mean(list(run.scores.values()))
+            row |= {"score_low": score.low, "score_high": score.high}
+    return row | {"settings": "", "status": run.status["status"], "folder": run.folder.name}
+
+
+def _compared(run: Finished, runs: list[Finished]) -> dict[str, float | None]:
+    """Speed-up and agreement; nothing where there is no run to compare with, or none that was asked the same."""
+    baseline = find_baseline(run, runs)
+    if baseline is None:
+        return {}
+    try:
+        comparison = compare(run, baseline)
+    except UsageError:
+        return {}
+    speed_up = comparison.speed_up.value if comparison.speed_up else None
+    return {"speed_up": speed_up, "agreement": comparison.agreement}
 
 
 def _settings(run: Finished, runs: list[Finished]) -> str:
@@ -110,18 +112,11 @@ def _settings(run: Finished, runs: list[Finished]) -> str:
     return " ".join(differing)
 
 
-def _accuracy(score: Any, stderr: Any, n: Any) -> str:
-    """A score in percent with its 95 % interval: Wilson's where every question is right or wrong, else normal."""
+def _accuracy(score: Any, low: Any, high: Any) -> str:
+    """A score in percent with its interval."""
     if pd.isna(score):
         return "N/A"
-    right = score * n
-    if abs(right - round(right)) < 1e-6:
-        low, high = interval(score, int(n))
-    elif not pd.isna(stderr):
-        low, high = score - 1.96 * stderr, score + 1.96 * stderr
-    else:
-        return f"{100 * score:.1f}"
-    return f"{100 * score:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{100 * score:.1f}" + ("" if pd.isna(low) else f" [{100 * low:.1f}, {100 * high:.1f}]")
 
 
 def _count(n: Any, total: Any) -> str:

@@ -27,7 +27,7 @@ from models import ModelConfig, Transformer, load_model, resolve_checkpoint
 _EPILOG = """examples:
   python -m generation "Tom has 3 bags with 4 coins each. How many coins does Tom have?" --threshold 0.9
   python -m generation - --model llada-inst --cache NAME --cache-arg KEY=VALUE < prompt.txt
-  python -m generation "def double(x):" --no-chat --cache NAME --compare none
+  python -m generation "Once upon a time" --no-chat --cache NAME --compare none
 
 The answer goes to standard output, what it took to standard error. In a terminal the text is shown while it unmasks.
 """

@@ -1,17 +1,34 @@
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from models import Transformer, load_model
 from models.tiny import SMALLEST, make_tiny
+from tests.small_runs import make_runs
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = """--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update
+    --disable-sync"""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # tiny products are slower on several
+
+
+@pytest.fixture(scope="session")
+def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small real runs, to read only (see `tests.small_runs`)."""
+    return make_runs(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +49,16 @@ def prompts() -> list[list[int]]:
     """Prompts of different lengths."""
     generator = torch.Generator().manual_seed(7)
     return [torch.randint(0, 256, (length,), generator=generator).tolist() for length in (11, 5, 8)]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The machine's own Chromium, headless, with a fresh profile; skips where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the path")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=executable, args=["--no-sandbox", *QUIET.split()])
+        yield opened
+        opened.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from evaluation.lm import request_seed
 from evaluation.measure import Batch, Sample, Scored, efficiency, warm_up_options
 from evaluation.overrides import cells
 from evaluation.ranks import Ranks
-from evaluation.runs import Run, write_text
+from evaluation.runs import Run, read_samples, write_text
 from evaluation.settings import Settings
 from evaluation.table import read_runs, render, render_markdown
 from evaluation.tokens import Ending
@@ -97,6 +98,19 @@ def test_malformed_data_is_named_by_file_and_line(tmp_path: Path, content: str, 
 def test_a_unicode_line_separator_inside_a_text_is_no_new_line(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text('{"question": "a\u2028b"}\n', encoding="utf-8")
     assert read_rows(tmp_path / "test.jsonl") == [{"question": "a\u2028b"}]
+
+
+def test_samples_are_read_packed_or_not(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"samples\.jsonl can't be read: No such file"):
+        read_samples(tmp_path)
+    packed = tmp_path / "samples.jsonl.gz"
+    packed.write_bytes(gzip.compress('{"text": "a\u2028b"}\n{"text": "c"}\n'.encode()))
+    assert [sample["text"] for sample in read_samples(tmp_path)] == ["a\u2028b", "c"]
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(UsageError, match=r"samples\.jsonl\.gz can't be unpacked"):
+        read_samples(tmp_path)
+    (tmp_path / "samples.jsonl").write_text('{"text": "d"}\n')
+    assert read_samples(tmp_path) == [{"text": "d"}]
 
 
 def test_splits_come_from_a_folder_or_from_beside_a_file(tmp_path: Path) -> None:
@@ -282,10 +296,11 @@ def test_a_run_folder_tells_how_far_it_came(tmp_path: Path) -> None:
 def test_the_table_says_not_available_for_what_is_not(tmp_path: Path) -> None:
     done = {"model": "m", "cache": "none", "generation": "g", "dataset": "d", "n": 4, "score": 0.25}
     done |= {"items_total": 1319, "score_stderr": 0.1, "tokens_per_second": 3.0, "nfe": 8.0, "compute_ratio": 1.0}
+    samples = [{"task": "d", "doc_id": number, "metrics": {"acc,none": float(number == 0)}} for number in range(4)]
     for name, score in (("none", 0.25), ("other", None)):
         run = Run(tmp_path / f"m__{name}__g__d__0", {})
         run.start()
-        run.finish({"summary": {**done, "cache": name, "score": score}}, [])
+        run.finish({"summary": {**done, "cache": name, "metric": "acc,none", "score": score}}, samples)
     failed = Run(tmp_path / "m__broken__g__d__0", {})
     failed.start()
     failed.fail(RuntimeError("no"))
@@ -305,24 +320,28 @@ def finished_run(
     root: Path, cache: dict[str, Any], threshold: float | None, ids: list[list[int]], **changes: Any
 ) -> None:
     """A folder as a run leaves it, of a model ``m`` that answered ``ids``."""
-    prompts, seconds = changes.get("prompts", "same"), changes.get("seconds", 8.0)
+    prompts, seconds = changes.get("prompts", "same"), changes.get("seconds", [8.0, 6.0])
     config = {"model": {"name": "m"}, "cache": cache, "generation": {"threshold": threshold}}
     run = Run(root / f"m__{cache['name']}__g__d__{len(list(root.glob('*')))}", config)
     run.start()
     summary = {"n": len(ids), "score": 0.5, "tokens_per_second": 1.0, "nfe": 4.0, "compute_ratio": 1.0}
     results = {
         "summary": summary,
-        "efficiency": {"seconds": seconds, "processes": 1},
+        "efficiency": {"processes": 1},
         "provenance": {"machine": changes.get("machine", "here"), "dataset_sha256": "d"},
     }
-    samples = [{"task": "t", "doc_id": n, "prompt_sha256": prompts, "ids": one} for n, one in enumerate(ids)]
+    samples = [
+        {"task": "t", "doc_id": n, "prompt_sha256": prompts, "ids": one, "tokens_out": len(one)}
+        | {"batch": n, "seconds": seconds[n]}
+        for n, one in enumerate(ids)
+    ]
     run.finish(results, samples)
 
 
 def test_runs_are_compared_with_the_baseline_of_their_setting(tmp_path: Path) -> None:
     none, other = {"name": "none"}, {"name": "other", "k": 3}
     finished_run(tmp_path, none, None, [[1, 2, 3, 4], [5, 6]])
-    finished_run(tmp_path, other, None, [[1, 2, 9, 4], [5]], seconds=2.0)
+    finished_run(tmp_path, other, None, [[1, 2, 9, 4], [5]], seconds=[2.0, 1.5])
     finished_run(tmp_path, {"name": "other", "k": 4}, 0.9, [[1, 2, 3, 4], [5, 6]])
     finished_run(tmp_path, {"name": "elsewhere"}, None, [[1, 2, 3, 4], [5, 6]], machine="there")
     finished_run(tmp_path, {"name": "unlike"}, None, [[1, 2, 3, 4], [5, 6]], prompts="others")

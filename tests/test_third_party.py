@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-READERS = ("evaluation.table",)
+READERS = ("evaluation.table", "evaluation.leaderboard")
 """Programs that show the runs of a folder."""
 QUICK = [
     "model=nano-llada",

@@ -1,0 +1,91 @@
+"""The leaderboard from run folders: ``python -m evaluation.leaderboard results/``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from cache_zoo import UsageError
+from evaluation.markdown import render_markdown
+from evaluation.page import render_page
+from evaluation.rows import COLUMNS, find_runs, read_rows
+from evaluation.runs import write_text
+
+PUBLISHED = Path(__file__).with_name("published.csv")
+
+
+def make_leaderboard(folders: list[Path], out: Path, published: bool = False) -> pd.DataFrame:
+    """Write ``leaderboard.csv``, ``.md`` and ``.html`` into ``out``: the same runs give the same bytes.
+
+    Args:
+        folders: run folders, or folders that hold them somewhere below.
+        out: a folder, made where it is not there; links to the runs lead from it.
+        published: show the figures of papers beside ours. They are in no CSV.
+
+    Returns:
+        What the CSV holds (see `evaluation.rows.read_rows`).
+
+    Raises:
+        UsageError: a folder without runs.
+    """
+    runs = find_runs(folders, name_from=out)
+    frame = read_rows(runs)
+    theirs = read_published() if published else None
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "leaderboard.csv", render_csv(frame))
+    write_text(out / "leaderboard.md", render_markdown(frame, theirs))
+    write_text(out / "leaderboard.html", render_page(frame, theirs))
+    return frame
+
+
+def render_csv(frame: pd.DataFrame) -> str:
+    """The interface of the leaderboard: UTF-8, six digits, an empty cell for what is not there, true and false."""
+    flags = {
+        name: frame[name].map({True: "true", False: "false"}) for name, kind in COLUMNS.items() if kind == "boolean"
+    }
+    return str(frame.assign(**flags).to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+
+
+def read_published() -> pd.DataFrame:
+    """Figures of papers: scores as shares, what a paper does not say NA."""
+    texts = dict.fromkeys(("paper", "arxiv", "table", "model", "task", "method", "hardware", "note"), str)
+    return pd.read_csv(PUBLISHED, dtype=texts)
+
+
+def main() -> int:
+    """Write the leaderboard of the folders on the command line; 0 done, 2 something given can't be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.leaderboard",
+        description="The leaderboard of run folders as leaderboard.csv, .md and .html. "
+        "`python -m evaluation.check` validates a folder that is to be added to it.",
+    )
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="*",
+        default=[Path("results")],
+        metavar="folder",
+        help="run folders, or folders that hold them somewhere below (default: results)",
+    )
+    parser.add_argument("--out", type=Path, help="where the files go (default: the first folder)")
+    parser.add_argument(
+        "--published", action="store_true", help="show the figures of the papers beside ours, marked as theirs"
+    )
+    arguments = parser.parse_args()
+    out = arguments.out or arguments.folders[0]
+    try:
+        frame = make_leaderboard(arguments.folders, out, arguments.published)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(frame)} runs, {int(frame['ranked'].sum())} of them ranked")
+    for name in ("leaderboard.csv", "leaderboard.md", "leaderboard.html"):
+        print(out / name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

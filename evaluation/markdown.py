@@ -1,0 +1,161 @@
+"""The leaderboard as Markdown: one section per model and task, ranked runs first, all others below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+NOT_AVAILABLE = "N/A"
+_HEAD = """# Leaderboard
+
+Made from run folders by `python -m evaluation.leaderboard`; docs/leaderboard.md explains the columns, RULES.md what is
+ranked. Each table holds runs of one setting on one machine, which differ in nothing but the cache. Intervals are 95 %.
+Difference, p (McNemar's, adjusted by Holm over the table), agreement and speed-up are against `none`, question by
+question. An interval of the difference that holds 0 says that these questions can't tell the two apart. Programs read
+leaderboard.csv.
+"""
+_THEIRS = (
+    "Figures of the papers and their repositories, as their authors print them: other code, hardware and counting than "
+    "here, so not ranked and not comparable."
+)
+Cell = Callable[[Any], str]
+
+
+def render_markdown(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """The whole document.
+
+    Args:
+        frame: of `evaluation.rows.read_rows`, in its order.
+        published: figures of papers, as in ``published.csv``; None: none are shown.
+    """
+    counts = f"{len(frame)} runs, {int(frame['ranked'].sum())} of them ranked."
+    parts = [f"{_HEAD}\n{counts}"]
+    shown = pd.Series(False, index=None if published is None else published.index)
+    for (model, task), section in frame.groupby(["model", "task"], sort=False, dropna=False):
+        parts.append(f"## {_text(model)}, {_text(task)}")
+        ranked = section[section["ranked"]]
+        for _, group in ranked.groupby("group", sort=False):
+            parts += [_heading(group.iloc[0]), _table(_RANKED, group)]
+        rest = section[~section["ranked"]]
+        if len(rest):
+            parts += ["Not ranked:", _table(_UNRANKED, rest)]
+        if published is not None:
+            ours = (published["model"] == model) & (published["task"] == str(task).removesuffix("_instruct"))
+            shown |= ours
+            if ours.any():
+                parts += [f"Published. {_THEIRS}", _table(_PUBLISHED, published[ours])]
+    if published is not None and not shown.all():
+        parts += ["## Published figures of models and tasks without a run here", _THEIRS]
+        parts.append(_table(_PUBLISHED_OTHERS, published[~shown]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(row: pd.Series) -> str:
+    """What the runs of a group share, as ``word value`` pairs; what is off is left out."""
+    named = {
+        "length": "gen_length",
+        "block": "block_length",
+        "threshold": "threshold",
+        "steps": "steps",
+        "tokens per step": "num_transfer_tokens",
+        "shots": "n_shot",
+        "batch": "batch_size",
+        "seed": "seed",
+    }
+    words = [f"**{_text(row['decoder'])}**", _text(row["decoder_settings"])]
+    words += [f"{word} {row[key]:g}" for word, key in named.items() if not pd.isna(row[key])]
+    words += [_text(row[key]) for key in ("dtype", "gpu", "machine")]
+    words += [f"torch {_text(row['torch'])}", f"{_number('n', 'd')(row)} questions"]
+    return " · ".join(word for word in words if word != NOT_AVAILABLE)
+
+
+def _table(columns: dict[str, Cell], rows: pd.DataFrame) -> str:
+    lines: list[Sequence[str]] = [list(columns), ["---"] * len(columns)]
+    lines += [[cell(row) for cell in columns.values()] for _, row in rows.iterrows()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(value: Any) -> str:
+    """``value`` in one line that ends no cell."""
+    if value is None or value is pd.NA or value != value or value == "":
+        return NOT_AVAILABLE
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _word(key: str) -> Cell:
+    return lambda row: _text(row[key])
+
+
+def _number(key: str, form: str, scale: float = 1) -> Cell:
+    def cell(row: Any) -> str:
+        return NOT_AVAILABLE if pd.isna(row[key]) else format(row[key] * scale, form)
+
+    return cell
+
+
+def _interval(key: str, form: str, scale: float = 1) -> Cell:
+    def cell(row: Any) -> str:
+        value, low, high = (_number(f"{key}{end}", form, scale)(row) for end in ("", "_low", "_high"))
+        return value if NOT_AVAILABLE in (low, high) else f"{value} [{low}, {high}]"
+
+    return cell
+
+
+def _run(row: Any) -> str:
+    return f"[{_text(row['config_hash'] if not pd.isna(row['config_hash']) else 'run')}]({_text(row['folder'])})"
+
+
+def _settings(row: Any) -> str:
+    words = [row["decoder"], row["decoder_settings"], f"threshold={row['threshold']:g}"]
+    return " ".join(_text(word) for word in (words[:2] if pd.isna(row["threshold"]) else words))
+
+
+def _count(row: Any) -> str:
+    n, total = _number("n", "d")(row), _number("items_total", "d")(row)
+    return n if n == total else f"{n}/{total}"
+
+
+_RANKED: dict[str, Cell] = {
+    "cache": _word("cache"),
+    "parameters": lambda row: "" if pd.isna(row["cache_parameters"]) else _text(row["cache_parameters"]),
+    "score %": _interval("score", ".1f", 100),
+    "difference, points": _interval("diff", "+.1f", 100),
+    "p (Holm)": _number("p_holm", ".3g"),
+    "agreement %": _number("agreement", ".1f", 100),
+    "same answers %": _number("exact_agreement", ".1f", 100),
+    "tokens/s": _number("tokens_per_second", ".1f"),
+    "speed-up": _interval("speedup", ".2f"),
+    "median s": _number("latency_median", ".3g"),
+    "NFE": _number("nfe", ".1f"),
+    "tokens/forward": _number("tokens_per_forward", ".2f"),
+    "compute ratio": _number("compute_ratio", ".3f"),
+    "cache MB": _number("cache_mb", ".1f"),
+    "run": _run,
+}
+_UNRANKED: dict[str, Cell] = {
+    "cache": _word("cache"),
+    "parameters": _RANKED["parameters"],
+    "decoder": _settings,
+    "status": _word("status"),
+    "n": _count,
+    "score %": _RANKED["score %"],
+    "difference, points": _RANKED["difference, points"],
+    "agreement %": _RANKED["agreement %"],
+    "tokens/s": _RANKED["tokens/s"],
+    "speed-up": _RANKED["speed-up"],
+    "note": lambda row: "" if pd.isna(row["note"]) else _text(row["note"]),
+    "run": _run,
+}
+_PUBLISHED: dict[str, Cell] = {
+    "paper": lambda row: f"[{_text(row['paper'])}](https://arxiv.org/abs/{_text(row['arxiv'])})",
+    "method": _word("method"),
+    "score %": _number("score", "g", 100),
+    "tokens/s": _number("tokens_per_second", "g"),
+    "speed-up": _number("speedup", "g"),
+    "hardware": _word("hardware"),
+    "source": _word("table"),
+    "note": lambda row: "" if pd.isna(row["note"]) else _text(row["note"]),
+}
+_PUBLISHED_OTHERS: dict[str, Cell] = {"model": _word("model"), "task": _word("task"), **_PUBLISHED}

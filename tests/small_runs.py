@@ -1,0 +1,66 @@
+"""Real runs for the tests of statistics and leaderboard, and copies of them that are edited by hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evaluation.cell import evaluate_cell
+from evaluation.overrides import cells
+from models.nano.data import ITEMS
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+QUESTIONS = 6
+_SWEEPS = (  # all questions of a small file one by one, pairs of them, and a part of the dataset
+    ["cache=none,dual,d2cache", "batch_size=1"],
+    ["cache=none,dual", "batch_size=4"],
+    ["cache=none", "dataset.size=3"],
+)
+_COMMON = ["model=nano-llada", "dataset=nano-gsm", "generation.gen_length=64", "generation.threshold=0.9"]
+
+
+def make_runs(folder: Path) -> Path:
+    """Answer the first questions of nano-gsm; the runs are those of the sweeps above, under ``folder/results``.
+
+    They are made to look as if they were run from a commit without changes, which the checkout of a test need not be.
+    """
+    data, results = folder / "data", folder / "results"
+    data.mkdir()
+    shutil.copy(ITEMS / "gsm" / "train.jsonl", data)
+    questions = (ITEMS / "gsm" / "test.jsonl").read_text().splitlines(keepends=True)
+    (data / "test.jsonl").write_text("".join(questions[:QUESTIONS]))
+    for sweep in _SWEEPS:
+        given = [*_COMMON, f"dataset.path={data}", f"output_dir={results}", *sweep]
+        for settings in cells(CONFIGS, "eval", given, sweep=True):
+            evaluate_cell(settings)
+    for run in results.iterdir():
+        edit_results(run, lambda found: found["provenance"].update(git={"commit": "c" * 40, "dirty": False}))
+    return results
+
+
+def pick(results: Path, cache: str, batch_size: int = 1, whole: bool = True) -> Path:
+    """The one run of `make_runs` that is meant."""
+
+    def wanted(run: Path) -> bool:
+        config = json.loads((run / "results.json").read_text())["config"]
+        return bool(config["batch_size"] == batch_size and (config["dataset"]["size"] is None) == whole)
+
+    (found,) = (run for run in results.glob(f"*__{cache}__*") if wanted(run))
+    return found
+
+
+def edit_results(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change what ``results.json`` holds."""
+    found = json.loads((run / "results.json").read_text())
+    change(found)
+    (run / "results.json").write_text(json.dumps(found, indent=2) + "\n")
+
+
+def edit_samples(run: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    """Change the list of questions that ``samples.jsonl`` holds."""
+    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    change(samples)
+    (run / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
