@@ -146,7 +146,9 @@ def _describe(entry: Entry) -> CacheInfo:
 
 def _urls(paper: str) -> tuple[str, ...]:
     """Addresses in the text, in their order."""
-    found = re.finditer(r"arXiv[: ]\s*(?P<arxiv>\d{4}\.\d{4,5})|(?P<url>https?://[^\s,;)]+)", paper, re.IGNORECASE)
+    found = re.finditer(
+        r"arXiv[: ]\s*(?P<arxiv>\d{4}\.\d{4,5})|(?P<url>https?://[^\s,)]*[^\s,;.)])", paper, re.IGNORECASE
+    )
     return tuple(f"https://arxiv.org/abs/{one['arxiv']}" if one["arxiv"] else one["url"] for one in found)
 
 

@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from cache_zoo import UsageError, describe
 
-_ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})\b")
+_ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -92,4 +92,4 @@ def _linked(paper: str) -> Markup:
         address = found[0] if found["address"] else f"https://arxiv.org/abs/{found[0]}"
         return f'<a href="{address}">{found[0]}</a>'
 
-    return Markup(re.sub(rf"(?P<address>https?://[^\s,;)]+)|{_ARXIV.pattern}", link, str(escape(paper))))
+    return Markup(re.sub(rf"(?P<address>https?://[^\s,)]*[^\s,;.)])|{_ARXIV.pattern}", link, str(escape(paper))))
