@@ -65,8 +65,10 @@ def _check(overrides: list[str], sweep: bool) -> list[Settings]:
 
 def _write_out_recipe(overrides: list[str]) -> None:
     """Let hydra, which reads the command line itself, show the values of a recipe as if they had been given."""
+    from evaluation.installed import offer
     from evaluation.overrides import with_recipe
 
+    offer(CONFIGS)  # shown among the choices
     expanded = with_recipe(CONFIGS, "eval", overrides)
     sys.argv[1:] = [*(argument for argument in sys.argv[1:] if argument not in overrides), *expanded]
 

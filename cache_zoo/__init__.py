@@ -1,7 +1,8 @@
 """Caches for masked diffusion language models behind one interface.
 
 This package imports torch and nothing else of the project. `docs/interface.md` explains the interface; a new cache is
-one file here, one line in `registry.py`, one YAML in ``configs/cache`` and one line in the README.
+one file here, one line in `registry.py`, one YAML in ``configs/cache`` and one line in the README, which ``python -m
+cache_zoo new NAME`` writes. ``python -m cache_zoo list`` shows what there is.
 
 Names are imported when they are first used: who needs nothing but `UsageError` does not load torch, which lets saved
 generations be scored where there is none (`evaluation.rescore`).
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cache_zoo.base import AttentionBlock, Cache, FeedForwardBlock, KVCache
     from cache_zoo.errors import UsageError
+    from cache_zoo.info import CacheInfo, ParameterInfo, describe, describe_all
     from cache_zoo.registry import caches, list_caches, make_cache
     from cache_zoo.rows import Rows
     from cache_zoo.state import Canvas, Outcome, Step
@@ -20,14 +22,18 @@ if TYPE_CHECKING:
 _MODULES = {
     "AttentionBlock": "base",
     "Cache": "base",
+    "CacheInfo": "info",
     "Canvas": "state",
     "FeedForwardBlock": "base",
     "KVCache": "base",
     "Outcome": "state",
+    "ParameterInfo": "info",
     "Rows": "rows",
     "Step": "state",
     "UsageError": "errors",
     "caches": "registry",
+    "describe": "info",
+    "describe_all": "info",
     "list_caches": "registry",
     "make_cache": "registry",
 }
@@ -35,14 +41,18 @@ _MODULES = {
 __all__ = [
     "AttentionBlock",
     "Cache",
+    "CacheInfo",
     "Canvas",
     "FeedForwardBlock",
     "KVCache",
     "Outcome",
+    "ParameterInfo",
     "Rows",
     "Step",
     "UsageError",
     "caches",
+    "describe",
+    "describe_all",
     "list_caches",
     "make_cache",
 ]

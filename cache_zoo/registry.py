@@ -5,12 +5,37 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import entry_points
+from operator import attrgetter
 from typing import Any
 
 from cache_zoo.base import Cache
 from cache_zoo.errors import UsageError, suggest
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name and the class that it stands for, which may not have been imported yet.
+
+    Attributes:
+        name: what users call it.
+        target: ``"module:Class"``.
+        package, version: the installed package that adds it; None for what is built in.
+        taken_by: where the entry comes from that has the name, if this one came too late for it.
+    """
+
+    name: str
+    target: str
+    package: str | None = None
+    version: str | None = None
+    taken_by: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, for messages."""
+        return "cache-zoo" if self.package is None else f"{self.package} {self.version}"
 
 
 class Registry:
@@ -30,7 +55,51 @@ class Registry:
 
     def names(self) -> list[str]:
         """All names, built-in ones first."""
-        return [*self._builtin, *(name for name in self._plugins() if name not in self._builtin)]
+        return list(dict.fromkeys(entry.name for entry in self.entries()))
+
+    def entries(self) -> list[Entry]:
+        """What is registered: built-in entries, then those of installed packages, in the order of packages and names.
+
+        Where two have one name, the first of them has it.
+        """
+        found = [
+            Entry(point.name, point.value, point.dist.name, point.dist.version)
+            for point in entry_points(group=self.group)
+            if point.dist is not None
+        ]
+        found.sort(key=lambda entry: (str(entry.package), entry.name))
+        entries: dict[str, list[Entry]] = {}
+        for entry in [*(Entry(name, target) for name, target in self._builtin.items()), *found]:
+            same = entries.setdefault(entry.name, [])
+            same.append(replace(entry, taken_by=same[0].origin) if same else entry)
+        return [entry for same in entries.values() for entry in same]
+
+    def usable(self) -> list[Entry]:
+        """The entries that can be used.
+
+        Warns:
+            RuntimeWarning: one of an installed package can't; it never breaks the others.
+        """
+        found = []
+        for entry in self.entries():
+            if problem := self.problem(entry):
+                message = f"{self.kind} plug-in left out: '{entry.name}' of {entry.origin}: {problem}"
+                warnings.warn(message, RuntimeWarning, stacklevel=1)  # from one place, so that it is said once
+            else:
+                found.append(entry)
+        return found
+
+    def find(self, name: str) -> Entry:
+        """The entry called ``name``.
+
+        Raises:
+            UsageError: there is none.
+        """
+        entries = self.entries()
+        for entry in entries:
+            if entry.name == name:
+                return entry
+        raise UsageError(f"unknown {self.kind} '{name}': {suggest(name, [entry.name for entry in entries])}")
 
     def get(self, name: str) -> type:
         """The class called ``name``, or the one at ``"module:Class"``.
@@ -38,14 +107,25 @@ class Registry:
         Raises:
             UsageError: no such name, or what it names is not a class of this kind.
         """
-        if ":" in name:
-            return self._checked(name, self._load(name))
-        if name in self._builtin:
-            return self._checked(name, self._load(self._builtin[name]))
-        plugins = self._plugins()
-        if name not in plugins:
-            raise UsageError(f"unknown {self.kind} '{name}': {suggest(name, self.names())}")
-        return self._checked(name, self._load(plugins[name]))
+        return self._checked(name, self._load(name)) if ":" in name else self.load(self.find(name))
+
+    def load(self, entry: Entry) -> type:
+        """The class of ``entry``.
+
+        Raises:
+            UsageError: its name is taken, it can't be imported, or it is not a class of this kind.
+        """
+        if entry.taken_by is not None:
+            raise UsageError(f"the name '{entry.name}' is taken by {entry.taken_by}")
+        return self._checked(entry.name, self._load(entry.target))
+
+    def problem(self, entry: Entry) -> str | None:
+        """Why ``entry`` can't be used, or None."""
+        try:
+            self.load(entry)
+        except UsageError as error:
+            return str(error)
+        return None
 
     def make(self, name: str, **parameters: Any) -> Any:
         """A new object of the class called ``name``.
@@ -60,28 +140,32 @@ class Registry:
                 raise UsageError(f"unknown parameter '{key}' of {self.kind} '{name}': {suggest(key, known)}")
         try:
             return cls(**parameters)
-        except TypeError as error:
+        except UsageError:
+            raise
+        except (TypeError, ValueError) as error:
             raise UsageError(f"{self.kind} '{name}' can't be made from {parameters}: {error}") from error
 
     def parameters(self, name: str) -> dict[str, Any]:
         """Constructor parameters of ``name`` with their defaults (`inspect.Parameter.empty` where there is none)."""
-        signature = inspect.signature(self.get(name))
-        return {key: parameter.default for key, parameter in signature.parameters.items()}
-
-    def _plugins(self) -> dict[str, str]:
-        return {point.name: point.value for point in entry_points(group=self.group)}
+        return parameters_of(self.get(name))
 
     def _load(self, target: str) -> Any:
         module, _, attribute = target.partition(":")
         try:
-            return getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise UsageError(f"{self.kind} '{target}' can't be imported: {error}") from error
+            return attrgetter(attribute)(import_module(module))
+        except Exception as error:  # the code of a package of somebody else, which may raise anything
+            raise UsageError(f"{self.kind} '{target}' can't be imported: {type(error).__name__}: {error}") from error
 
     def _checked(self, name: str, cls: Any) -> type:
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
             raise UsageError(f"'{name}' is not a {self.kind}: {cls!r} does not derive from {self.base.__qualname__}")
         return cls
+
+
+def parameters_of(cls: type) -> dict[str, Any]:
+    """Constructor parameters of ``cls`` with their defaults (`inspect.Parameter.empty` where there is none)."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {key: one.default for key, one in inspect.signature(cls).parameters.items() if one.kind in named}
 
 
 caches = Registry(
@@ -99,16 +183,12 @@ caches = Registry(
 
 
 def list_caches() -> list[str]:
-    """Names of all caches, the built-in ones first; those of installed packages that fail to import only warn."""
-    usable = []
-    for name in caches.names():
-        try:
-            caches.get(name)
-        except UsageError as error:
-            warnings.warn(f"cache plug-in left out: {error}", RuntimeWarning, stacklevel=2)
-        else:
-            usable.append(name)
-    return usable
+    """Names of all caches, the built-in ones first.
+
+    Warns:
+        RuntimeWarning: an entry of an installed package can't be used; it is left out.
+    """
+    return [entry.name for entry in caches.usable()]
 
 
 def make_cache(name: str, **parameters: Any) -> Cache:

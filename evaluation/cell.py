@@ -13,6 +13,7 @@ import torch
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
+from evaluation.installed import package_of
 from evaluation.lm import CacheZooLM
 from evaluation.measure import Batch, Sample, Scored, efficiency
 from evaluation.provenance import provenance
@@ -21,10 +22,10 @@ from evaluation.runs import Run
 from evaluation.sandbox import Sandbox
 from evaluation.settings import Settings
 from evaluation.tasks.loading import LoadedTask, load_task
-from evaluation.tokens import load_tokenizer
 from generation.options import pointless
 from models import Transformer, load_model, resolve_checkpoint
 from models.loading import read_config
+from models.tokenizer import load_tokenizer
 
 
 def skip_reason(settings: Settings) -> str | None:
@@ -77,6 +78,7 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
             "config": settings.config,
             "provenance": {
                 **provenance(),
+                "cache_package": package_of(settings.cache.target),
                 "checkpoint": str(folder),
                 "device": _device_name(lm.model.device),
                 "dtype": str(lm.model.dtype).removeprefix("torch."),

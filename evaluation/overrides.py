@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cache_zoo import UsageError, caches
 from cache_zoo.errors import suggest
-from evaluation import recipes
+from evaluation import installed, recipes
 from evaluation.settings import Settings
 
 
@@ -37,6 +37,7 @@ def cells(config_dir: Path, config_name: str, overrides: list[str], sweep: bool)
         UsageError: an override that is none, an unknown key or choice, an unusable value, a recipe that has nothing
             for a cell.
     """
+    installed.offer(config_dir)
     parsed = _parse(overrides)
     lists = [override.input_line for override in parsed if override.is_sweep_override()]
     if lists and not sweep:
@@ -118,10 +119,11 @@ def _composed(config_name: str, overrides: list[str], what: str) -> dict[str, An
 def _check_choice(config_dir: Path, override: Override) -> None:
     group, given = override.key_or_group, override.value()
     known = [path.stem for path in (config_dir / group).glob("*.yaml")]
+    known += installed.offered(group)
     if given in known:
         return
     if group == "cache" and given in caches.names():
-        raise UsageError(f"cache '{given}' is installed but has no file in configs/cache; give cache.name={given}")
+        caches.get(given)  # says why it can't be used
     raise UsageError(f"unknown choice '{group}={given}': {suggest(str(given), known)}")
 
 

@@ -19,10 +19,10 @@ from evaluation.lm import CacheZooLM
 from evaluation.overrides import cells
 from evaluation.recipes import as_override
 from evaluation.settings import Settings
-from evaluation.tokens import load_tokenizer
 from generation import GenerationOptions, LikelihoodOptions
 from models import load_model, resolve_checkpoint
 from models.loading import read_config
+from models.tokenizer import load_tokenizer
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 _MODEL = ("dtype", "device", "add_bos", "end_tokens", "stop_words")

@@ -1,39 +1,13 @@
-"""Text to token ids and back: the checkpoint's tokenizer, and where an answer ends."""
+"""Where an answer ends, among the tokens and texts that may end it."""
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
-
-from cache_zoo import UsageError
 from models import ModelConfig
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a checkpoint. Code that comes with it is never executed.
-
-    Dream's files name a tokenizer class of their own, which is Qwen2's under another name.
-
-    Raises:
-        UsageError: there is none that can be read.
-    """
-    loaders = []
-    if (folder / "tokenizer.json").is_file():
-        loaders.append(PreTrainedTokenizerFast)
-    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        loaders.append(Qwen2Tokenizer)
-    problems = []
-    for loader in [*loaders, AutoTokenizer]:
-        try:
-            return loader.from_pretrained(str(folder), trust_remote_code=False)
-        except Exception as error:  # transformers raises many kinds for missing and damaged files
-            problems.append((str(error).strip().splitlines() or [type(error).__name__])[0])
-    raise UsageError(f"{folder} has no tokenizer that can be read: {problems[0]}")
 
 
 @dataclass(frozen=True)

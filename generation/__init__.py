@@ -1,9 +1,9 @@
 """The denoising loop: a canvas of [MASK] tokens decoded by a strategy, with a cache's advice."""
 
-from generation.decoder import generate
+from generation.decoder import generate, stream
 from generation.likelihood import Likelihood, LikelihoodOptions, log_likelihoods
 from generation.options import GenerationOptions
-from generation.output import Counts, GenerationOutput, TraceStep
+from generation.output import Counts, GenerationOutput, Progress, TraceStep
 from generation.strategies import Strategy, View, strategies
 
 __all__ = [
@@ -12,10 +12,12 @@ __all__ = [
     "GenerationOutput",
     "Likelihood",
     "LikelihoodOptions",
+    "Progress",
     "Strategy",
     "TraceStep",
     "View",
     "generate",
     "log_likelihoods",
     "strategies",
+    "stream",
 ]

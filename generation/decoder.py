@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,13 +13,14 @@ from torch import Tensor
 from cache_zoo import Cache, Outcome, Step, UsageError, make_cache
 from cache_zoo.errors import require
 from generation.options import GenerationOptions, pointless
-from generation.output import Counts, GenerationOutput, TraceRecorder
+from generation.output import Counts, GenerationOutput, Progress, TraceRecorder
 from generation.sampling import propose
 from generation.strategies import Strategy, View, strategies
 from models import Transformer
 from models.work import Work
 
 Callback = Callable[[Step, Outcome], None]
+R = TypeVar("R")
 
 
 @torch.inference_mode()
@@ -54,15 +56,62 @@ def generate(
     Warns:
         UserWarning: the cache can save nothing with these options.
     """
+    return _drain(_begin(model, prompts, cache, seed, options).run(trace, callback))
+
+
+@torch.inference_mode()
+def stream(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    cache: Cache | str | None = None,
+    *,
+    seed: int | Sequence[int] | None = None,
+    **options: Any,
+) -> Iterator[Progress]:
+    """Decode one canvas per prompt, as `generate` does, a forward at a time.
+
+    Args:
+        model: from `models.load_model`.
+        prompts: as in `generate`.
+        cache: as in `generate`.
+        seed: as in `generate`.
+        options: as in `generate`.
+
+    Returns:
+        An iterator that runs one forward whenever it is asked for the next `Progress`.
+
+    Raises:
+        UsageError: as in `generate`; at once, not when the first forward is asked for.
+
+    Warns:
+        UserWarning: the cache can save nothing with these options.
+    """
+    return _begin(model, prompts, cache, seed, options).progress()
+
+
+def _begin(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    cache: Cache | str | None,
+    seed: int | Sequence[int] | None,
+    options: dict[str, Any],
+) -> _Decoding:
     chosen = GenerationOptions.make(**options)
     strategy = strategies.make(chosen.strategy, options=chosen)
     cache = make_cache(cache) if isinstance(cache, str) else cache or Cache()
     check_prompts(prompts, model, chosen)
     if reason := pointless(cache, chosen):
-        warnings.warn(reason, UserWarning, stacklevel=3)  # inference_mode stands between
-    return _Decoding(model, prompts, cache, chosen, strategy, _generators(seed, len(prompts), model.device)).finish(
-        trace, callback
-    )
+        warnings.warn(reason, UserWarning, stacklevel=4)  # inference_mode stands between
+    return _Decoding(model, prompts, cache, chosen, strategy, _generators(seed, len(prompts), model.device))
+
+
+def _drain(steps: Generator[Any, None, R]) -> R:
+    """What a generator returns in the end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], model: Transformer, options: GenerationOptions) -> None:
@@ -119,8 +168,8 @@ class _Decoding:
         self.left = [options.gen_length] * len(prompts)
         self.counts = Counts()
 
-    def finish(self, trace: bool, callback: Callback | None) -> GenerationOutput:
-        """Run until no sequence has anything left to decide."""
+    def run(self, trace: bool, callback: Callback | None) -> Generator[Outcome, None, GenerationOutput]:
+        """Run until no sequence has anything left to decide, a forward at a time."""
         recorder = TraceRecorder(self.tokens) if trace else None
         self.cache.start(self.canvas)
         while self.sequences:
@@ -133,6 +182,7 @@ class _Decoding:
                 recorder.record(self.sequences, step, self.ids, outcome, work)
             if callback is not None:
                 callback(step, outcome)
+            yield outcome
             self._advance()
         return GenerationOutput(
             tokens=self.tokens,
@@ -141,6 +191,17 @@ class _Decoding:
             counts=self.counts,
             trace=recorder.steps if recorder is not None else None,
         )
+
+    @torch.inference_mode()
+    def progress(self) -> Iterator[Progress]:
+        """`run`, and after each forward where the generation stands."""
+        start = self.canvas.prompt_length
+        for outcome in self.run(trace=False, callback=None):
+            tokens, committed = self.tokens.clone(), torch.zeros_like(self.tokens, dtype=torch.bool)
+            tokens[self.sequences] = self.ids[:, start:]
+            committed[self.sequences] = outcome.committed[:, start:]
+            blocks = dict(zip(self.sequences, self.block_index, strict=True))
+            yield Progress(tokens, committed, blocks, replace(self.counts))
 
     def _forward(self, step: Step) -> tuple[Outcome, Work]:
         """One forward and what it commits."""

@@ -54,6 +54,23 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """Where a generation stands after a forward.
+
+    Attributes:
+        tokens: LongTensor ``[B, gen_length]``, [MASK] where nothing is decided yet.
+        committed: BoolTensor ``[B, gen_length]``, decided in this forward.
+        blocks: by the number of each sequence that took part, the block it was in.
+        counts: the work so far.
+    """
+
+    tokens: Tensor
+    committed: Tensor
+    blocks: dict[int, int]
+    counts: Counts
+
+
+@dataclass(frozen=True)
 class TraceStep:
     """One forward. Positions are columns of the left-padded canvas.
 

@@ -19,6 +19,11 @@ from models.config import ConfigReader, Family
 from models.loading import FAMILIES, find_family
 from models.transformer import Transformer
 
+SMALLEST: dict[str, dict[str, int]] = {
+    "llada": {"d_model": 32, "n_layers": 3, "mlp_hidden_size": 64},
+    "dream": {"hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 64},
+}
+"""Per family, keys of config.json for the smallest checkpoint that still has everything to test."""
 SPECIAL_TOKENS = ("<|mask|>", "<|endoftext|>", "<|eot_id|>", "<|start|>")
 _MASK, _EOS, _EOT = 256, 257, 258
 _KV_HEADS = {"llada": 4, "dream": 2}

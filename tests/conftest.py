@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models import Transformer, load_model
-from models.tiny import make_tiny
+from models.tiny import SMALLEST, make_tiny
 from tests.small_runs import make_runs
 
 if TYPE_CHECKING:
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = """--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update
     --disable-sync"""
-SMALL = {
-    "llada": {"d_model": 32, "n_layers": 3, "mlp_hidden_size": 64},
-    "dream": {"hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 64},
-}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,7 +35,7 @@ def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny checkpoint folder per family."""
     root = tmp_path_factory.mktemp("tiny")
-    return {family: make_tiny(root / family, family, **sizes) for family, sizes in SMALL.items()}
+    return {family: make_tiny(root / family, family, **sizes) for family, sizes in SMALLEST.items()}
 
 
 @pytest.fixture(scope="session")

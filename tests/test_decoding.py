@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cache_zoo import Cache, Step, UsageError, make_cache
-from generation import GenerationOptions, generate
+from generation import GenerationOptions, generate, stream
 from generation.sampling import draw, keep_nucleus, propose
 from generation.selection import commit_best, factor_count, quota
 from models import Transformer
@@ -176,6 +176,41 @@ def test_the_callback_sees_every_step(tiny_models: dict[str, Transformer], promp
         callback=lambda step, outcome: left.append(int(outcome.masked.sum())),
     )
     assert left == [7, 6, 5, 4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_a_stream_goes_where_generate_goes(
+    family: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]
+) -> None:
+    model, options = tiny_models[family], {"gen_length": 8, "block_length": 4, "threshold": 0.3}
+    expected = generate(model, prompts, "dual", trace=True, **options)
+    seen = list(stream(model, prompts, "dual", **options))
+    assert expected.trace is not None
+    assert len(seen) == len(expected.trace)
+    for progress, step in zip(seen, expected.trace, strict=True):
+        assert torch.equal(progress.tokens, step.canvas)
+        assert torch.equal(progress.committed, step.committed)
+        assert sorted(progress.blocks) == step.active
+    assert torch.equal(seen[-1].tokens, expected.tokens)
+    assert seen[-1].counts == expected.counts
+    assert [progress.counts.forwards for progress in seen] == list(range(1, len(seen) + 1))
+    assert {0, 1} == {block for progress in seen for block in progress.blocks.values()}
+
+
+def test_two_streams_do_not_disturb_each_other(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
+    model, options = tiny_models["llada"], {"gen_length": 8, "block_length": 4}
+    one, other = stream(model, prompts[:1], "dual", **options), stream(model, prompts[1:2], **options)
+    last = [(first, second) for first, second in zip(one, other, strict=True)][-1]
+    assert torch.equal(last[0].tokens, generate(model, prompts[:1], "dual", **options).tokens)
+    assert torch.equal(last[1].tokens, generate(model, prompts[1:2], **options).tokens)
+
+
+def test_a_stream_refuses_at_once_what_generate_refuses(tiny_models: dict[str, Transformer]) -> None:
+    with pytest.raises(UsageError, match="prompt 0 is empty"):
+        stream(tiny_models["llada"], [[]])
+    with pytest.warns(UserWarning, match="needs blocks") as caught:
+        stream(tiny_models["llada"], [[1]], "dual", gen_length=8, block_length=8)
+    assert caught[0].filename == __file__
 
 
 def test_a_cache_that_starves_the_decoder_is_named(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from cache_zoo import caches, list_caches
+from cache_zoo import describe_all
 from generation import generate
 from models import Transformer
 
@@ -40,13 +41,24 @@ def test_the_example_cache_works(tiny_models: dict[str, Transformer], prompts: l
         assert generate(model, prompts, cls(), **options).counts.compute_ratio < 0.6
 
 
-def test_every_cache_is_in_the_readme_with_its_config() -> None:
+def test_the_readme_says_of_every_cache_what_its_class_says() -> None:
     readme = (ROOT / "README.md").read_text()
-    for name in list_caches():
-        if not caches.get(name).__module__.startswith("cache_zoo."):
-            continue  # of an installed package
-        assert f"| `{name}` |" in readme
-        assert (ROOT / "configs" / "cache" / f"{name}.yaml").is_file()
+    for info in describe_all():
+        if info.package is not None:
+            continue
+        (row,) = re.findall(rf"^\| `{info.name}` \|.*$", readme, re.MULTILINE)
+        assert set(re.findall(r"https?://[^)\s]+", row)) == set(info.urls)
+        assert re.findall(r"`(\w+)`", row.rpartition(" | ")[2]) == [one.name for one in info.parameters]
+
+
+def test_every_cache_has_a_config_with_its_defaults_and_explains_its_parameters() -> None:
+    for info in describe_all():
+        if info.package is not None:
+            continue
+        config = OmegaConf.load(ROOT / "configs" / "cache" / f"{info.name}.yaml")
+        assert config == {"name": info.name, **{one.name: one.default for one in info.parameters}}
+        assert info.summary
+        assert all(one.text for one in info.parameters), f"a parameter of {info.name} is not explained"
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from cache_zoo import UsageError, list_caches
+from cache_zoo import UsageError, describe_all
 from evaluation.data import read_rows, read_splits
 from evaluation.lm import request_seed
 from evaluation.measure import Batch, Sample, Scored, efficiency, warm_up_options
@@ -131,7 +131,9 @@ def test_every_cache_file_makes_its_cache(name: str) -> None:
 
 
 def test_every_builtin_cache_has_a_file() -> None:
-    assert set(list_caches()) <= {path.stem for path in (CONFIGS / "cache").glob("*.yaml")}
+    assert {info.name for info in describe_all() if info.package is None} <= {
+        path.stem for path in (CONFIGS / "cache").glob("*.yaml")
+    }
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (CONFIGS / "model").glob("*.yaml")])

@@ -11,7 +11,6 @@ from random import Random
 import pytest
 import torch
 
-from evaluation.tokens import load_tokenizer
 from generation import generate
 from models import load_model, resolve_checkpoint
 from models.nano.code import function
@@ -19,6 +18,7 @@ from models.nano.data import CODE_SIZE, GSM_SIZE, ITEMS, held_out, write_items
 from models.nano.gsm import LARGEST, problem
 from models.nano.tokenizer import VOCAB_SIZE, train_tokenizer
 from models.nano.train import Data, Plan, _from_result, train
+from models.tokenizer import load_tokenizer
 
 SMALL = {"width": 32, "layers": 2, "heads": 2, "inner": 48, "batch": 4, "gen_length": 64, "shots": 2}
 

@@ -19,7 +19,7 @@ import pytest
 from cache_zoo import UsageError, list_caches
 from evaluation.page import render_page
 from evaluation.page.curves import find_curves
-from evaluation.page.facts import cache_facts
+from evaluation.page.facts import _linked, cache_facts
 from evaluation.page.rows import plain_rows
 
 if TYPE_CHECKING:
@@ -511,3 +511,13 @@ def test_decoding_is_told_by_what_differs() -> None:
     same = {"decoder": ["vanilla"] * 3, "decoder_settings": ["alg=a", "alg=a", "alg=b"]}
     told = [row["decoding"] for row in plain_rows(made(**same, threshold=[None, 0.9, 0.9], block_length=[32, 32, 32]))]
     assert told == ["vanilla alg=a", "vanilla threshold=0.9 alg=a", "vanilla threshold=0.9 alg=b"]
+
+
+def test_addresses_and_arxiv_ids_of_a_paper_are_links() -> None:
+    linked = _linked("A <b>, arXiv 2401.00001v2; https://arxiv.org/abs/2402.00002, https://example.org/a?b&c.")
+    assert re.findall('<a href="(.*?)">', linked) == [
+        "https://arxiv.org/abs/2401.00001",
+        "https://arxiv.org/abs/2402.00002",
+        "https://example.org/a?b&amp;c",
+    ]
+    assert linked.startswith("A &lt;b&gt;, arXiv ")

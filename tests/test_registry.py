@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cache_zoo import Cache, UsageError, caches, list_caches, make_cache
+from cache_zoo import Cache, UsageError, caches, describe, describe_all, list_caches, make_cache
 
 
 def test_the_built_in_caches_are_listed() -> None:
@@ -63,27 +65,130 @@ def test_a_class_can_be_named_by_its_place() -> None:
     assert isinstance(make_cache("cache_zoo.dllm:DLLMCache", kp=3), Cache)
 
 
-def test_an_installed_package_adds_caches_and_a_broken_one_only_warns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "my_plugin_cache.py").write_text(
-        "from cache_zoo import KVCache\n\n\n"
-        "class Mine(KVCache):\n    paper = 'mine'\n\n    def __init__(self, width=3):\n"
-        "        self.width = width\n"
-    )
-    info = tmp_path / "my_plugin-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-plugin\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[cache_zoo.caches]\nmine = my_plugin_cache:Mine\nbroken = my_missing_module:Cache\n"
-    )
+PLUGIN = """
+from cache_zoo import KVCache
+
+
+class Mine(KVCache):
+    \"\"\"Does ``nothing`` new,
+    in two lines.
+
+    Args:
+        width: how wide,
+            in positions.
+        depth: how deep.
+
+    More.
+    \"\"\"
+
+    paper = "Mine, arXiv:2401.00001v2, and https://example.org/a, (arXiv 2401.12345)"
+    exact_with = {"width": 1}
+
+    def __init__(self, width=3, depth=None, *, sure=True, **others):
+        if width < 1:
+            raise ValueError(f"width {width} is below 1")
+        self.width = width
+
+
+class Demanding(KVCache):
+    def __init__(self, width):
+        pass
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An installed package with two caches, and with entries that can't be used for one reason each."""
+    (tmp_path / "my_plugin_cache.py").write_text(PLUGIN)
+    (tmp_path / "my_plugin_exploding.py").write_text("1 / 0\n")
+    entries = {
+        "mine": "my_plugin_cache:Mine",
+        "demanding": "my_plugin_cache:Demanding",
+        "dual": "my_plugin_cache:Mine",
+        "missing": "my_missing_module:Cache",
+        "exploding": "my_plugin_exploding:Cache",
+        "nothing": "my_plugin_cache:Nothing",
+        "path": "pathlib:Path",
+    }
+    for package, chosen in (("my-plugin", entries), ("other", {"mine": "my_plugin_cache:Demanding"})):
+        info = tmp_path / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = [f"{name} = {target}" for name, target in chosen.items()]
+        (info / "entry_points.txt").write_text("\n".join(["[cache_zoo.caches]", *lines]) + "\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.warns(RuntimeWarning, match=r"plug-in left out: .*my_missing_module"):
+    yield
+    sys.modules.pop("my_plugin_cache", None)
+
+
+BROKEN = {
+    "dual": "the name 'dual' is taken by cache-zoo",
+    "exploding": "can't be imported: ZeroDivisionError: division by zero",
+    "missing": "can't be imported: ModuleNotFoundError: No module named 'my_missing_module'",
+    "nothing": "has no attribute 'Nothing'",
+    "path": "is not a cache",
+    "mine": "the name 'mine' is taken by my-plugin 1.0",
+}
+
+
+def test_an_installed_package_adds_caches_and_broken_ones_only_warn(plugin: None) -> None:
+    with pytest.warns(RuntimeWarning, match="plug-in left out") as caught:
         names = list_caches()
-    assert names[-1] == "mine"
-    assert "broken" not in names
+    assert {"mine", "demanding"} <= set(names)
+    assert names[:5] == ["none", "prefix", "dual", "dllm", "d2cache"]
+    assert len(names) == len(set(names))
+    said = [str(warning.message) for warning in caught]
+    for name, reason in BROKEN.items():
+        assert any(f"'{name}' of " in message and reason in message for message in said), said
     made = make_cache("mine", width=5)
     assert made.width == 5  # type: ignore[attr-defined]
-    with pytest.raises(UsageError, match="can't be imported"):
-        make_cache("broken")
-    sys.modules.pop("my_plugin_cache", None)
+    assert type(make_cache("dual")).__module__ == "cache_zoo.dual"
+    for name in ("exploding", "missing"):
+        with pytest.raises(UsageError, match="can't be imported"):
+            make_cache(name)
+
+
+def test_what_a_class_raises_for_a_value_is_an_error_of_the_user(plugin: None) -> None:
+    with pytest.raises(UsageError, match=r"'mine' can't be made from \{'width': 0\}: width 0 is below 1"):
+        make_cache("mine", width=0)
+
+
+def test_a_description_says_what_the_class_says(plugin: None) -> None:
+    info = describe("mine")
+    assert (info.summary, info.error) == ("Does `nothing` new, in two lines.", None)
+    assert info.urls == (
+        "https://arxiv.org/abs/2401.00001",
+        "https://example.org/a",
+        "https://arxiv.org/abs/2401.12345",
+    )
+    assert [(one.name, one.default, one.required, one.text) for one in info.parameters] == [
+        ("width", 3, False, "how wide, in positions."),
+        ("depth", None, False, "how deep."),
+        ("sure", True, False, ""),
+    ]
+    assert list(map(str, info.parameters)) == ["width=3", "depth=null", "sure=true"]
+    assert info.capabilities == ["exact with width=1"]
+    assert (info.package, info.version, info.origin) == ("my-plugin", "1.0", "my-plugin 1.0")
+    json.dumps(info.as_dict())
+
+    demanding = describe("demanding")
+    assert (demanding.summary, demanding.paper, demanding.urls, demanding.capabilities) == ("", "", (), [])
+    assert [(one.name, one.required, str(one)) for one in demanding.parameters] == [("width", True, "width")]
+
+
+def test_descriptions_of_what_cannot_be_used_have_the_reason(plugin: None) -> None:
+    errors = {info.name: info.error for info in describe_all() if info.error is not None}
+    assert set(errors) == set(BROKEN)
+    for name, reason in BROKEN.items():
+        assert reason in str(errors[name])
+    with pytest.raises(UsageError, match=r"unknown cache 'mien': did you mean 'mine'\?"):
+        describe("mien")
+
+
+def test_capabilities_of_the_built_in_caches_are_in_words() -> None:
+    assert describe("none").capabilities == ["exact"]
+    assert describe("dual").capabilities == [
+        "needs block_length < gen_length",
+        "exact where a block takes one forward",
+    ]
+    assert describe("d2cache").capabilities[0] == "needs attention weights"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cache_zoo import list_caches
+from cache_zoo import describe_all
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("cache_zoo", "models", "generation", "evaluation", "eval")
@@ -45,7 +45,7 @@ def test_caches_need_nothing_but_torch() -> None:
 
 @pytest.mark.parametrize("layer", LAYERS[1:])
 def test_no_cache_is_named_above_the_caches(layer: str) -> None:
-    names = set(list_caches()) - {"none"}
+    names = {info.name for info in describe_all() if info.package is None} - {"none"}
     for path in sources(layer):
         texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
         assert not {text for text in texts if isinstance(text, str)} & names, path

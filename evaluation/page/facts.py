@@ -1,17 +1,15 @@
-"""What the registry and the docstrings say about a cache, in the shape in which the page shows it."""
+"""What a cache says of itself, in the shape in which the page shows it."""
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 from markupsafe import Markup, escape
 
-from cache_zoo import UsageError, caches
+from cache_zoo import UsageError, describe
 
-_ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})\b")
+_ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Facts:
         paper: its source, with arXiv ids as links.
         text: paragraphs and lists of the docstring; the first is the summary.
         parameters: of the constructor.
-        capabilities: sentences.
+        capabilities: sentences, those of `cache_zoo.CacheInfo`.
     """
 
     registered: bool = False
@@ -52,23 +50,20 @@ class Facts:
 def cache_facts(name: str) -> Facts:
     """Facts of the cache called ``name``."""
     try:
-        cls: Any = caches.get(name)
-        defaults = caches.parameters(name)
+        info = describe(name)
     except UsageError:
         return Facts()
-    description, _, arguments = (inspect.getdoc(cls) or "").partition("\nArgs:\n")
-    helps = _entries(arguments)
+    if info.error is not None:
+        return Facts()
     return Facts(
         registered=True,
-        paper=_linked(cls.paper),
-        text=[_block(block) for block in description.strip().split("\n\n") if block],
+        paper=_linked(info.paper),
+        text=[_block(block) for block in info.description.split("\n\n") if block],
         parameters=[
-            Parameter(
-                key, "required" if default is inspect.Parameter.empty else str(default), _code(helps.get(key, ""))
-            )
-            for key, default in defaults.items()
+            Parameter(one.name, "required" if one.required else str(one.default), _code(one.text))
+            for one in info.parameters
         ],
-        capabilities=_capabilities(cls),
+        capabilities=[f"{words[0].upper()}{words[1:]}." for words in info.capabilities],
     )
 
 
@@ -76,33 +71,6 @@ def arxiv_link(arxiv: str) -> str | None:
     """Address of a paper, None if ``arxiv`` has no arXiv id."""
     found = _ARXIV.search(arxiv)
     return f"https://arxiv.org/abs/{found[1]}" if found else None
-
-
-def _capabilities(cls: Any) -> list[str]:
-    said = []
-    if cls.exact:
-        said.append("Exact: decodes what full recomputation decodes, whatever its parameters.")
-    elif cls.exact_with is not None:
-        values = " ".join(f"{key}={value}" for key, value in cls.exact_with.items())
-        said.append(f"Exact with {values}." if values else "Exact where each block takes one forward.")
-    if cls.needs_blocks:
-        said.append("Needs blocks: saves nothing unless block_length is below gen_length.")
-    if cls.needs_attention:
-        said.append("Reads attention weights (head means of the rows that run).")
-    return said
-
-
-def _entries(arguments: str) -> dict[str, str]:
-    """``name: help`` lines of a docstring's Args section; further-indented lines go on."""
-    entries: dict[str, str] = {}
-    for line in arguments.partition("\n\n")[0].splitlines():
-        name, colon, text = line.strip().partition(":")
-        if line.startswith("    ") and not line.startswith("     ") and colon:
-            last = name
-            entries[last] = text.strip()
-        elif entries:
-            entries[last] += f" {line.strip()}"
-    return entries
 
 
 def _block(block: str) -> Markup | Enumeration:
@@ -118,4 +86,10 @@ def _code(text: str) -> Markup:
 
 
 def _linked(paper: str) -> Markup:
-    return Markup(_ARXIV.sub(r'<a href="https://arxiv.org/abs/\1">\1</a>', str(escape(paper))))
+    """``paper`` with its addresses and arXiv ids as links."""
+
+    def link(found: re.Match[str]) -> str:
+        address = found[0] if found["address"] else f"https://arxiv.org/abs/{found[0]}"
+        return f'<a href="{address}">{found[0]}</a>'
+
+    return Markup(re.sub(rf"(?P<address>https?://[^\s,)]*[^\s,;.)])|{_ARXIV.pattern}", link, str(escape(paper))))

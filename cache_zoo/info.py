@@ -1,0 +1,164 @@
+"""What there is to say of a cache, from its class: docstring, attributes, constructor and the package it comes with."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cache_zoo.base import Cache
+from cache_zoo.registry import Entry, caches, parameters_of
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """A constructor parameter.
+
+    Attributes:
+        name: as it is given.
+        default: its default value; None where it must be given.
+        required: it must be given.
+        text: what the docstring says of it.
+    """
+
+    name: str
+    default: Any
+    required: bool
+    text: str
+
+    def __str__(self) -> str:
+        return self.name if self.required else f"{self.name}={_plain(self.default)}"
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """A cache, as it is shown to users.
+
+    Attributes:
+        name: what `cache_zoo.make_cache` takes.
+        target: its class, ``"module:Class"``.
+        package, version: the installed package that adds it; None for a built-in cache.
+        error: why it can't be used, None if it can; then everything below is empty.
+        summary: first paragraph of the docstring, in one line.
+        description: the docstring up to its sections, as it is written.
+        paper: source of the method, as the class has it.
+        urls: addresses in ``paper``; an arXiv id is one.
+        parameters: of the constructor.
+        needs_attention, needs_blocks, exact, exact_with: see `cache_zoo.Cache`.
+    """
+
+    name: str
+    target: str
+    package: str | None
+    version: str | None
+    error: str | None = None
+    summary: str = ""
+    description: str = ""
+    paper: str = ""
+    urls: tuple[str, ...] = ()
+    parameters: tuple[ParameterInfo, ...] = ()
+    needs_attention: bool = False
+    needs_blocks: bool = False
+    exact: bool = False
+    exact_with: dict[str, Any] | None = None
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from: ``cache-zoo``, or package and version."""
+        return "cache-zoo" if self.package is None else f"{self.package} {self.version}"
+
+    @property
+    def capabilities(self) -> list[str]:
+        """What it needs and when it is exact, in words."""
+        words = ["needs attention weights"] * self.needs_attention
+        words += ["needs block_length < gen_length"] * self.needs_blocks
+        if self.exact:
+            words.append("exact")
+        elif self.exact_with:
+            words.append("exact with " + " ".join(f"{key}={_plain(value)}" for key, value in self.exact_with.items()))
+        elif self.exact_with is not None:
+            words.append("exact where a block takes one forward" if self.needs_blocks else "exact with its defaults")
+        return words
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain data, the capabilities in words included."""
+        return {**asdict(self), "capabilities": self.capabilities}
+
+
+def describe(name: str) -> CacheInfo:
+    """What there is to say of the cache called ``name``; ``error`` says so if it can't be used.
+
+    Raises:
+        UsageError: there is none.
+    """
+    return _describe(caches.find(name))
+
+
+def describe_all() -> list[CacheInfo]:
+    """All registered caches, built-in ones first, with those of installed packages that can't be used."""
+    return [_describe(entry) for entry in caches.entries()]
+
+
+def documented(cls: type, section: str) -> dict[str, str]:
+    """Names and texts of a section of a class's own docstring, such as ``Args``, each text in one line."""
+    found = re.search(rf"^{section}:\n((?:[ ]{{4}}.*\n|\n)*)", inspect.cleandoc(cls.__doc__ or "") + "\n", re.MULTILINE)
+    lines = inspect.cleandoc(found.group(1)).splitlines() if found else []
+    texts: dict[str, str] = {}
+    names: list[str] = []
+    for line in lines:
+        if start := re.match(r"([\w, ]+): (.*)", line):
+            names = start.group(1).split(", ")
+            texts |= dict.fromkeys(names, start.group(2))
+        else:
+            texts |= {name: f"{texts[name]} {line.strip()}".strip() for name in names}
+    return {name: _prose(text) for name, text in texts.items()}
+
+
+def _describe(entry: Entry) -> CacheInfo:
+    if problem := caches.problem(entry):
+        return CacheInfo(entry.name, entry.target, entry.package, entry.version, error=problem)
+    cls: type[Cache] = caches.load(entry)
+    texts = documented(cls, "Args")
+    description = re.split(r"^[A-Z]\w*:\n", inspect.cleandoc(cls.__doc__ or ""), maxsplit=1, flags=re.MULTILINE)[
+        0
+    ].strip()
+    empty = inspect.Parameter.empty
+    return CacheInfo(
+        entry.name,
+        entry.target,
+        entry.package,
+        entry.version,
+        summary=_prose(description.partition("\n\n")[0]),
+        description=description,
+        paper=cls.paper,
+        urls=_urls(cls.paper),
+        parameters=tuple(
+            ParameterInfo(name, None if default is empty else default, default is empty, texts.get(name, ""))
+            for name, default in parameters_of(cls).items()
+        ),
+        needs_attention=cls.needs_attention,
+        needs_blocks=cls.needs_blocks,
+        exact=cls.exact,
+        exact_with=cls.exact_with,
+    )
+
+
+def _urls(paper: str) -> tuple[str, ...]:
+    """Addresses in the text, in their order."""
+    found = re.finditer(
+        r"arXiv[: ]\s*(?P<arxiv>\d{4}\.\d{4,5})|(?P<url>https?://[^\s,)]*[^\s,;.)])", paper, re.IGNORECASE
+    )
+    return tuple(f"https://arxiv.org/abs/{one['arxiv']}" if one["arxiv"] else one["url"] for one in found)
+
+
+def _prose(text: str) -> str:
+    """A paragraph of a docstring as people read it: in one line, code in single backticks."""
+    return " ".join(text.split()).replace("``", "`")
+
+
+def _plain(value: Any) -> str:
+    """A value as it is written on a command line."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,148 @@
+"""A generation while it runs, drawn in the terminal."""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.rule import Rule
+from rich.text import Text
+
+from generation.output import Progress
+
+_FRAME = 1 / 30
+"""Least seconds between two pictures."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """How positions look that hold no text.
+
+    Attributes:
+        block: masked, in the current block.
+        masked: masked, elsewhere.
+        special: a special token, such as those that end a text.
+    """
+
+    block: str = "░"
+    masked: str = "·"
+    special: str = "▪"
+
+
+_ASCII = Marks("#", ".", "|")
+_STYLES = {"block": "cyan", "masked": "dim", "special": "dim", "new": "bold black on green", "text": ""}
+
+
+class Picture:
+    """One generation as it is drawn.
+
+    Args:
+        title: above it.
+        tokenizer: of the checkpoint.
+        mask_id: of the checkpoint.
+        block_length: width of a block.
+        marks: for positions without text.
+    """
+
+    def __init__(self, title: str, tokenizer: Any, mask_id: int, block_length: int, marks: Marks) -> None:
+        self.title, self.status = title, "waiting"
+        self._tokenizer, self._mask_id, self._block_length, self._marks = tokenizer, mask_id, block_length, marks
+        self._special = set(tokenizer.all_special_ids)
+        self._text, self._focus = Text(), 0
+
+    def update(self, progress: Progress, status: str) -> None:
+        """Draw where the generation (of one sequence) stands."""
+        ids, new = progress.tokens[0].tolist(), progress.committed[0].tolist()
+        block = progress.blocks[0]
+        inside = range(block * self._block_length, (block + 1) * self._block_length)
+        kinds = [self._kind(ids[place], new[place], place in inside) for place in range(len(ids))]
+        self._text, self._focus, self.status = Text(), 0, status
+        start = 0
+        for place in range(1, len(ids) + 1):
+            if place < len(ids) and kinds[place] == kinds[start] and place != inside.start:
+                continue
+            if start == inside.start:
+                self._focus = len(self._text)
+            self._text.append(self._spelled(kinds[start], ids[start:place]), style=_STYLES[kinds[start]])
+            start = place
+
+    def render(self, console: Console, height: int) -> RenderableType:
+        """The picture in at most ``height`` lines; of a longer text, those around the current block."""
+        lines, room = _folded(self._text, console.width), max(height - 2, 1)
+        if len(lines) > room:
+            at = len(_folded(self._text[: self._focus + 1], console.width)) - 1
+            first = min(max(at - room // 3, 0), len(lines) - room)
+            lines = lines[first : first + room]
+        status = Text(self.status, style="dim", no_wrap=True, overflow="ellipsis")
+        return Group(Rule(self.title, align="left", style="dim"), *lines, status)
+
+    def _kind(self, token: int, new: bool, inside: bool) -> str:
+        if token == self._mask_id:
+            return "block" if inside else "masked"
+        return "new" if new else "special" if token in self._special else "text"
+
+    def _spelled(self, kind: str, ids: list[int]) -> str:
+        if kind in ("block", "masked", "special"):
+            return str(getattr(self._marks, kind)) * len(ids)
+        if kind == "new" and set(ids) <= self._special:
+            return self._marks.special * len(ids)
+        return printable(str(self._tokenizer.decode(ids, skip_special_tokens=False)))
+
+
+class Screen:
+    """Pictures below each other, redrawn while their generations run, and gone at the end.
+
+    Args:
+        console: of the terminal.
+        pictures: what is drawn.
+    """
+
+    def __init__(self, console: Console, pictures: Sequence[Picture]) -> None:
+        self._console, self._pictures, self._last = console, pictures, 0.0
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> Screen:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._live.__exit__(*error)
+
+    def draw(self) -> None:
+        """Redraw, unless that was done a moment ago."""
+        if time.perf_counter() - self._last >= _FRAME:
+            height = (self._console.height - 1) // len(self._pictures)
+            self._live.update(Group(*(one.render(self._console, height) for one in self._pictures)), refresh=True)
+            self._last = time.perf_counter()
+
+
+def _folded(text: Text, width: int) -> list[Text]:
+    """``text`` in lines of at most ``width`` cells, broken anywhere, so that it does not jump while words appear."""
+    lines: list[Text] = []
+    for line in text.split("\n", allow_blank=True):
+        line.expand_tabs()
+        breaks, filled = [], 0
+        for place, character in enumerate(line.plain):
+            cells = cell_len(character)
+            if filled + cells > width:
+                breaks.append(place)
+                filled = 0
+            filled += cells
+        lines += line.divide(breaks)
+    return lines
+
+
+def marks_of(console: Console) -> Marks:
+    """The marks that the terminal's encoding has."""
+    return Marks() if console.encoding.lower().startswith("utf") else _ASCII
+
+
+def printable(text: str) -> str:
+    """``text`` without what would command a terminal: control characters other than line ends and tabs."""
+    return "".join("�" if unicodedata.category(one) == "Cc" and one not in "\n\t" else one for one in text)

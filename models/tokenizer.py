@@ -1,0 +1,32 @@
+"""Reading the tokenizer of a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+
+from cache_zoo import UsageError
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a checkpoint. Code that comes with it is never executed.
+
+    Dream's files name a tokenizer class of their own, which is Qwen2's under another name.
+
+    Raises:
+        UsageError: there is none that can be read.
+    """
+    loaders = []
+    if (folder / "tokenizer.json").is_file():
+        loaders.append(PreTrainedTokenizerFast)
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        loaders.append(Qwen2Tokenizer)
+    problems = []
+    for loader in [*loaders, AutoTokenizer]:
+        try:
+            return loader.from_pretrained(str(folder), trust_remote_code=False)
+        except Exception as error:  # transformers raises many kinds for missing and damaged files
+            problems.append((str(error).strip().splitlines() or [type(error).__name__])[0])
+    raise UsageError(f"{folder} has no tokenizer that can be read: {problems[0]}")

@@ -1,0 +1,132 @@
+"""What `python -m cache_zoo new` writes, and what it refuses."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cache_zoo import UsageError
+from cache_zoo.scaffold import new_cache, new_package
+from tests.test_third_party import ROOT, run
+
+PARTS = ("cache_zoo", "configs", "evaluation", "generation", "models", "tests")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what a new cache touches and of what tests it."""
+    folder = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns("__pycache__", "conformance_cases", "safetensors", "third_party")
+    for part in PARTS:
+        shutil.copytree(ROOT / part, folder / part, ignore=ignored)
+    for file in [*ROOT.glob("*.md"), ROOT / "pyproject.toml", ROOT / "eval.py"]:
+        shutil.copy(file, folder)
+    return folder
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def in_checkout(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=240)
+
+
+def test_a_new_cache_keeps_the_contract_and_the_rules_of_the_repository(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(checkout))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = snapshot(checkout)
+    begun = in_checkout(checkout, "-m", "cache_zoo", "new", "far_sighted")
+    assert begun.returncode == 0, begun.stderr
+    after = snapshot(checkout)
+    added = {"cache_zoo/far_sighted.py", "configs/cache/far_sighted.yaml"}
+    assert set(after) - set(before) == added
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"cache_zoo/registry.py", "README.md"}
+    for name in changed:
+        old, new = before[name].decode().splitlines(), after[name].decode().splitlines()
+        (line,) = [line for line in new if line not in old]
+        assert [other for other in new if other != line] == old
+        assert "far_sighted" in line
+
+    shown = in_checkout(checkout, "-m", "cache_zoo", "list", "far_sighted")
+    assert "every=4" in shown.stdout
+    for arguments in (["check"], ["format", "--check"]):
+        linted = in_checkout(checkout, "-m", "ruff", *arguments, "cache_zoo", "--no-cache")
+        assert linted.returncode == 0, linted.stdout
+    # the cache's own checks, and the tests that hold every cache to the rules: names, documents, configs
+    tests = ["tests/test_contract.py", "tests/test_structure.py", "tests/test_docs.py", "tests/test_evaluation.py"]
+    chosen = "far_sighted or named_above or readme_says or config_with_its_defaults or cache_file or builtin_cache"
+    done = in_checkout(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", chosen)
+    assert done.returncode == 0, done.stdout
+    again = in_checkout(checkout, "-m", "cache_zoo", "new", "far_sighted")
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "there is a cache 'far_sighted' already" in again.stderr
+    assert snapshot(checkout) == after
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("My-Cache", "'My-Cache' can't be the name of a cache: small letters, digits and _, such as 'my_cache'"),
+        ("2fast", "such as 'fast_cache'"),
+        ("class", "such as 'class_cache'"),
+        ("../up", "such as 'up'"),
+        ("", "such as 'cache'"),
+        ("_", "such as 'cache'"),
+        ("a_name_that_goes_on_and_on", "is too long; 24 characters must do"),
+        ("none", "there is a cache 'none' already, of cache-zoo"),
+        ("registry", "registry.py is there already, and nothing is overwritten"),
+    ],
+)
+def test_names_that_cannot_be_are_refused_and_nothing_is_written(checkout: Path, name: str, message: str) -> None:
+    before = snapshot(checkout)
+    with pytest.raises(UsageError) as error:
+        new_cache(name, checkout)
+    assert message in str(error.value)
+    assert snapshot(checkout) == before
+
+
+def test_the_longest_name_makes_no_line_too_long(checkout: Path) -> None:
+    for path in new_cache("w" * 24, checkout):
+        if path.suffix == ".py":
+            assert max(map(len, path.read_text().splitlines())) <= 120
+
+
+def test_a_checkout_that_lost_its_table_is_left_alone(checkout: Path) -> None:
+    (checkout / "README.md").write_text("# nothing\n")
+    before = snapshot(checkout)
+    with pytest.raises(UsageError, match=r"README.md has no lines of caches"):
+        new_cache("far_sighted", checkout)
+    assert snapshot(checkout) == before
+
+
+def test_outside_a_checkout_there_are_only_packages(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no checkout .*; --package makes a package"):
+        new_cache("far_sighted", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_needs_a_free_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is a cache 'none' already"):
+        new_package("none", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_that_are_none_exit_with_2(tmp_path: Path) -> None:
+    unknown = run("-m", "cache_zoo", "list", "d3cache")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert unknown.stderr.startswith("error: unknown cache 'd3cache': did you mean 'd2cache'?")
+    assert run("-m", "cache_zoo").returncode == 2
+    refused = run("-m", "cache_zoo", "new", "My-Cache", "--package", "--into", str(tmp_path))
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)

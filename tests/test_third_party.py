@@ -1,0 +1,145 @@
+"""Caches of installed packages are found everywhere: one that tests/third_party brings, and one that `new` begins."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+READERS = ("evaluation.table", "evaluation.leaderboard")
+"""Programs that show the runs of a folder."""
+QUICK = [
+    "model=nano-llada",
+    "dataset=nano-gsm",
+    "dataset.size=1",
+    "dataset.n_shot=0",
+    "generation.gen_length=16",
+    "generation.block_length=8",
+]
+
+
+def run(*command: str, installed: Path | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a Python program that sees this checkout and what is ``installed``."""
+    path = os.pathsep.join([str(ROOT), *([str(installed)] if installed else [])])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
+    )
+
+
+def install(package: Path, target: Path) -> Path:
+    """Install a package into a folder of its own, without network."""
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]
+    done = run("-m", "pip", "install", *options, "--target", str(target), str(package))
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder into which tests/third_party is installed."""
+    return install(ROOT / "tests" / "third_party", tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture(scope="module")
+def results(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A sweep over no cache and the installed one: its folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("results")
+    sweep = ["eval.py", "-m", "cache=none,window", *QUICK, f"output_dir={folder}"]
+    return folder, run(*sweep, installed=installed)
+
+
+def test_the_list_has_it_and_says_why_the_broken_one_is_not_usable(installed: Path) -> None:
+    shown = run("-m", "cache_zoo", "list", installed=installed)
+    assert shown.returncode == 0
+    assert "every=8 width=16" in shown.stdout
+    assert "sliding-window-cache 1.2" in shown.stdout
+    (warning,) = shown.stderr.splitlines()
+    assert warning.startswith("warning: cache 'sinking' of sliding-window-cache 1.2 can't be used: ")
+    assert warning.endswith("RuntimeError: this module needs a newer torch")
+
+    infos = {
+        one["name"]: one for one in json.loads(run("-m", "cache_zoo", "list", "--json", installed=installed).stdout)
+    }
+    window: dict[str, Any] = infos["window"]
+    assert (window["package"], window["version"], window["error"]) == ("sliding-window-cache", "1.2", None)
+    assert window["urls"] == ["https://example.org/sliding-window"]
+    assert window["capabilities"] == ["exact with every=1"]
+    assert [(one["name"], one["default"]) for one in window["parameters"]] == [("every", 8), ("width", 16)]
+    assert window["parameters"][0]["text"] == "steps between refreshes of the whole canvas."
+    assert "needs a newer torch" in infos["sinking"]["error"]
+
+
+def test_the_contract_holds_it(installed: Path) -> None:
+    done = run("-m", "pytest", "-q", "-k", "window or list", "tests/test_contract.py", installed=installed)
+    assert done.returncode == 0, done.stdout
+    assert "77 passed" in done.stdout
+    assert "plug-in left out: 'sinking'" in done.stdout
+
+
+def test_it_is_a_choice_of_a_sweep_beside_ours(results: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = results
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["cache"], line["status"]) for line in lines] == [("none", "done"), ("window", "done")]
+    assert lines[1]["compute_ratio"] < 1
+    assert done.stderr.count("RuntimeWarning: cache plug-in left out: 'sinking'") == 1
+    (run_folder,) = folder.glob("*__window__*")
+    found = json.loads((run_folder / "results.json").read_text())
+    assert found["config"]["cache"] == {"name": "window", "every": 8, "width": 16}
+    assert found["provenance"]["cache_package"] == "sliding-window-cache 1.2"
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_its_runs_are_shown_beside_ours(reader: str, results: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    shown = run("-m", reader, str(results[0]))
+    assert shown.returncode == 0, shown.stderr
+    written = [path.read_text() for path in results[0].glob("leaderboard.*")]
+    assert "window" in "\n".join([shown.stdout, *written])
+
+
+def test_its_parameters_are_keys_of_the_command_line(installed: Path) -> None:
+    shown = run("eval.py", "cache=window", "cache.width=4", "--cfg", "job", installed=installed)
+    assert "cache:\n  name: window\n  every: 8\n  width: 4\n" in shown.stdout
+    assert "cache: d2cache, dllm, dual, none, prefix, window\n" in run("eval.py", "--help", installed=installed).stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("cache=windw", "unknown choice 'cache=windw': did you mean 'window'?"),
+        ("cache=sinking", "can't be imported: RuntimeError: this module needs a newer torch"),
+    ],
+)
+def test_mistakes_with_installed_caches_are_named(installed: Path, override: str, message: str) -> None:
+    done = run("eval.py", override, "cache.width=0", *QUICK, installed=installed)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+
+
+def test_a_value_that_its_class_refuses_is_one_error(installed: Path) -> None:
+    done = run("eval.py", "cache=window", "cache.width=0", *QUICK, installed=installed)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: cache 'window' can't be made from ")
+
+
+def test_a_package_that_new_writes_can_be_installed_and_keeps_the_contract(tmp_path: Path) -> None:
+    begun = run("-m", "cache_zoo", "new", "far_sighted", "--package", "--into", str(tmp_path))
+    assert begun.returncode == 0, begun.stderr
+    package = tmp_path / "cache-zoo-far-sighted"
+    target = install(package, tmp_path / "target")
+    shown = run("-m", "cache_zoo", "list", "far_sighted", installed=target)
+    assert "cache-zoo-far-sighted 0.1.0" in shown.stdout
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", installed=target, cwd=package)
+    assert done.returncode == 0, done.stdout
+    assert "129 passed" in done.stdout
+    again = run("-m", "cache_zoo", "new", "far_sighted", "--package", "--into", str(tmp_path))
+    assert again.returncode == 2
+    assert again.stderr.startswith("error: ")
+    assert "is there already" in again.stderr
