@@ -1,4 +1,4 @@
-"""What the pages of this project share: templates, embedded data and scripts, and the policy that keeps them offline."""
+"""What our pages share: templates, embedded data and scripts, and the policy that keeps them offline."""
 
 from __future__ import annotations
 
