@@ -24,6 +24,9 @@ def main() -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     for choice, trace in zip(choices, traces, strict=True):
         _warn(choice, trace)
     print(out)
