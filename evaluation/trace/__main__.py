@@ -15,9 +15,11 @@ from evaluation.trace.runs import Choice, choose, record_all
 def main() -> int:
     """Write the page and print where it is; 0 done, 2 something given can't be used."""
     arguments = _parser().parse_args()
-    folders = [folder for folder in (arguments.run, arguments.baseline) if folder is not None]
     try:
-        choices = [choose(folder, arguments.sample, arguments.device) for folder in folders]
+        choices = [choose(arguments.run, arguments.sample, arguments.device)]
+        if arguments.baseline is not None:
+            sample = arguments.sample or str(choices[0].question[1])
+            choices.append(choose(arguments.baseline, sample, arguments.device))
         out = arguments.out or _default(choices)
         traces = record_all(choices)
         write(out, traces)

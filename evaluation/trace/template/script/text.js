@@ -45,6 +45,14 @@ function drawText(run) {
     token.style.color = ink;
   });
   find(".status", run.panel).textContent = told(run, step);
+  if (step > 0) follow(run.tokens[run.steps[step - 1].new[0]]);
+}
+
+// A long text scrolls in its box, never the page, to what was just decided.
+function follow(token) {
+  const box = token.parentElement;
+  const top = token.offsetTop - box.scrollTop;
+  if (top < 0 || top + token.offsetHeight > box.clientHeight) box.scrollTop = token.offsetTop - box.clientHeight / 2;
 }
 
 // A step in a sentence.
