@@ -17,7 +17,9 @@ import torch
 from omegaconf import OmegaConf
 
 from cache_zoo import UsageError
+from evaluation.cell import evaluate_cell
 from evaluation.compare import Finished
+from evaluation.overrides import cells
 from evaluation.settings import Settings
 from evaluation.trace import Trace, record, render, write
 from evaluation.trace.__main__ import main
@@ -27,7 +29,7 @@ from evaluation.trace.pieces import pieces
 from evaluation.trace.runs import choose, record_all
 from models import load_model, resolve_checkpoint
 from models.tokenizer import load_tokenizer
-from tests.small_runs import edit_samples, pick
+from tests.small_runs import CONFIGS, edit_samples, pick
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -128,6 +130,20 @@ def test_it_is_the_saved_answer_in_the_saved_prompt(rows_only: Trace) -> None:
     assert rows_only.answer.text == rows_only.saved["text"]
     assert rows_only.answer.raw == rows_only.saved["raw"]
     assert rows_only.output.nfe == rows_only.saved["forwards"]
+
+
+def test_sampled_answers_of_a_batch_are_drawn_again(tmp_path: Path) -> None:
+    given = ["model=nano-llada", "dataset=nano-gsm", "dataset.size=3", "batch_size=3", f"output_dir={tmp_path}"]
+    given += ["generation.gen_length=32", "generation.temperature=1.0", "generation.stop_until_eos=true"]
+    (settings,) = cells(CONFIGS, "eval", given, sweep=False)
+    summary = evaluate_cell(settings)
+    assert summary is not None
+    for row in ("0", "2"):
+        (trace,) = record_all([choose(Path(summary["folder"]), row)])
+        assert trace.same
+        undecided = [place for place, token in enumerate(trace.ids) if token == trace.config.mask_id]
+        assert set(decided_in(trace)) == set(range(32)) - set(undecided)
+        assert "temperature=1.0 stop_until_eos=true" in render([trace])
 
 
 def test_a_program_with_a_model_records_with_it(plain: Path, traces: list[Trace]) -> None:

@@ -22,6 +22,8 @@ _PARTS = ("state", "text", "colours", "map", "tip", "player", "main")
 _ALWAYS = ("gen_length", "block_length", "num_transfer_tokens")
 """Decoding options that are named even where they are the default."""
 
+_WORDS = {"None": "null", "True": "true", "False": "false"}
+
 
 def render(traces: Sequence[Trace]) -> str:
     """The page of one trace, or of two of the same question.
@@ -69,11 +71,8 @@ def write(path: Path, traces: Sequence[Trace]) -> Path:
 
 
 def _data(traces: Sequence[Trace], names: list[str], divergence: Divergence | None) -> dict[str, Any]:
-    first = traces[0]
-    special = [place for place, token in enumerate(first.asked.ids) if token in first.special]
     return {
-        "prompt": first.prompt_pieces,
-        "special": special,
+        "prompt": traces[0].prompt_pieces,
         "scale": SCALE,
         "differs": divergence.places if divergence else [],
         "runs": [{"name": name, **packed(trace)} for name, trace in zip(names, traces, strict=True)],
@@ -136,7 +135,8 @@ def _decoding(trace: Trace) -> str:
 
 
 def _given(values: dict[str, Any]) -> str:
-    return " ".join(f"{key}={value}" for key, value in values.items())
+    """As the command line takes it."""
+    return " ".join(f"{key}={_WORDS.get(str(value), value)}" for key, value in values.items())
 
 
 def _spelled(trace: Trace, place: int) -> str:

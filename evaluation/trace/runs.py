@@ -59,7 +59,7 @@ def choose(folder: Path, sample: str | None, device: str | None = None) -> Choic
     )
     config = run.resolved
     if device is not None:
-        config = {**config, "model": {**dict(config["model"]), "device": device}}
+        config = {**config, "model": {**dict(config.get("model") or {}), "device": device}}
     settings = Settings.from_config(config)
     require(
         not settings.model.device.startswith("cuda") or torch.cuda.is_available(),
