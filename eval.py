@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,77 +23,104 @@ if TYPE_CHECKING:
     from evaluation.settings import Settings
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
-DONE, FAILED, UNUSABLE = 0, 1, 2
+DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main() -> int:
     """Check the command line, run what it asks for, and return the exit status."""
     arguments = get_args_parser().parse_args()
     shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
-    statuses: list[int] = []
-    checked: Iterator[Settings] = iter(())
-
-    def cell(_: DictConfig) -> None:  # hydra knows no recipes: what it composed is the same without them
-        statuses.append(_run(next(checked), sweep=arguments.multirun))
-
     try:
-        if not shows:
-            checked = iter(_check(arguments.overrides, arguments.multirun))
-        elif not arguments.multirun:
-            _write_out_recipe(arguments.overrides)
+        if shows:
+            return _show(arguments.overrides, arguments.multirun)
+        return _run(arguments.overrides, arguments.multirun)
     except UsageError as error:
         return _refuse(error)
-    hydra.main(config_path=str(CONFIGS), config_name="eval", version_base="1.3")(cell)()
-    return max(statuses, default=DONE)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return INTERRUPTED
 
 
-def _check(overrides: list[str], sweep: bool) -> list[Settings]:
-    """The cells in the order in which hydra comes to them.
+def _show(overrides: list[str], sweep: bool) -> int:
+    """Let hydra, which reads the command line itself, show what it is asked for; a recipe as if it had been typed."""
+    from evaluation.installed import offer
+    from evaluation.overrides import with_recipe
 
-    Raises:
-        UsageError: something in the command line can't be used, in whichever cell.
-    """
-    from evaluation.overrides import cells
+    if not sweep:
+        offer(CONFIGS)  # shown among the choices
+        _replace_overrides(overrides, with_recipe(CONFIGS, "eval", overrides))
+    _hydra(lambda _: None)
+    return DONE
+
+
+def _run(overrides: list[str], sweep: bool) -> int:
+    """One cell or a sweep, once all of it is known to be usable."""
+    from evaluation.overrides import cells, launcher, whole_lists
     from evaluation.ranks import refuse_under_launcher
 
     if sweep:
         refuse_under_launcher()
-    return cells(CONFIGS, "eval", overrides, sweep)
+    found = cells(CONFIGS, "eval", overrides, sweep)
+    if not sweep:
+        return _one(found[0])
+    if launcher(overrides):
+        _replace_overrides(overrides, whole_lists(overrides))
+        return _launch(found)
+    from evaluation.sweep import sweep as run_sweep
+
+    return run_sweep(found)
 
 
-def _write_out_recipe(overrides: list[str]) -> None:
-    """Let hydra, which reads the command line itself, show the values of a recipe as if they had been given."""
-    from evaluation.installed import offer
-    from evaluation.overrides import with_recipe
-
-    offer(CONFIGS)  # shown among the choices
-    expanded = with_recipe(CONFIGS, "eval", overrides)
-    sys.argv[1:] = [*(argument for argument in sys.argv[1:] if argument not in overrides), *expanded]
-
-
-def _run(settings: Settings, sweep: bool) -> int:
-    """One cell; in a sweep whatever goes wrong is reported and the next one follows."""
-    from evaluation.cell import evaluate_cell, skip_reason
+def _one(settings: Settings) -> int:
+    from evaluation.attempt import answer, outcome_of
+    from evaluation.logs import configure_logging
     from evaluation.ranks import Ranks
 
+    configure_logging()
     ranks = Ranks.from_launcher()
-    axes = {"model": settings.model.name, "cache": settings.cache.label, "dataset": settings.dataset.name}
     try:
-        if sweep and (reason := skip_reason(settings)):
-            _print({"status": "skipped", **axes, "reason": reason})
-            return DONE
-        with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the result
-            summary = evaluate_cell(settings, ranks)
-    except UsageError as error:
-        return _refuse(error)
-    except Exception as error:
+        summary = answer(settings, ranks)
+    except UsageError:
+        raise
+    except Exception:
         traceback.print_exc()
         if ranks.first:
-            _print({"status": "failed", **axes, "reason": f"{type(error).__name__}: {error}"})
+            _print(outcome_of(settings).line)
         return FAILED
     if summary is not None:
         _print(summary)
     return DONE
+
+
+def _launch(cells: list[Settings]) -> int:
+    """A sweep by one of hydra's launchers, which start jobs elsewhere; what became of them is in their folders."""
+    from evaluation.attempt import outcome_of
+    from evaluation.sweep import announce
+
+    def job(_: DictConfig) -> dict[str, Any]:
+        """One cell, where the launcher has put it. Hydra knows no recipes, so what it composed is not what counts."""
+        from hydra.core.hydra_config import HydraConfig
+
+        from evaluation.attempt import attempt
+
+        signal.signal(signal.SIGTERM, _terminated)
+        return attempt(cells[HydraConfig.get().job.num]).line
+
+    announce(cells)
+    _hydra(job)
+    outcomes = [outcome_of(cell) for cell in cells]
+    for outcome in outcomes:
+        _print(outcome.line)
+    return max(outcome.code for outcome in outcomes)
+
+
+def _hydra(job: Any) -> None:
+    hydra.main(config_path=str(CONFIGS), config_name="eval", version_base="1.3")(job)()
+
+
+def _replace_overrides(old: list[str], new: list[str]) -> None:
+    """In the command line as hydra reads it."""
+    sys.argv[1:] = [*(argument for argument in sys.argv[1:] if argument not in old), *new]
 
 
 def _refuse(error: UsageError) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ import torch
 from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.installed import package_of
+from evaluation.journal import Journal
 from evaluation.lm import CacheZooLM
 from evaluation.measure import Batch, Sample, Scored, efficiency
-from evaluation.provenance import provenance
+from evaluation.provenance import merged, provenance
 from evaluation.ranks import Ranks
-from evaluation.runs import Run
+from evaluation.requests import digest
+from evaluation.running import InUseError, Run
+from evaluation.runs import ANSWERED, RESULTS
 from evaluation.sandbox import Sandbox
 from evaluation.settings import Settings
 from evaluation.tasks.loading import LoadedTask, load_task
@@ -33,8 +36,20 @@ def skip_reason(settings: Settings) -> str | None:
     return pointless(settings.cache.make(), settings.generation)
 
 
+def run_of(settings: Settings, ranks: Ranks | None = None) -> Run:
+    """The folder of a cell, which need not be there yet."""
+    return Run(Path(settings.output_dir) / settings.run_name, settings.config, writes=ranks is None or ranks.first)
+
+
+def summary_of(run: Run) -> dict[str, Any] | None:
+    """What a run printed when it was done; None if it is not."""
+    if run.status.get("status") != "done":
+        return None
+    return {**json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["summary"], "folder": str(run.folder)}
+
+
 def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, Any] | None:
-    """Run a cell and write its folder.
+    """Run a cell and write its folder, or go on with it where an earlier process was stopped.
 
     Everything that was given is checked before the weights are loaded, and nothing is written before that.
 
@@ -42,11 +57,14 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
         The summary that is printed; None in all processes but the first.
 
     Raises:
-        UsageError: something given can't be used.
+        UsageError: something given can't be used, or another process works on this run.
     """
     ranks = ranks or Ranks()
     if reason := skip_reason(settings):
         raise UsageError(reason)
+    run = run_of(settings, ranks)
+    if ranks.first and run.elsewhere:
+        raise InUseError(run)
     # only the first process has answers to score
     allowed = settings.allow_code_execution and ranks.first
     sandbox = Sandbox(settings.code_execution_without) if allowed else None
@@ -58,15 +76,17 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
         not settings.model.apply_chat_template or bool(tokenizer.chat_template),
         f"the tokenizer in {folder} has no chat template; give model.apply_chat_template=false",
     )
-    run = Run(Path(settings.output_dir) / settings.run_name, settings.config, writes=ranks.first)
+    journal = Journal(run.folder / ANSWERED, ranks.rank, ranks.size, fresh=settings.force)
 
     def load() -> Transformer:
         device = settings.model.device
         model = load_model(folder, settings.model.dtype, f"cuda:{ranks.local}" if device == "cuda" else device)
-        run.start()
+        run.start(journal.progress, settings.force)
+        dtype = str(model.dtype).removeprefix("torch.")
+        journal.open({**provenance(), "device": _device_name(model.device), "dtype": dtype, "rank": ranks.rank})
         return model
 
-    lm = CacheZooLM(settings, config, tokenizer, load, ranks)
+    lm = CacheZooLM(settings, config, tokenizer, load, ranks, journal)
     try:
         found = _ask(lm, task, settings)
         if not ranks.first:
@@ -74,14 +94,12 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
         logged = found.pop("samples")
         results = {
             **_named(found, task, settings.dataset.size),
-            "efficiency": efficiency(lm.samples, lm.batches, lm.peak_memory, ranks.size),
+            "efficiency": efficiency(lm.samples, lm.batches, lm.peak_memory, ranks.size, lm.shortages),
             "config": settings.config,
             "provenance": {
-                **provenance(),
+                **merged(lm.sessions),
                 "cache_package": package_of(settings.cache.target),
                 "checkpoint": str(folder),
-                "device": _device_name(lm.model.device),
-                "dtype": str(lm.model.dtype).removeprefix("torch."),
                 "dataset_sha256": task.sha256,
                 "chat_template_sha256": _template_digest(tokenizer) if settings.model.apply_chat_template else None,
                 "end_ids": sorted(lm.ending.end_ids),
@@ -153,7 +171,7 @@ def _generated(sample: Sample, batch: Batch) -> dict[str, Any]:
         **{key: value for key, value in asdict(sample).items() if key != "prompt"},
         "tokens_out": sample.tokens,
         "work": {"sequences": batch.size, **batch.counts.as_dict()},
-        "prompt_sha256": sha256(sample.prompt.encode()).hexdigest(),
+        "prompt_sha256": digest(sample.prompt),
     }
 
 
@@ -163,7 +181,7 @@ def _scored(question: Scored) -> dict[str, Any]:
     values = asdict(question)
     for choice in values["choices"]:
         del choice["prompt"]
-    return {**values, "ids": [], "tokens_out": None, "prompt_sha256": sha256(prompts.encode()).hexdigest()}
+    return {**values, "ids": [], "tokens_out": None, "prompt_sha256": digest(prompts)}
 
 
 def _summary(settings: Settings, results: dict[str, Any], task: LoadedTask, run: Run) -> dict[str, Any]:
@@ -206,7 +224,7 @@ def _score(found: dict[str, Any], task: LoadedTask) -> tuple[str | None, float |
 
 def _template_digest(tokenizer: Any) -> str:
     """Of the chat template as text; two checkpoints of a family may differ in nothing else."""
-    return sha256(str(tokenizer.get_chat_template()).encode()).hexdigest()
+    return digest(str(tokenizer.get_chat_template()))
 
 
 def _device_name(device: torch.device) -> str:

@@ -17,9 +17,8 @@ from typing import Any
 
 from cache_zoo import UsageError
 from evaluation.compare import Finished
-from evaluation.rescore import RESCORED
 from evaluation.rows import find_runs
-from evaluation.runs import CONFIG, RESULTS, SAMPLES, STATUS
+from evaluation.runs import CONFIG, RESCORED, RESULTS, SAMPLES, STATUS
 from evaluation.settings import Settings
 from evaluation.tasks.scorers import SCORERS
 

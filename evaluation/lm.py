@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import asdict
+from typing import Any
 
-import torch
 from lm_eval.api.model import TemplateLM
-from tqdm import tqdm
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
+from evaluation.answering import Answered, Answering, Answers, Job
 from evaluation.compare import BASELINE
-from evaluation.measure import Batch, Choice, Sample, Scored, Stopwatch, warm_up_options
+from evaluation.journal import Journal
+from evaluation.measure import Batch, Choice, Sample, Scored, warm_up_options
 from evaluation.ranks import Ranks
+from evaluation.requests import Pair, Request, check_pair, check_request, request_seed
 from evaluation.settings import Settings
-from evaluation.tokens import Answer, Ending
-from generation import Counts, Likelihood, LikelihoodOptions, generate, log_likelihoods
+from evaluation.tokens import Ending
+from generation import GenerationOptions, GenerationOutput, LikelihoodOptions, generate, log_likelihoods
 from models import ModelConfig, Transformer
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class _Request:
-    """A prompt to answer, and what is known of it."""
-
-    task: str
-    doc_id: int
-    prompt: str
-    ids: list[int]
-    until: list[str]
-    seed: int
 
 
 class Text(str):
@@ -47,19 +32,6 @@ class Text(str):
         made = super().__new__(cls, text)
         made.raw = raw
         return made
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """A prompt and an answer to score, and what is known of them."""
-
-    task: str
-    doc_id: int
-    prompt: str
-    answer: str
-    ids: list[int]
-    answer_ids: list[int]
-    seed: int
 
 
 class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
@@ -74,11 +46,14 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         tokenizer: of the checkpoint.
         load: loads the weights.
         ranks: the processes that share the work.
+        journal: where answers are kept as they come, and those of an interrupted run are found; None: nowhere.
 
     Attributes:
         samples: one per generated answer, and one per question whose answers were scored, in the order asked; of all
             processes in the first one.
         batches: the timed generations and scorings.
+        shortages: each time memory was too short for a batch (see `evaluation.answering.Answered`).
+        sessions: the different circumstances under which answers were made.
         peak_memory: bytes of the process that needed most; None where it is not measured.
     """
 
@@ -89,15 +64,18 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         tokenizer: Any,
         load: Callable[[], Transformer],
         ranks: Ranks | None = None,
+        journal: Journal | None = None,
     ) -> None:
         super().__init__()
         self.settings, self.config, self.tokenizer = settings, config, tokenizer
-        self.ranks = ranks or Ranks()
+        self.ranks, self.journal = ranks or Ranks(), journal
         self._load = load
         self._model: Transformer | None = None
         self.ending = Ending(tokenizer, config, settings.model.end_tokens, settings.model.stop_words)
         self.samples: list[Sample | Scored] = []
         self.batches: list[Batch] = []
+        self.shortages: list[dict[str, int]] = []
+        self.sessions: list[dict[str, Any]] = []
         self.peak_memory: int | None = None
 
     @property
@@ -144,14 +122,18 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         return [bos, *ids] if add and bos is not None and ids[:1] != [bos] else ids
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        prepared = list(self._prepared(requests))
-        for request in prepared:
-            self._check(request)
-        ordered = self._shared_out(prepared, lambda share: self._answers(share, disable_tqdm))
-        if ordered is None:
+        asked = list(self._requests(requests))
+        for request in asked:
+            check_request(request, self.settings.generation.gen_length, self.config)
+        job = Job("generate", Request.identity, self._generated, self._warmed_up)
+        found = self._answered(job, asked, disable_tqdm)
+        if found is None:
             return [""] * len(requests)
-        self.samples += ordered
-        return [Text(sample.text, sample.raw) for sample in ordered]
+        first = len(self.batches) - len(found.batches)
+        answered = zip(asked, found.answers, found.batch_of, strict=True)
+        samples = [self._sample(request, answer, first + batch) for request, answer, batch in answered]
+        self.samples += samples
+        return [Text(sample.text, sample.raw) for sample in samples]
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-likelihood of each answer, and whether greedy decoding gives it (see `generation.log_likelihoods`).
@@ -166,15 +148,18 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
                 f"task '{pair.task}' scores given answers and generates nothing, so cache={cache.label} has nothing to "
                 f"do; give cache={BASELINE}",
             )
-            self._check_pair(pair)
-        found = self._shared_out(pairs, lambda share: self._scores(share, disable_tqdm))
+            check_pair(pair, self.config)
+        job = Job("score", Pair.identity, self._scored, self._scoring_warmed_up)
+        found = self._answered(job, pairs, disable_tqdm)
         if found is None:
             return [(0.0, False)] * len(requests)
-        questions: dict[tuple[str, int], list[tuple[_Pair, Likelihood, float]]] = {}
-        for pair, (score, seconds) in zip(pairs, found, strict=True):
-            questions.setdefault((pair.task, pair.doc_id), []).append((pair, score, seconds))
+        first = len(self.batches) - len(found.batches)
+        seconds = [self.batches[first + batch].seconds / self.batches[first + batch].size for batch in found.batch_of]
+        questions: dict[tuple[str, int], list[tuple[Pair, dict[str, Any], float]]] = {}
+        for part in zip(pairs, found.answers, seconds, strict=True):
+            questions.setdefault((part[0].task, part[0].doc_id), []).append(part)
         self.samples += [_scored(*question, parts) for question, parts in questions.items()]
-        return [(score.value, score.greedy) for score, _ in found]
+        return [(score["value"], score["greedy"]) for score in found.answers]
 
     def _loglikelihood_tokens(self, requests: Any, **kwargs: Any) -> list[tuple[float, bool]]:
         raise NotImplementedError("loglikelihood does without it")
@@ -185,29 +170,25 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             "Dream score answers to prompts only"
         )
 
-    def _shared_out(
-        self, items: list[T], work: Callable[[list[T]], tuple[list[R], list[Batch], int | None]]
-    ) -> list[R] | None:
-        """What all processes make of their shares, in the order of ``items``; None in all processes but the first."""
-        collected = self.ranks.collect(lambda: work(self.ranks.share(items)))
-        if collected is None:
-            return None
-        results: list[Iterator[R]] = []
-        for done, batches, peak in collected:
-            first = len(self.batches)  # batches are numbered over all processes
-            results.append(replace(one, batch=one.batch + first) if isinstance(one, Sample) else one for one in done)
-            self.batches += batches
-            if peak is not None:
-                self.peak_memory = max(peak, self.peak_memory or 0)
-        return [next(results[number % self.ranks.size]) for number in range(len(items))]
+    def _answered(self, job: Job[Any], questions: list[Any], quiet: bool) -> Answered | None:
+        """What became of the questions, in the first process; what it cost is added to what was measured before."""
+        answering = Answering(self.settings.batch_size, self.ranks, self.journal, quiet)
+        found = answering.all(job, questions, lambda: self.model)
+        if found is not None:
+            self.batches += found.batches
+            self.shortages += found.shortages
+            self.sessions += [one for one in found.sessions if one not in self.sessions]
+            if found.peak_memory is not None:
+                self.peak_memory = max(found.peak_memory, self.peak_memory or 0)
+        return found
 
-    def _prepared(self, requests: Sequence[Any]) -> Iterator[_Request]:
+    def _requests(self, requests: Sequence[Any]) -> Iterator[Request]:
         asked: Counter[tuple[str, int, int]] = Counter()
         for request in requests:
             prompt, arguments = request.args
             until = arguments.get("until") or []
             key = (str(request.task_name), int(request.doc_id), int(request.idx))
-            yield _Request(
+            yield Request(
                 task=key[0],
                 doc_id=key[1],
                 prompt=prompt,
@@ -217,7 +198,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             )
             asked[key] += 1
 
-    def _pairs(self, requests: Sequence[Any]) -> Iterator[_Pair]:
+    def _pairs(self, requests: Sequence[Any]) -> Iterator[Pair]:
         asked: Counter[tuple[str, int, int]] = Counter()
         for request in requests:
             prompt, answer = request.args
@@ -227,142 +208,72 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             else:
                 ids, answer_ids = [self.prefix_token_id], self.tok_encode(answer, add_special_tokens=False)
             seed = request_seed(self.settings.seed, *key, asked[key])
-            yield _Pair(key[0], key[1], prompt, answer, ids, answer_ids, seed)
+            yield Pair(key[0], key[1], prompt, answer, ids, answer_ids, seed)
             asked[key] += 1
 
-    def _check(self, request: _Request) -> None:
-        where, length = f"prompt of {request.task}, row {request.doc_id}", len(request.ids)
-        gen_length, limit = self.settings.generation.gen_length, self.config.context_length
-        require(length > 0, f"the {where} is empty")
-        require(
-            length + gen_length <= limit,
-            f"the {where} has {length} tokens; with generation.gen_length {gen_length} that is more than the model's "
-            f"context of {limit}; give a smaller dataset.n_shot or generation.gen_length",
-        )
-        self._check_tokens(where, request.ids)
+    def _generated(self, model: Transformer, requests: list[Request]) -> Answers:
+        out = self._generate(model, requests, self.settings.generation)
+        return [
+            {"ids": ids, "forwards": forwards, "tokens": answer.tokens, "text": answer.text}
+            for request, ids, forwards in zip(requests, out.tokens.tolist(), out.forwards, strict=True)
+            for answer in [self.ending.cut(ids, request.until)]
+        ], out.counts
 
-    def _check_pair(self, pair: _Pair) -> None:
-        where = f"prompt of {pair.task}, row {pair.doc_id}"
-        require(len(pair.answer_ids) > 0, f"an answer of {pair.task}, row {pair.doc_id} has no tokens: {pair.answer!r}")
-        length, limit = len(pair.ids) + len(pair.answer_ids) + 1, self.config.context_length
-        require(
-            length <= limit,
-            f"the {where} has {length} tokens with its answer, which is more than the model's context of {limit}; give "
-            "a smaller dataset.n_shot",
-        )
-        self._check_tokens(where, [*pair.ids, *pair.answer_ids])
+    def _warmed_up(self, model: Transformer, requests: list[Request]) -> None:
+        self._generate(model, requests, warm_up_options(self.settings.generation))
 
-    def _check_tokens(self, where: str, ids: list[int]) -> None:
-        unknown = [token for token in ids if token >= self.config.vocab_size]
-        require(
-            not unknown,
-            f"the {where} has token ids outside the model's vocabulary of {self.config.vocab_size}: {unknown[:5]}; "
-            "tokenizer and model do not belong together",
-        )
-
-    def _answers(self, requests: list[_Request], quiet: bool) -> tuple[list[Sample], list[Batch], int | None]:
-        """This process's share of what is to be generated."""
-        model, samples = self.model, []
-        groups = self._groups(requests)
-        if groups:
-            self._generate(model, groups[0], warm_up_options(self.settings.generation))
-        batches: list[Batch] = []
-        with _PeakMemory(model.device) as peak:
-            for group in tqdm(groups, desc="batches", disable=quiet or not self.ranks.first):
-                with Stopwatch(model.device) as watch:
-                    out = self._generate(model, group, self.settings.generation)
-                for request, ids, forwards in zip(group, out.tokens.tolist(), out.forwards, strict=True):
-                    answer = self.ending.cut(ids, request.until)
-                    samples.append(_sample(request, answer, ids, forwards, watch.seconds, len(batches)))
-                batches.append(Batch(len(group), watch.seconds, out.counts))
-        return samples, batches, peak.bytes
-
-    def _scores(
-        self, pairs: list[_Pair], quiet: bool
-    ) -> tuple[list[tuple[Likelihood, float]], list[Batch], int | None]:
-        """This process's share of what is to be scored; each with its share of the seconds of its batch."""
-        model, found = self.model, []
-        groups = self._groups(pairs)
-        if groups:
-            self._score(model, groups[0], LikelihoodOptions(mc_num=1))
-        batches: list[Batch] = []
-        with _PeakMemory(model.device) as peak:
-            for group in tqdm(groups, desc="batches", disable=quiet or not self.ranks.first):
-                with Stopwatch(model.device) as watch:
-                    scores, counts = self._score(model, group, self.settings.likelihood)
-                found += [(score, watch.seconds / len(group)) for score in scores]
-                batches.append(Batch(len(group), watch.seconds, counts))
-        return found, batches, peak.bytes
-
-    def _groups(self, items: list[T]) -> list[list[T]]:
-        size = self.settings.batch_size
-        return [items[start : start + size] for start in range(0, len(items), size)]
-
-    def _score(
-        self, model: Transformer, group: list[_Pair], options: LikelihoodOptions
-    ) -> tuple[list[Likelihood], Counts]:
-        pairs = [(pair.ids, pair.answer_ids) for pair in group]
-        seeds = [pair.seed for pair in group]
-        return log_likelihoods(model, pairs, options, seeds=seeds, batch_size=self.settings.batch_size)
-
-    def _generate(self, model: Transformer, group: list[_Request], options: Any) -> Any:
+    def _generate(self, model: Transformer, requests: list[Request], options: GenerationOptions) -> GenerationOutput:
         return generate(
             model,
-            [request.ids for request in group],
+            [request.ids for request in requests],
             self.settings.cache.make(),
-            seed=[request.seed for request in group],
+            seed=[request.seed for request in requests],
             **asdict(options),
         )
 
+    def _sample(self, request: Request, answer: dict[str, Any], batch: int) -> Sample:
+        ids = answer["ids"]
+        ended = self.ending.cut(ids, request.until)
+        return Sample(
+            task=request.task,
+            doc_id=request.doc_id,
+            prompt=request.prompt,
+            prompt_tokens=len(request.ids),
+            raw=ended.raw,
+            text=ended.text,
+            ids=ids[: ended.tokens],
+            tokens_canvas=len(ids),
+            forwards=answer["forwards"],
+            seconds=self.batches[batch].seconds,
+            seed=request.seed,
+            batch=batch,
+        )
 
-def request_seed(seed: int, task: str, doc_id: int, index: int = 0, repeat: int = 0) -> int:
-    """The random stream of one request: the same in every batch size and number of processes."""
-    digest = hashlib.sha256(f"{seed}/{task}/{doc_id}/{index}/{repeat}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    def _scored(self, model: Transformer, pairs: list[Pair]) -> Answers:
+        return self._score(model, pairs, self.settings.likelihood)
+
+    def _scoring_warmed_up(self, model: Transformer, pairs: list[Pair]) -> None:
+        self._score(model, pairs, LikelihoodOptions(mc_num=1))
+
+    def _score(self, model: Transformer, pairs: list[Pair], options: LikelihoodOptions) -> Answers:
+        scores, counts = log_likelihoods(
+            model,
+            [(pair.ids, pair.answer_ids) for pair in pairs],
+            options,
+            seeds=[pair.seed for pair in pairs],
+            batch_size=len(pairs),
+        )
+        return [asdict(score) for score in scores], counts
 
 
-def _sample(request: _Request, answer: Answer, ids: list[int], forwards: int, seconds: float, batch: int) -> Sample:
-    return Sample(
-        task=request.task,
-        doc_id=request.doc_id,
-        prompt=request.prompt,
-        prompt_tokens=len(request.ids),
-        raw=answer.raw,
-        text=answer.text,
-        ids=ids[: answer.tokens],
-        tokens_canvas=len(ids),
-        forwards=forwards,
-        seconds=seconds,
-        seed=request.seed,
-        batch=batch,
-    )
-
-
-def _scored(task: str, doc_id: int, parts: list[tuple[_Pair, Likelihood, float]]) -> Scored:
+def _scored(task: str, doc_id: int, parts: list[tuple[Pair, dict[str, Any], float]]) -> Scored:
     return Scored(
         task=task,
         doc_id=doc_id,
         choices=[
-            Choice(pair.prompt, pair.answer, len(pair.answer_ids), score.value, score.greedy, pair.seed)
+            Choice(pair.prompt, pair.answer, len(pair.answer_ids), score["value"], score["greedy"], pair.seed)
             for pair, score, _ in parts
         ],
-        forwards=sum(score.forwards for _, score, _ in parts),
+        forwards=sum(score["forwards"] for _, score, _ in parts),
         seconds=sum(seconds for _, _, seconds in parts),
     )
-
-
-class _PeakMemory:
-    """Most bytes allocated between entering and leaving; None where that is not measured."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.bytes: int | None = None
-
-    def __enter__(self) -> _PeakMemory:
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._device.type == "cuda":
-            self.bytes = torch.cuda.max_memory_allocated(self._device)

@@ -133,13 +133,18 @@ def warm_up_options(options: GenerationOptions) -> GenerationOptions:
 
 
 def efficiency(
-    samples: Sequence[Sample | Scored], batches: list[Batch], peak_memory: int | None, processes: int
+    samples: Sequence[Sample | Scored],
+    batches: list[Batch],
+    peak_memory: int | None,
+    processes: int,
+    shortages: Sequence[dict[str, int]] = (),
 ) -> dict[str, Any]:
     """What a run cost, over all processes. What was not measured, or would divide by zero, is None.
 
     ``tokens_out`` are those before the end of an answer, ``tokens_canvas`` all that there were to decide; loading and
     warm-up are in no number. With several processes ``tokens_per_second`` is that of one. Where nothing was generated,
-    because given answers were scored, what is counted in tokens is None.
+    because given answers were scored, what is counted in tokens is None. ``memory_shortages`` has each time a batch did
+    not fit into memory and was halved; the attempt that failed is in no other number.
     """
     generated = [sample for sample in samples if isinstance(sample, Sample)]
     tokens = sum(sample.tokens for sample in generated) if generated else None
@@ -172,6 +177,7 @@ def efficiency(
         "flops_per_token": _share(totals["flops"], tokens),
         "cache_bytes": max((batch.counts.cache_bytes for batch in batches), default=None),
         "peak_memory_bytes": peak_memory,
+        "memory_shortages": list(shortages),
     }
 
 

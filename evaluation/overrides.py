@@ -23,6 +23,8 @@ from cache_zoo.errors import suggest
 from evaluation import installed, recipes
 from evaluation.settings import Settings
 
+_LISTS = ("retry", "trace")
+
 
 def cells(config_dir: Path, config_name: str, overrides: list[str], sweep: bool) -> list[Settings]:
     """Settings of every cell of a command line, in the order of hydra's basic sweeper.
@@ -38,13 +40,34 @@ def cells(config_dir: Path, config_name: str, overrides: list[str], sweep: bool)
             for a cell.
     """
     installed.offer(config_dir)
+    overrides = whole_lists(overrides)
     parsed = _parse(overrides)
+    if launcher(overrides):
+        of_hydra = [override for override in parsed if override.key_or_group.startswith("hydra")]
+        _check_hydra(config_dir, config_name, of_hydra)
+        parsed = [override for override in parsed if override not in of_hydra]
     lists = [override.input_line for override in parsed if override.is_sweep_override()]
     if lists and not sweep:
         raise UsageError(f"'{lists[0]}' lists several values; a sweep over them needs -m")
     if not sweep:
         return [_cell(config_dir, config_name, overrides)]
     return [_cell(config_dir, config_name, one) for one in _combinations(parsed)]
+
+
+def whole_lists(overrides: list[str]) -> list[str]:
+    """The overrides, with the values of a key that takes a list of its own as one: ``retry=failed,oom``."""
+    found = []
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        listed = key in _LISTS and equals and not value.startswith("[") and ("," in value or key == "retry")
+        found.append(f"{key}=[{value}]" if listed else override)
+    return found
+
+
+def launcher(overrides: list[str]) -> str | None:
+    """The launcher of hydra's that a command line asks for; None: the cells are run on this machine."""
+    named = [str(one.value()) for one in _parse(overrides) if one.key_or_group == "hydra/launcher"]
+    return named[-1] if named and named[-1] != "basic" else None
 
 
 def with_recipe(config_dir: Path, config_name: str, overrides: list[str]) -> list[str]:
@@ -77,6 +100,15 @@ def _parse(overrides: list[str]) -> list[Override]:
         except HydraException as error:
             raise UsageError(f"'{override}' is not of the form key=value: {_line(error)}") from error
     return parsed
+
+
+def _check_hydra(config_dir: Path, config_name: str, of_hydra: list[Override]) -> None:
+    """An error if hydra does not know a key or a choice of its own, which are in no cell."""
+    with initialize_config_dir(str(config_dir), version_base="1.3"):
+        try:
+            compose(config_name, [override.input_line for override in of_hydra], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UsageError(f"hydra can't be set up: {_line(error)}") from error
 
 
 def _combinations(parsed: list[Override]) -> list[list[str]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from evaluation.runs import now
 
 _PACKAGES = ("cache-zoo", "torch", "transformers", "lm_eval", "datasets", "accelerate")
 _ROOT = Path(__file__).resolve().parent.parent
@@ -18,7 +19,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 def provenance() -> dict[str, Any]:
     """Versions, commit, machine and date. What can't be had is None."""
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": now(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "git": _git(),
         "machine": {
@@ -28,6 +29,24 @@ def provenance() -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
+
+
+def merged(sessions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Where the figures of all sessions of a run come from, each with what `provenance` said then and its ``rank``.
+
+    It is the last one's. Where there were several, they are in ``sessions``; a machine or a commit that was not the
+    same throughout is marked ``several``, since neither seconds nor answers are those of one of them.
+    """
+    of_first = [one for one in sessions if one["rank"] == min(each["rank"] for each in sessions)]
+    listed = [{key: value for key, value in one.items() if key != "rank"} for one in of_first]
+    last = max(listed, key=lambda one: str(one["date"]))
+    found = {**last, "date": now()}
+    if len(listed) > 1:
+        found["sessions"] = sorted(listed, key=lambda one: str(one["date"]))
+    for key, parts in (("machine", ("machine", "device", "dtype", "versions")), ("git", ("git",))):
+        if any(one[part] != last[part] for one in sessions for part in parts):
+            found[key] = {**(last[key] or {}), "several": True}
+    return found
 
 
 def _version(package: str) -> str | None:

@@ -22,12 +22,11 @@ from typing import Any
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
-from evaluation.runs import RESULTS, SAMPLES, read_samples, write_text
+from evaluation.runs import RESCORED, RESULTS, SAMPLES, read_samples, write_text
 from evaluation.sandbox import Sandbox
 from evaluation.tasks.execution import count_outcomes
 from evaluation.tasks.scorers import SCORERS
 
-RESCORED = "rescored.json"
 _KEYS = {"task": str, "text": str, "raw": str}
 _OUTCOME = "outcome,"  # a metric that says why, not how many
 

@@ -19,6 +19,9 @@ from generation import GenerationOptions, LikelihoodOptions, strategies
 from models.loading import as_dtype
 
 _NO_EFFECT = ("output_dir", "code_execution_without", "recipe")
+_ORDERS = {"force": False, "retry": [], "jobs": 1, "trace": []}
+"""What to do about runs, with the defaults: no part of the configuration of any of them."""
+RETRIED = ("failed", "oom")
 _ATTENTION = ("eager", "sdpa", "flash_attention_2")
 
 
@@ -82,6 +85,10 @@ class _Root:
     output_dir: str
     attn_implementation: str | None
     recipe: Any
+    force: bool
+    retry: list[str]
+    jobs: int
+    trace: Any
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,11 @@ class Settings:
         allow_code_execution: generated code may be run to score it.
         code_execution_without: layers of the sandbox to go without where that is done.
         output_dir: parent of the run folder.
-        config: the same as plain data, with ``auto`` resolved.
+        force: a run that is done is run again.
+        retry: runs of a sweep that ended with these statuses are run again, ``failed`` and ``oom``.
+        jobs: cells of a sweep that run at a time.
+        trace: rows of the dataset to draw when the run is done.
+        config: what defines the run, as plain data, with ``auto`` resolved.
     """
 
     model: ModelSettings
@@ -111,6 +122,10 @@ class Settings:
     allow_code_execution: bool
     code_execution_without: list[str]
     output_dir: str
+    force: bool
+    retry: list[str]
+    jobs: int
+    trace: list[int]
     config: dict[str, Any]
 
     @classmethod
@@ -120,7 +135,7 @@ class Settings:
         Raises:
             UsageError: an unknown key, a value of the wrong type, or something that can't be used.
         """
-        root = read(_Root, {"recipe": None, **config})
+        root = read(_Root, {"recipe": None, **_ORDERS, **config})
         for group in ("model", "cache", "generation", "dataset"):
             value = getattr(root, group)
             require(isinstance(value, Mapping), f"{group} must be a choice of configs/{group}, not {value!r}")
@@ -142,6 +157,9 @@ class Settings:
             root.include_path is None or Path(root.include_path).expanduser().is_dir(),
             f"include_path {root.include_path} is not a folder",
         )
+        for status in root.retry:
+            require(status in RETRIED, f"unknown status '{status}' in retry: {suggest(status, RETRIED)}")
+        require(root.jobs >= 1, f"jobs must be at least 1, not {root.jobs}")
         generation = GenerationOptions.make(**root.generation)
         strategies.get(generation.strategy)
         return cls(
@@ -156,7 +174,14 @@ class Settings:
             allow_code_execution=root.allow_code_execution,
             code_execution_without=root.code_execution_without,
             output_dir=root.output_dir,
-            config={**_plain(config), "model": _plain(_resolved(root.model))},
+            force=root.force,
+            retry=root.retry,
+            jobs=root.jobs,
+            trace=_rows(root.trace),
+            config={
+                **{key: value for key, value in _plain(config).items() if key not in _ORDERS},
+                "model": _plain(_resolved(root.model)),
+            },
         )
 
     @property
@@ -187,6 +212,16 @@ def _cache_settings(values: Mapping[str, Any]) -> CacheSettings:
     settings = CacheSettings(label, target, parameters)
     settings.make()  # parameter names and values are checked by the class itself
     return settings
+
+
+def _rows(trace: Any) -> list[int]:
+    """Rows to draw: ``true`` is the first one, ``false`` none."""
+    if isinstance(trace, bool):
+        return [0] if trace else []
+    rows = trace if isinstance(trace, list) else [trace]
+    good = all(isinstance(row, int) and not isinstance(row, bool) and row >= 0 for row in rows)
+    require(good, f"trace must be true, false, a row of the dataset or a list of rows, not {trace!r}")
+    return rows
 
 
 def _resolved(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -307,7 +307,7 @@ def test_a_mistake_in_a_sweep_is_found_before_its_first_cell(run: Run, short: li
 
 def test_a_run_that_breaks_says_so(run: Run, short: list[str], tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(
-        "from cache_zoo import Cache\n\n\nclass Broken(Cache):\n    def rows(self, step):\n        raise MemoryError\n"
+        "from cache_zoo import Cache\n\n\nclass Broken(Cache):\n    def rows(self, step):\n        raise KeyError\n"
     )
     sys.path.insert(0, str(tmp_path))
     try:

@@ -13,11 +13,12 @@ from omegaconf import OmegaConf
 
 from cache_zoo import UsageError, describe_all
 from evaluation.data import read_rows, read_splits
-from evaluation.lm import request_seed
 from evaluation.measure import Batch, Sample, Scored, efficiency, warm_up_options
 from evaluation.overrides import cells
 from evaluation.ranks import Ranks
-from evaluation.runs import Run, read_samples, write_text
+from evaluation.requests import request_seed
+from evaluation.running import Run
+from evaluation.runs import read_samples, write_text
 from evaluation.settings import Settings
 from evaluation.table import read_runs, render, render_markdown
 from evaluation.tokens import Ending
@@ -275,7 +276,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_run_folder_tells_how_far_it_came(tmp_path: Path) -> None:
     run = Run(tmp_path / "a__b__c__d__0", {"seed": 1})
-    run.fail(ValueError("before anything was written"))
+    run.fail(UsageError("nothing is written of what can't be used"))
     assert not run.folder.exists()
     run.start()
     assert json.loads((run.folder / "status.json").read_text())["status"] == "running"

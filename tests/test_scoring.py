@@ -21,7 +21,8 @@ from cache_zoo import UsageError
 from evaluation.data import read_rows
 from evaluation.lm import Text
 from evaluation.rescore import RESCORED, rescore
-from evaluation.runs import RESULTS, SAMPLES, Run
+from evaluation.running import Run
+from evaluation.runs import RESULTS, SAMPLES
 from evaluation.sandbox import Sandbox
 from evaluation.settings import DatasetSettings
 from evaluation.tasks import code, gsm8k, math500, shots

@@ -1,0 +1,105 @@
+"""A cell as it is asked for: run, gone on with, or shown again if it is done; in a sweep, whatever goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from typing import Any, NamedTuple
+
+from cache_zoo import UsageError
+from evaluation.cell import evaluate_cell, run_of, skip_reason, summary_of
+from evaluation.ranks import Ranks
+from evaluation.running import InUseError, Run
+from evaluation.settings import RETRIED, Settings
+
+DONE, FAILED, UNUSABLE = 0, 1, 2
+"""Exit statuses."""
+
+
+class Outcome(NamedTuple):
+    """What became of a cell: the line that is printed, and the exit status that it asks for."""
+
+    line: dict[str, Any]
+    code: int
+
+
+def answer(settings: Settings, ranks: Ranks) -> dict[str, Any] | None:
+    """The summary of a cell, which is run unless it is done.
+
+    Returns:
+        The summary; None in all processes but the first.
+
+    Raises:
+        UsageError: as in `evaluation.cell.evaluate_cell`.
+    """
+    run = run_of(settings, ranks)
+    summary = None if settings.force else summary_of(run)
+    if summary is None:
+        with contextlib.redirect_stdout(sys.stderr):
+            return evaluate_cell(settings, ranks)
+    if not ranks.first:
+        return None
+    print(f"{run.folder} is done since {run.status['date']}; force=true runs it again", file=sys.stderr)
+    return summary
+
+
+def settled(settings: Settings) -> Outcome | None:
+    """What a sweep need not run: cells that make no sense, are done, or failed and are not to be tried again."""
+    run = run_of(settings)
+    if reason := skip_reason(settings):
+        run.put("skipped", reason=reason)
+        return _outcome(settings, run, DONE, reason)
+    if settings.force:
+        return None
+    if summary := summary_of(run):
+        return Outcome(summary, DONE)
+    status = run.status.get("status")
+    if status in RETRIED and status not in settings.retry:
+        reason = f"{run.status.get('error', status)}; retry={status} runs it again"
+        return _outcome(settings, run, FAILED, reason)
+    return None
+
+
+def attempt(settings: Settings) -> Outcome:
+    """One cell of a sweep, which only an interrupt ends: what went wrong is in the outcome and in the folder."""
+    if outcome := settled(settings):
+        return outcome
+    run = run_of(settings)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            evaluate_cell(settings)
+    except InUseError as error:
+        return _outcome(settings, run, DONE, str(error))
+    except UsageError as error:
+        run.put("skipped", reason=str(error))
+        print(f"error: {error}", file=sys.stderr)
+        return _outcome(settings, run, UNUSABLE, str(error))
+    except Exception:
+        traceback.print_exc()
+    return outcome_of(settings)
+
+
+def outcome_of(settings: Settings) -> Outcome:
+    """What became of a cell that another process has run, as its folder says."""
+    run = run_of(settings)
+    if summary := summary_of(run):
+        return Outcome(summary, DONE)
+    found = run.status
+    code = DONE if found.get("status") == "skipped" else FAILED
+    return _outcome(settings, run, code, found.get("reason") or found.get("error") or "the job did not come to it")
+
+
+def axes(settings: Settings) -> dict[str, str]:
+    """The names of the choices that make a cell, as they are printed."""
+    return {
+        "model": settings.model.name,
+        "cache": settings.cache.label,
+        "generation": settings.generation.strategy,
+        "dataset": settings.dataset.name,
+    }
+
+
+def _outcome(settings: Settings, run: Run, code: int, reason: str) -> Outcome:
+    status = run.status.get("status", "failed")
+    return Outcome({"status": status, **axes(settings), "reason": reason, "folder": str(run.folder)}, code)

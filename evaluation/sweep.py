@@ -1,0 +1,51 @@
+"""A sweep on this machine: all cells, one after the other or side by side, whatever becomes of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import chain
+
+from cache_zoo.errors import require
+from evaluation.attempt import DONE, settled
+from evaluation.cell import run_of
+from evaluation.pool import Pool, places
+from evaluation.progress import Display
+from evaluation.settings import Settings
+
+
+def sweep(cells: Sequence[Settings]) -> int:
+    """Run what is not done yet, print a line of JSON per cell as it ends, and return the exit status.
+
+    Raises:
+        UsageError: ``jobs`` is not one number, or more than the machine has room for.
+    """
+    jobs = {cell.jobs for cell in cells}
+    require(len(jobs) == 1, f"jobs is of the whole sweep, not of its cells; give one of {sorted(jobs)}")
+    cells = list({run_of(cell).folder: cell for cell in cells}.values())  # two spellings may mean the same run
+    pool = Pool(places(jobs.pop(), [cell.model.device for cell in cells]))
+    announce(cells)
+    known = [(cell, outcome) for cell in cells if (outcome := settled(cell))]
+    there = [cell for cell, _ in known]
+    code = DONE
+    try:
+        with Display(cells) as display:
+            for ended in chain(known, pool.run([cell for cell in cells if cell not in there])):
+                if ended is None:
+                    display.refresh(pool.running)
+                    continue
+                cell, outcome = ended
+                display.ended(cell, outcome.line)
+                print(json.dumps(outcome.line), flush=True)
+                code = max(code, outcome.code)
+    finally:
+        pool.stop()
+    return code
+
+
+def announce(cells: Sequence[Settings]) -> None:
+    """Leave a folder for every cell that has none, so that what a sweep did not come to is seen, too."""
+    for cell in cells:
+        run = run_of(cell)
+        if not run.status:
+            run.put("pending")

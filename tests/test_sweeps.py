@@ -1,0 +1,450 @@
+"""Sweeps that are repeated, interrupted, killed, short of memory, or spread over processes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from cache_zoo import UsageError
+from evaluation.answering import Answering, Job
+from evaluation.attempt import attempt, outcome_of
+from evaluation.cell import evaluate_cell, run_of
+from evaluation.journal import Journal, count_answered
+from evaluation.leaderboard import make_leaderboard
+from evaluation.measure import Batch
+from evaluation.overrides import cells, launcher, whole_lists
+from evaluation.pool import Place, places
+from evaluation.progress import Display, duration, labels
+from evaluation.provenance import merged
+from evaluation.ranks import Ranks
+from evaluation.running import InUseError, Run
+from evaluation.settings import Settings
+from generation import Counts
+from models import Transformer
+from tests.small_runs import CONFIGS
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = ["model=nano-llada", "dataset=nano-gsm", "dataset.n_shot=1", "generation.gen_length=32"]
+QUICK += ["generation.block_length=16", "generation.threshold=0.9"]
+TIMED = ["tokens_per_second", "speedup", "speedup_low", "speedup_high", "latency_median", "latency_p90", "date"]
+
+GREEDY = '''
+"""Caches that ask for more memory than there is, die or break; which of it is said by files beside this one."""
+import os
+import signal
+from pathlib import Path
+
+import torch
+
+from cache_zoo import Cache
+
+HERE = Path(__file__).parent
+
+
+class Greedy(Cache):
+    """Needs a petabyte for more sequences than ``fits``."""
+
+    def __init__(self, fits: int = 2) -> None:
+        self.fits = fits
+
+    def rows(self, step):
+        if step.ids.shape[0] > self.fits:
+            torch.empty(2**50, dtype=torch.uint8)
+        return None
+
+
+class Broken(Cache):
+    """Breaks until it is mended."""
+
+    def rows(self, step):
+        if not (HERE / "mended").exists():
+            raise ArithmeticError("not mended yet")
+        return None
+
+
+class Dying(Cache):
+    """Ends its process."""
+
+    def rows(self, step):
+        os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+Sweep = Callable[..., tuple[int, list[dict[str, Any]], str]]
+
+
+@pytest.fixture
+def classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the module ``greedy`` above, on the Python path."""
+    folder = tmp_path / "classes"
+    folder.mkdir()
+    (folder / "greedy.py").write_text(GREEDY)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{folder}")
+    yield folder
+    sys.modules.pop("greedy", None)
+
+
+def settings(*overrides: str) -> Settings:
+    (found,) = cells(CONFIGS, "eval", [*QUICK, *overrides], sweep=False)
+    return found
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / "eval.py"), *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    path = os.environ.get("PYTHONPATH", str(ROOT))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def run(*arguments: object) -> tuple[int, list[dict[str, Any]], str]:
+    """eval.py in a process of its own: exit status, lines of JSON, standard error."""
+    done = subprocess.run(command(*arguments), env=environment(), capture_output=True, text=True, timeout=300)
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+def status_of(folder: str | Path) -> dict[str, Any]:
+    return dict(json.loads((Path(folder) / "status.json").read_text()))
+
+
+def answers(folder: str | Path) -> list[list[int]]:
+    return [json.loads(line)["ids"] for line in (Path(folder) / "samples.jsonl").read_text().splitlines()]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.05)
+
+
+def test_what_is_done_is_not_done_again_unless_forced(tmp_path: Path) -> None:
+    sweep = ["-m", "cache=none,dual", "dataset.size=2", f"output_dir={tmp_path}", *QUICK]
+    code, lines, _ = run(*sweep)
+    assert (code, [line["status"] for line in lines]) == (0, ["done", "done"])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    files = {"config.yaml", "results.json", "samples.jsonl", "status.json"}
+    assert {path.name for path in tmp_path.glob("nano*/*")} == files
+    assert run(*sweep)[:2] == (code, lines)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    first = settings("cache=none", "dataset.size=2", f"output_dir={tmp_path}", "force=true")
+    assert attempt(first).line["score"] == lines[0]["score"]
+    assert (Path(lines[0]["folder"]) / "samples.jsonl").stat().st_mtime_ns > max(before.values())
+
+
+def test_a_failure_is_left_alone_until_it_is_to_be_tried_again(classes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    sweep = ["-m", "+cache._target_=greedy.Broken", "dataset.size=1,2", f"output_dir={out}", *QUICK]
+    code, lines, err = run(*sweep)
+    assert (code, [line["status"] for line in lines]) == (1, ["failed", "failed"])
+    assert "ArithmeticError: not mended yet" in lines[0]["reason"]
+    assert "(log: " in err
+    status = status_of(lines[0]["folder"])
+    assert status["error"] == "ArithmeticError: not mended yet"
+    assert 'raise ArithmeticError("not mended yet")' in status["traceback"]
+    (classes / "mended").touch()
+    code, lines, _ = run(*sweep)
+    assert (code, {line["status"] for line in lines}) == (1, {"failed"})
+    assert lines[0]["reason"].endswith("retry=failed runs it again")
+    code, lines, _ = run(*sweep, "retry=failed,oom")
+    assert (code, [line["status"] for line in lines]) == (0, ["done", "done"])
+    assert not (Path(lines[0]["folder"]) / "answered").exists()
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_said_so(classes: Path, tmp_path: Path) -> None:
+    common = ["+cache._target_=greedy.Greedy", "dataset.size=9", f"output_dir={tmp_path}"]
+    summary = evaluate_cell(settings("batch_size=8", *common))
+    assert summary is not None
+    results = json.loads((Path(summary["folder"]) / "results.json").read_text())
+    # the first batch is warmed up with two, which says what fits before anything is timed
+    assert results["efficiency"]["memory_shortages"] == []
+    samples = [json.loads(line) for line in (Path(summary["folder"]) / "samples.jsonl").read_text().splitlines()]
+    assert [sample["batch"] for sample in samples] == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+    assert {sample["work"]["sequences"] for sample in samples} == {1, 2}
+    alone = evaluate_cell(settings("batch_size=1", *common))
+    assert alone is not None
+    assert answers(summary["folder"]) == answers(alone["folder"])
+
+
+def test_a_single_prompt_that_does_not_fit_is_out_of_memory_and_the_sweep_goes_on(
+    classes: Path, tmp_path: Path
+) -> None:
+    sweep = ["-m", "+cache._target_=greedy.Greedy", "+cache.fits=0,1", "dataset.size=2", "batch_size=2"]
+    code, lines, _ = run(*sweep, f"output_dir={tmp_path / 'out'}", *QUICK)
+    assert (code, [line["status"] for line in lines]) == (1, ["oom", "done"])
+    assert "out of memory with a single prompt" in lines[0]["reason"]
+    assert status_of(lines[0]["folder"])["status"] == "oom"
+
+
+def test_a_process_that_dies_ends_its_cell_only(classes: Path, tmp_path: Path) -> None:
+    sweep = ["-m", "+cache._target_=greedy.Dying,greedy.Greedy", "dataset.size=1", f"output_dir={tmp_path / 'out'}"]
+    code, lines, _ = run(*sweep, *QUICK)
+    assert (code, [line["status"] for line in lines]) == (1, ["failed", "done"])
+    assert "the process ended by signal SIGKILL" in lines[0]["reason"]
+
+
+def test_a_cell_that_makes_no_sense_is_a_folder_with_the_reason(tmp_path: Path) -> None:
+    outcome = attempt(settings("cache=prefix", "generation.block_length=32", f"output_dir={tmp_path}"))
+    assert (outcome.line["status"], outcome.code) == ("skipped", 0)
+    assert "needs blocks" in status_of(outcome.line["folder"])["reason"]
+    lost = attempt(settings("dataset.path=/no/such/place", f"output_dir={tmp_path}"))
+    assert (lost.line["status"], lost.code) == ("skipped", 2)
+    frame = make_leaderboard([tmp_path], tmp_path)
+    assert list(frame["status"]) == ["skipped", "skipped"]
+    assert not frame["ranked"].any()
+
+
+def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.running._PATIENCE", 0.1)
+    mine = settings("dataset.size=1", f"output_dir={tmp_path}")
+    run = run_of(mine)
+    run.start()
+    other = Run(run.folder, mine.config)
+    try:
+        assert other.elsewhere
+        assert "pid" in run.status
+        with pytest.raises(InUseError, match=f"being worked on by process {os.getpid()} on "):
+            evaluate_cell(mine)
+        assert (attempt(mine).line["status"], attempt(mine).code) == ("running", 0)
+    finally:
+        run.fail(KeyboardInterrupt())
+    assert not other.elsewhere
+    assert run.status["status"] == "partial"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_a_partial_run_that_can_go_on(tmp_path: Path, number: signal.Signals) -> None:
+    sweep = ["-m", "cache=none", "dataset.size=40", f"output_dir={tmp_path}", *QUICK]
+    process = subprocess.Popen(command(*sweep), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(lambda: any(tmp_path.glob("*/answered/*.jsonl")))
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    (folder,) = tmp_path.glob("nano*")
+    status = status_of(folder)
+    assert status["status"] == "partial"
+    assert 0 < status["answered"] < status["total"] == 40
+    frame = make_leaderboard([tmp_path], tmp_path)
+    assert frame["note"][0] == f"interrupted after {status['answered']} of 40 questions"
+    code, lines, _ = run(*sweep)
+    assert (code, lines[0]["n"]) == (0, 40)
+    provenance = json.loads((folder / "results.json").read_text())["provenance"]
+    assert len(provenance["sessions"]) == 2
+    assert "several" not in provenance["machine"]
+    if number is signal.SIGINT:
+        assert b"the same command goes on" in err
+
+
+def test_killed_at_any_moment_a_sweep_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
+    grid = ["-m", "cache=none,dual,d2cache", "generation.threshold=null,0.9", "dataset.size=6", "batch_size=2"]
+    sweep = [*grid, "jobs=2", *QUICK[:-1]]
+    code, lines, err = run(*sweep, f"output_dir={tmp_path / 'whole'}")
+    assert (code, len(lines)) == (0, 6), err
+    draw = random.Random(20261126)
+    kills = 0
+    for moment in [draw.uniform(4, 14) for _ in range(10)]:
+        process = subprocess.Popen(
+            command(*sweep, f"output_dir={tmp_path / 'killed'}"),
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            kills += 1
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if any((tmp_path / "killed").glob("*/status.json")):
+            make_leaderboard([tmp_path / "killed"], tmp_path / "killed")
+    assert kills >= 3
+    code, lines, err = run(*sweep, f"output_dir={tmp_path / 'killed'}")
+    assert (code, {line["status"] for line in lines}) == (0, {"done"}), err
+    whole, killed = (make_leaderboard([tmp_path / name], tmp_path / name) for name in ("whole", "killed"))
+    pd.testing.assert_frame_equal(whole.drop(columns=TIMED), killed.drop(columns=TIMED))
+    for folder in (tmp_path / "whole").glob("nano*"):
+        again = tmp_path / "killed" / folder.name
+        assert answers(again) == answers(folder)
+        assert {path.name for path in again.iterdir()} == {path.name for path in folder.iterdir()}
+
+
+def test_submitit_runs_the_same_cells_side_by_side(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed")
+    sweep = ["-m", "cache=none,dual", "generation.threshold=null,0.9", "dataset.size=2", *QUICK[:-1]]
+    there = ["hydra/launcher=submitit_local", "hydra.sweeper.max_batch_size=2", "hydra.launcher.timeout_min=5"]
+    code, lines, err = run(*sweep, *there, f"output_dir={tmp_path / 'submitit'}")
+    assert (code, len(lines)) == (0, 4), err
+    _, expected, _ = run(*sweep, f"output_dir={tmp_path / 'here'}")
+    named = [(line["status"], line["cache"], line["score"], line["nfe"]) for line in lines]
+    assert named == [(line["status"], line["cache"], line["score"], line["nfe"]) for line in expected]
+    assert json.loads((Path(lines[0]["folder"]) / "results.json").read_text())["config"]["seed"] == 1234
+
+
+def job(model: Transformer, asked: list[list[int]]) -> Job[list[int]]:
+    def answer(_: Transformer, piece: list[list[int]]) -> tuple[list[dict[str, Any]], Counts]:
+        asked.append([number for one in piece for number in one])
+        return [{"ids": one, "tokens": len(one)} for one in piece], Counts(forwards=1)
+
+    return Job("t", lambda one: ["t", one[0]], answer, lambda *_: None)
+
+
+def test_the_journal_brings_back_whole_batches_whatever_the_number_of_processes(
+    tmp_path: Path, tiny_models: dict[str, Transformer]
+) -> None:
+    model, asked = tiny_models["llada"], list[list[int]]()
+    questions = [[number] for number in range(7)]
+    for rank in range(2):  # two processes, of which the second is killed within its second batch
+        journal = Journal(tmp_path, rank, 2)
+        journal.open({"date": "1", "rank": rank})
+        answering = Answering(2, Ranks(), journal, quiet=True)
+        answering._share(job(model, asked), [questions[4 * rank : 4 * rank + 2]], lambda: model)
+    own = tmp_path / "1-of-2.jsonl"
+    own.write_bytes(own.read_bytes() + b'{"kind": "t", "questions": [["t", 2], [')
+    assert count_answered(tmp_path) == 4
+    asked.clear()
+    journal = Journal(tmp_path)
+    journal.open({"date": "2", "rank": 0})
+    whole = Answering(2, Ranks(), journal, quiet=True).all(job(model, asked), questions, lambda: model)
+    assert whole is not None
+    assert asked == [[2, 3], [6]]
+    assert [answer["ids"] for answer in whole.answers] == questions
+    assert whole.batch_of == [0, 0, 1, 1, 2, 2, 3]
+    assert [batch.size for batch in whole.batches] == [2, 2, 2, 1]
+    assert [(one["date"], one["rank"]) for one in whole.sessions] == [("1", 0), ("2", 0), ("1", 1)]
+    assert (journal.answered, journal.total, count_answered(tmp_path)) == (7, 7, 7)
+    other = Journal(tmp_path)
+    other.open({})
+    assert other.find("t", [["t", 0], ["t", 5]]) is None
+    assert other.find("t", [["t", 2], ["t", 3]]) is not None
+    fresh = Journal(tmp_path, fresh=True)
+    fresh.open({})
+    assert fresh.find("t", [["t", 2], ["t", 3]]) is None
+
+
+def test_a_journal_cut_within_a_line_goes_on_behind_the_last_whole_one(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.open({})
+    journal.add("t", [["t", 0]], {"answers": [{}]})
+    file = tmp_path / "0-of-1.jsonl"
+    file.write_bytes(file.read_bytes() + b'{"kind": "t", "quest')
+    again = Journal(tmp_path)
+    again.open({})
+    again.add("t", [["t", 1]], {"answers": [{}]})
+    assert count_answered(tmp_path) == 2
+
+
+def test_memory_that_is_too_short_is_learnt_once(tiny_models: dict[str, Transformer]) -> None:
+    tried: list[int] = []
+
+    def answer(_: Transformer, piece: list[int]) -> tuple[list[dict[str, Any]], Counts]:
+        tried.append(len(piece))
+        if len(piece) > 3:
+            torch.empty(2**50, dtype=torch.uint8)
+        return [{"ids": [one]} for one in piece], Counts()
+
+    work: Job[int] = Job("t", lambda one: ["t", one], answer, lambda *_: None)
+    found = Answering(8, Ranks(), quiet=True).all(work, list(range(10)), lambda: tiny_models["llada"])
+    assert found is not None
+    assert tried == [8, 4, 2, 2, 2, 2, 2]
+    assert found.shortages == [{"size": 8, "then": 4}, {"size": 4, "then": 2}]
+    assert [answer["ids"] for answer in found.answers] == [[number] for number in range(10)]
+    assert all(isinstance(batch, Batch) for batch in found.batches)
+
+
+def test_where_several_sessions_come_from() -> None:
+    here = {"machine": {"processor": "a"}, "device": "cpu", "dtype": "float32", "versions": {"torch": "2"}}
+    one = {**here, "date": "1", "git": {"commit": "c", "dirty": False}, "rank": 0}
+    alone = merged([one])
+    assert "sessions" not in alone
+    assert alone["git"] == {"commit": "c", "dirty": False}
+    second = merged([one, {**one, "rank": 1}])
+    assert "sessions" not in second
+    moved = merged([one, {**one, "date": "2", "machine": {"processor": "b"}, "git": {"commit": "d", "dirty": False}}])
+    assert [session["date"] for session in moved["sessions"]] == ["1", "2"]
+    assert moved["machine"] == {"processor": "b", "several": True}
+    assert moved["git"] == {"commit": "d", "dirty": False, "several": True}
+
+
+def test_lists_of_a_key_are_no_sweep() -> None:
+    given = ["retry=failed,oom", "retry=oom", "trace=0,3", "trace=true", "cache=none,dual", "retry=[oom]"]
+    expected = ["retry=[failed,oom]", "retry=[oom]", "trace=[0,3]", "trace=true", "cache=none,dual", "retry=[oom]"]
+    assert whole_lists(given) == expected
+    assert settings("retry=failed,oom", "trace=2").retry == ["failed", "oom"]
+    assert (settings("trace=true").trace, settings("trace=0,3").trace, settings().trace) == ([0], [0, 3], [])
+    assert launcher(["hydra/launcher=submitit_local"]) == "submitit_local"
+    assert launcher(["hydra/launcher=basic"]) is launcher([]) is None
+    for bad, message in {
+        "retry=fialed": "unknown status 'fialed' in retry: did you mean 'failed'",
+        "jobs=0": "jobs must be at least 1",
+        "trace=-1": "trace must be true, false, a row of the dataset or a list of rows, not -1",
+        "force=2": "force must be true or false, not 2",
+    }.items():
+        with pytest.raises(UsageError, match=message):
+            settings(bad)
+
+
+def test_orders_are_no_part_of_the_configuration() -> None:
+    plain, ordered = settings(), settings("force=true", "retry=oom", "jobs=2", "trace=1")
+    assert (plain.run_name, plain.config) == (ordered.run_name, ordered.config)
+
+
+def test_each_job_has_a_share_of_the_machine() -> None:
+    assert places(1, ["cpu"]) == [Place()]
+    there = len(os.sched_getaffinity(0))
+    shares = [place.cores for place in places(there, ["cpu"])]
+    assert sorted(core for share in shares for core in share) == sorted(os.sched_getaffinity(0))
+    with pytest.raises(UsageError, match=f"jobs={there + 1} takes as many cores, and there are {there}"):
+        places(there + 1, ["cpu"])
+    with pytest.raises(UsageError, match=r"give model\.device=cuda, not \['cuda:1'\]"):
+        places(2, ["cuda:1"])
+
+
+def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
+    sweep = ["cache=none,dllm", "generation.threshold=null,0.9", f"output_dir={tmp_path}", *QUICK[:-1]]
+    found = cells(CONFIGS, "eval", sweep, sweep=True)
+    assert labels(found)[1] == "nano-llada none vanilla nano-gsm threshold=0.9"
+    console = Console(width=120, record=True, force_terminal=True, file=io.StringIO())
+    run = run_of(found[1])
+    run.start(lambda: {"answered": 3, "total": 8, "tokens_per_second": 12.5})
+    try:
+        with Display(found, console) as display:
+            display.refresh(found[:1])
+            display.ended(found[0], {"status": "done", "score": 0.5, "n": 8, "tokens_per_second": 4.0})
+            display.ended(found[2], {"status": "oom", "reason": "too large"})
+            display.refresh(found[1:2])
+    finally:
+        run.fail(KeyboardInterrupt())
+    shown = console.file.getvalue()
+    assert "[1/4] done    nano-llada none vanilla nano-gsm threshold=null: 50.0 % of 8, 4.0 tokens/s" in shown
+    assert "[2/4] oom     nano-llada dllm vanilla nano-gsm threshold=null: too large (log: " in shown
+    assert "1 done, 1 running, 1 oom of 4 cells" in shown
+    assert "3/8" in shown
+    assert "12.5 tokens/s" in shown
+    assert [duration(seconds) for seconds in (5, 125, 9000)] == ["5 s", "2 min", "2.5 h"]
+
+
+def test_what_a_launcher_left_is_read_from_the_folders(tmp_path: Path) -> None:
+    cell = settings(f"output_dir={tmp_path}")
+    run_of(cell).put("pending")
+    outcome = outcome_of(cell)
+    assert (outcome.line["status"], outcome.line["reason"], outcome.code) == (
+        "pending",
+        "the job did not come to it",
+        1,
+    )
