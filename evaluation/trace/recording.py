@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from itertools import islice
 from typing import Any
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
-from evaluation.lm import CacheZooLM, request_seed
+from evaluation.lm import CacheZooLM
 from evaluation.provenance import provenance
+from evaluation.requests import digest, request_seed
 from evaluation.settings import Settings
 from evaluation.tokens import Answer, Ending
 from evaluation.trace.pieces import pieces
@@ -142,10 +142,10 @@ def record(
 
 
 def _check_prompt(asked: Asked, saved: Mapping[str, Any]) -> None:
-    digest, expected = sha256(asked.prompt.encode()).hexdigest(), saved.get("prompt_sha256")
-    if digest != expected:
+    found, expected = digest(asked.prompt), saved.get("prompt_sha256")
+    if found != expected:
         raise UsageError(
-            f"the prompt of {asked.task}, row {asked.row} is not the one of the run: its digest is {digest[:12]}, the "
+            f"the prompt of {asked.task}, row {asked.row} is not the one of the run: its digest is {found[:12]}, the "
             f"saved one {str(expected)[:12]}; data, examples, chat template or system prompt have changed since"
         )
 
