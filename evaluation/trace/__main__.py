@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cache_zoo import UsageError
+from evaluation.logs import configure_logging
 from evaluation.trace.page import write
 from evaluation.trace.recording import Trace
 from evaluation.trace.runs import Choice, choose, record_all
@@ -68,4 +69,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    configure_logging()
     sys.exit(main())
