@@ -173,6 +173,8 @@ class _Decoding:
         recorder = TraceRecorder(self.tokens) if trace else None
         self.cache.start(self.canvas)
         while self.sequences:
+            if recorder is not None:
+                recorder.begin()
             progress = list(self.block_index), list(self.block_step)
             step = Step(self.canvas, self.ids, self.masked, self.open, self.counts.forwards, *progress)
             outcome, work = self._forward(step)

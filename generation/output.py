@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -76,17 +77,25 @@ class TraceStep:
 
     Attributes:
         active: sequences that took part.
+        blocks: per active sequence, the number of the block it was in.
         rows: per active sequence, the positions that ran (in any layer).
         layer_rows: per layer and active sequence, the positions whose queries ran.
         committed: BoolTensor ``[B, gen_length]``, over all sequences of the batch.
         canvas: LongTensor ``[B, gen_length]``, the generated part after the forward.
+        confidence: float32 ``[B, gen_length]``, the decoder's unscaled confidence in what it proposed at the masked
+            positions whose logits were computed, ``-inf`` elsewhere.
+        seconds: of choosing rows, forward and decision, the device waited for before and after, which generations
+            that are not traced don't do.
     """
 
     active: list[int]
+    blocks: list[int]
     rows: list[list[int]]
     layer_rows: list[list[list[int]]]
     committed: Tensor
     canvas: Tensor
+    confidence: Tensor
+    seconds: float
 
 
 @dataclass
@@ -115,20 +124,39 @@ class TraceRecorder:
     def __init__(self, tokens: Tensor) -> None:
         self.steps: list[TraceStep] = []
         self._tokens = tokens.clone()
+        self._start = 0.0
+
+    def begin(self) -> None:
+        """Start the clock of the next forward."""
+        self._start = self._now()
 
     def record(self, sequences: list[int], step: Step, ids: Tensor, outcome: Outcome, work: Work) -> None:
-        """Add one forward; ``ids`` is the canvas ``[B, T]`` after it."""
+        """Add the forward that was begun; ``ids`` is the canvas ``[B, T]`` after it."""
+        seconds = self._now() - self._start
         start, layers = step.canvas.prompt_length, step.canvas.num_layers
         self._tokens[sequences] = ids[:, start:]
         committed = torch.zeros_like(self._tokens, dtype=torch.bool)
         committed[sequences] = outcome.committed[:, start:]
+        confidence = torch.full(self._tokens.shape, -torch.inf, device=self._tokens.device)
+        confidence[sequences] = outcome.confidence[:, start:]
         none: list[list[int]] = [[] for _ in sequences]
         self.steps.append(
             TraceStep(
                 active=list(sequences),
+                blocks=list(step.block_index),
                 rows=step.rows.positions(),
                 layer_rows=[work.rows[n].positions() if n in work.rows else none for n in range(layers)],
                 committed=committed,
                 canvas=self._tokens.clone(),
+                confidence=confidence,
+                seconds=seconds,
             )
         )
+
+    def _now(self) -> float:
+        """The time, once the device has finished what it was given."""
+        if self._tokens.device.type == "cuda":
+            torch.cuda.synchronize(self._tokens.device)
+        elif self._tokens.device.type == "mps":
+            torch.mps.synchronize()
+        return time.perf_counter()

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from models.tiny import SMALLEST, make_tiny
 from tests.small_runs import make_runs
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = """--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update
@@ -62,3 +62,26 @@ def browser() -> Iterator[Browser]:
         opened = driver.chromium.launch(executable_path=executable, args=["--no-sandbox", *QUIET.split()])
         yield opened
         opened.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens a file; at the end it must have asked for nothing but itself and said nothing on the console."""
+    contexts, told = [], []
+
+    def opener(path: Path, anchor: str = "", **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, "offline": True, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("dialog", lambda dialog: (told.append(dialog.message), dialog.dismiss()))
+        asked = path.as_uri()
+        page.on("request", lambda request: request.url.partition("#")[0] == asked or told.append(request.url))
+        page.goto(asked + anchor)
+        return page
+
+    yield opener
+    for context in contexts:
+        context.close()
+    assert told == []

@@ -36,6 +36,7 @@ def make_runs(folder: Path) -> Path:
         given = [*_COMMON, f"dataset.path={data}", f"output_dir={results}", *sweep]
         for settings in cells(CONFIGS, "eval", given, sweep=True):
             evaluate_cell(settings)
+    shutil.rmtree(results / ".locks")  # of runs that are done
     for run in results.iterdir():
         edit_results(run, lambda found: found["provenance"].update(git={"commit": "c" * 40, "dirty": False}))
     return results

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cache_zoo import Cache, Step, UsageError, make_cache
+from cache_zoo import Cache, Outcome, Step, UsageError, make_cache
 from generation import GenerationOptions, generate, stream
 from generation.sampling import draw, keep_nucleus, propose
 from generation.selection import commit_best, factor_count, quota
@@ -151,6 +151,25 @@ def test_finished_sequences_leave_the_batch(tiny_models: dict[str, Transformer],
     assert len(set(out.forwards)) > 1, "the prompts of this test must finish at different times"
     assert [len(entry.active) for entry in out.trace] == sorted((len(e.active) for e in out.trace), reverse=True)
     assert out.nfe == max(out.forwards)
+
+
+def test_a_trace_has_confidences_blocks_and_seconds(
+    tiny_models: dict[str, Transformer], prompts: list[list[int]]
+) -> None:
+    options = {"gen_length": 16, "block_length": 4, "threshold": 0.3}
+    seen: list[tuple[Step, Outcome]] = []
+    model = tiny_models["dream"]
+    out = generate(model, prompts, "dual", trace=True, callback=lambda *both: seen.append(both), **options)
+    assert out.trace is not None
+    for entry, (step, outcome) in zip(out.trace, seen, strict=True):
+        assert entry.seconds > 0
+        assert entry.blocks == step.block_index
+        generated = slice(step.canvas.prompt_length, None)
+        assert torch.equal(entry.confidence[entry.active].isfinite(), outcome.live[:, generated])
+        assert torch.equal(entry.confidence[entry.active], outcome.confidence[:, generated])
+        assert entry.confidence[entry.committed].isfinite().all()
+        others = [number for number in range(len(prompts)) if number not in entry.active]
+        assert (entry.confidence[others] == -torch.inf).all()
 
 
 def test_seeds(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:

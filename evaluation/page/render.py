@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from cache_zoo import caches
 from evaluation.page.columns import COLUMNS, GROUPS, HIDDEN_AT_FIRST, Row
 from evaluation.page.curves import find_curves
 from evaluation.page.facts import arxiv_link, cache_facts
+from evaluation.page.frame import embedded, environment, policy
 from evaluation.page.measures import MEASURES
 from evaluation.page.published import Figure, figures
 from evaluation.page.rows import plain_rows
-from evaluation.page.script import page_script, policy, vega
+from evaluation.page.script import page_script, vega
 
 COLOURS = 10
 """Colours that the style sheet has; further caches begin again."""
@@ -53,13 +50,15 @@ def render_page(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> s
     names = _cache_names(rows)
     anchors = _anchors(names)
     colours = {name: number % COLOURS for number, name in enumerate(names)}
-    return _template().render(
+    template = environment()
+    template.globals["arxiv_link"] = arxiv_link
+    return template.get_template("page.html").render(
         caches=[(name, anchors[name], colours[name], cache_facts(name)) for name in names],
         anchors=anchors,
         colours=colours,
         columns=COLUMNS,
         dates=_dates(rows),
-        data=_embedded(_data(rows, theirs, colours)),
+        data=embedded(_data(rows, theirs, colours)),
         filters={key: (title, _choices(rows, key)) for key, title in FILTERS.items()},
         groups=GROUPS,
         hidden=HIDDEN_AT_FIRST,
@@ -126,23 +125,3 @@ def _anchors(names: list[str]) -> dict[str, str]:
             anchor = f"{base}-{number}"
         anchors[name] = anchor
     return anchors
-
-
-def _embedded(data: dict[str, Any]) -> Markup:
-    """``data`` as JSON that can't end the element it stands in."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
-    for mark in "<>&\u2028\u2029":
-        text = text.replace(mark, f"\\u{ord(mark):04x}")
-    return Markup(text)
-
-
-def _template() -> Any:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "template"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["arxiv_link"] = arxiv_link
-    return environment.get_template("page.html")

@@ -1,8 +1,4 @@
 // What the reader has chosen, and which runs that leaves.
-const data = JSON.parse(document.getElementById("data").textContent);
-const find = (selector, within = document) => within.querySelector(selector);
-const findAll = (selector, within = document) => [...within.querySelectorAll(selector)];
-
 const state = {
   measure: data.measures[0],
   cache: null, // whose page is open
@@ -10,9 +6,6 @@ const state = {
   words: [],
   hidden: {}, // per filter, the values that are not shown
 };
-
-const onChange = []; // called after every change, with what changed
-const changed = (what) => onChange.forEach((call) => call(what));
 
 const passes = (row) =>
   Object.entries(state.hidden).every(([key, values]) => !values.has(row[key] ?? ""));
@@ -23,9 +16,3 @@ const searched = (number) => state.words.every((word) => texts[number].includes(
 // Numbers of the runs that pass the filters.
 const filtered = () =>
   data.rows.map((_, number) => number).filter((number) => passes(data.rows[number]) && searched(number));
-
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}

@@ -1,0 +1,13 @@
+// What all scripts of a page use: its data, finding and making elements, and being told of changes.
+const data = JSON.parse(document.getElementById("data").textContent);
+const find = (selector, within = document) => within.querySelector(selector);
+const findAll = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+const onChange = []; // called after every change, with what changed
+const changed = (what) => onChange.forEach((call) => call(what));
+
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}

@@ -1,0 +1,147 @@
+"""The page as text: one trace, or two side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from cache_zoo import UsageError
+from cache_zoo.errors import require
+from evaluation.page.frame import TEMPLATES, embedded, environment, joined, policy
+from evaluation.runs import write_text
+from evaluation.trace.divergence import Divergence, decided_in, diverge
+from evaluation.trace.packing import SCALE, packed
+from evaluation.trace.recording import WARM_UP, Trace
+from generation import GenerationOptions
+
+_OWN = Path(__file__).parent / "template"
+_SHARED_PARTS = ("dom", "theme")
+_PARTS = ("state", "text", "colours", "map", "tip", "player", "main")
+_ALWAYS = ("gen_length", "block_length", "num_transfer_tokens")
+"""Decoding options that are named even where they are the default."""
+
+_WORDS = {"None": "null", "True": "true", "False": "false"}
+
+
+def render(traces: Sequence[Trace]) -> str:
+    """The page of one trace, or of two of the same question.
+
+    Raises:
+        UsageError: more than two, or two that are not of one question in one prompt.
+    """
+    require(len(traces) in (1, 2), f"a page shows one trace or two side by side, not {len(traces)}")
+    names = _names(traces)
+    divergence = diverge(*traces) if len(traces) == 2 else None
+    script = joined(
+        *(TEMPLATES / "script" / f"{part}.js" for part in _SHARED_PARTS),
+        *(_OWN / "script" / f"{part}.js" for part in _PARTS),
+    )
+    return str(
+        environment(_OWN)
+        .get_template("trace.html")
+        .render(
+            asked=traces[0].asked,
+            data=embedded(_data(traces, names, divergence)),
+            divergence=divergence,
+            facts=[_facts(trace) for trace in traces],
+            names=names,
+            policy=policy(script),
+            script=script,
+            warm_up=WARM_UP,
+            spelled=_spelled,
+            traces=list(zip(names, traces, strict=True)),
+        )
+    )
+
+
+def write(path: Path, traces: Sequence[Trace]) -> Path:
+    """Put the page of ``traces`` in ``path``, and return it.
+
+    Raises:
+        UsageError: as `render`, or it can't be written there.
+    """
+    text = render(traces)
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}") from error
+    return path
+
+
+def _data(traces: Sequence[Trace], names: list[str], divergence: Divergence | None) -> dict[str, Any]:
+    return {
+        "prompt": traces[0].prompt_pieces,
+        "scale": SCALE,
+        "differs": divergence.places if divergence else [],
+        "runs": [{"name": name, **packed(trace)} for name, trace in zip(names, traces, strict=True)],
+    }
+
+
+def _names(traces: Sequence[Trace]) -> list[str]:
+    """What each is called: its cache, with its parameters or the run's hash where two have the same name."""
+    settings = [trace.settings for trace in traces]
+    for names in (
+        [one.cache.label for one in settings],
+        [f"{one.cache.label} {_given(one.cache.parameters)}".strip() for one in settings],
+        [f"{one.cache.label} {_decoding(trace)}" for one, trace in zip(settings, traces, strict=True)],
+        [f"{one.cache.label} {one.config_hash}" for one in settings],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    return [f"{one.cache.label} ({number})" for number, one in enumerate(settings, 1)]
+
+
+def _facts(trace: Trace) -> dict[str, str]:
+    """What stands in the head of a trace. All of it was counted or measured in this one pass, or saved by the run."""
+    settings, counts = trace.settings, trace.output.counts
+    facts = {
+        "parameters": _given(settings.cache.parameters) or "none",
+        "decoding": _decoding(trace),
+        "tokens": f"{trace.answer.tokens} of the answer, {len(decided_in(trace))} decided of {len(trace.ids)}",
+        "forwards (NFE)": str(trace.output.nfe),
+        "compute ratio": f"{counts.compute_ratio:.3f}",
+        "cache holds": f"{counts.cache_bytes / 1e6:.1f} MB" if counts.cache_bytes else "nothing",
+        "time": f"{sum(step.seconds for step in trace.steps):.2f} s, one pass, each forward waited for",
+        "saved answer": _standing(trace),
+    }
+    if trace.saved is not None and trace.saved.get("metrics"):
+        facts["score in the run"] = ", ".join(
+            f"{name} {value:g}" for name, value in trace.saved["metrics"].items() if isinstance(value, int | float)
+        )
+    return {name: text for name, text in facts.items() if text}
+
+
+def _standing(trace: Trace) -> str:
+    if trace.same is None:
+        return "none to compare with"
+    if trace.same:
+        return "the same, token for token"
+    return f"another one, from token {trace.departure} on: rounding in another batch or on another machine"
+
+
+def _decoding(trace: Trace) -> str:
+    """The options that are not the default ones, and those that are always named."""
+    given = trace.settings.generation
+    changed = {
+        field.name: getattr(given, field.name)
+        for field in fields(GenerationOptions)
+        if field.name != "strategy" and (field.name in _ALWAYS or getattr(given, field.name) != field.default)
+    }
+    if given.steps is not None:
+        del changed["num_transfer_tokens"]
+    return f"{given.strategy} {_given(changed)}"
+
+
+def _given(values: dict[str, Any]) -> str:
+    """As the command line takes it."""
+    return " ".join(f"{key}={_WORDS.get(str(value), value)}" for key, value in values.items())
+
+
+def _spelled(trace: Trace, place: int) -> str:
+    """The token in ``place`` in words."""
+    if trace.ids[place] == trace.config.mask_id:
+        return "left masked"
+    piece = trace.pieces[place]
+    return "a part of a character" if piece is None else f"“{piece}”"
