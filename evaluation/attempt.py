@@ -25,23 +25,27 @@ class Outcome(NamedTuple):
 
 
 def answer(settings: Settings, ranks: Ranks) -> dict[str, Any] | None:
-    """The summary of a cell, which is run unless it is done.
+    """The summary of a cell, which is run unless it is done; what is to be traced is drawn.
 
     Returns:
         The summary; None in all processes but the first.
 
     Raises:
-        UsageError: as in `evaluation.cell.evaluate_cell`.
+        UsageError: as in `evaluation.cell.evaluate_cell` and `evaluation.trace.runs.draw`.
     """
     run = run_of(settings, ranks)
-    summary = None if settings.force else summary_of(run)
-    if summary is None:
-        with contextlib.redirect_stdout(sys.stderr):
-            return evaluate_cell(settings, ranks)
-    if not ranks.first:
-        return None
-    print(f"{run.folder} is done since {run.status['date']}; force=true runs it again", file=sys.stderr)
-    return summary
+    with contextlib.redirect_stdout(sys.stderr):
+        summary = None if settings.force else summary_of(run)
+        if summary is not None and ranks.first:
+            print(f"{run.folder} is done since {run.status['date']}; force=true runs it again")
+        if summary is None:
+            summary = evaluate_cell(settings, ranks)
+        if settings.trace and ranks.first:
+            from evaluation.trace.runs import draw
+
+            for page in draw(run.folder, settings.trace):
+                print(page)
+    return summary if ranks.first else None
 
 
 def settled(settings: Settings) -> Outcome | None:
@@ -52,7 +56,7 @@ def settled(settings: Settings) -> Outcome | None:
         return _outcome(settings, run, DONE, reason)
     if settings.force:
         return None
-    if summary := summary_of(run):
+    if (summary := summary_of(run)) and not settings.trace:
         return Outcome(summary, DONE)
     status = run.status.get("status")
     if status in RETRIED and status not in settings.retry:
@@ -67,13 +71,14 @@ def attempt(settings: Settings) -> Outcome:
         return outcome
     run = run_of(settings)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            evaluate_cell(settings)
+        answer(settings, Ranks())
     except InUseError as error:
         return _outcome(settings, run, DONE, str(error))
     except UsageError as error:
-        run.put("skipped", reason=str(error))
         print(f"error: {error}", file=sys.stderr)
+        if summary_of(run):  # it is the trace that can't be had
+            return outcome_of(settings)._replace(code=UNUSABLE)
+        run.put("skipped", reason=str(error))
         return _outcome(settings, run, UNUSABLE, str(error))
     except Exception:
         traceback.print_exc()

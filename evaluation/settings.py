@@ -177,7 +177,7 @@ class Settings:
             force=root.force,
             retry=root.retry,
             jobs=root.jobs,
-            trace=_rows(root.trace),
+            trace=_rows(root.trace, dataset.size),
             config={
                 **{key: value for key, value in _plain(config).items() if key not in _ORDERS},
                 "model": _plain(_resolved(root.model)),
@@ -214,13 +214,15 @@ def _cache_settings(values: Mapping[str, Any]) -> CacheSettings:
     return settings
 
 
-def _rows(trace: Any) -> list[int]:
-    """Rows to draw: ``true`` is the first one, ``false`` none."""
+def _rows(trace: Any, size: int | None) -> list[int]:
+    """Rows to draw, of the first ``size``: ``true`` is the first one, ``false`` none."""
     if isinstance(trace, bool):
         return [0] if trace else []
     rows = trace if isinstance(trace, list) else [trace]
     good = all(isinstance(row, int) and not isinstance(row, bool) and row >= 0 for row in rows)
     require(good, f"trace must be true, false, a row of the dataset or a list of rows, not {trace!r}")
+    unasked = [row for row in rows if size is not None and row >= size]
+    require(not unasked, f"trace names row {unasked[:1]} and dataset.size={size}: rows are 0 to {(size or 0) - 1}")
     return rows
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from cache_zoo import UsageError
 from evaluation.logs import configure_logging
 from evaluation.trace.page import write
-from evaluation.trace.recording import Trace
-from evaluation.trace.runs import Choice, choose, record_all
+from evaluation.trace.runs import choose, page_of, record_all, require_alike
 
 
 def main() -> int:
@@ -21,7 +20,8 @@ def main() -> int:
         if arguments.baseline is not None:
             sample = arguments.sample or str(choices[0].question[1])
             choices.append(choose(arguments.baseline, sample, arguments.device))
-        out = arguments.out or _default(choices)
+        require_alike(choices)
+        out = arguments.out or page_of(choices)
         traces = record_all(choices)
         write(out, traces)
     except UsageError as error:
@@ -30,28 +30,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    for choice, trace in zip(choices, traces, strict=True):
-        _warn(choice, trace)
     print(out)
     return 0
-
-
-def _warn(choice: Choice, trace: Trace) -> None:
-    if trace.same is False:
-        print(
-            f"warning: this is not the answer that {choice.run.folder.name} saved, from token {trace.departure} on: "
-            "rounding in another batch or on another machine",
-            file=sys.stderr,
-        )
-
-
-def _default(choices: list[Choice]) -> Path:
-    """``trace_3.html`` in the first run's folder; ``trace_3_beside_NAME.html`` for two."""
-    first, *others = choices
-    task, row = first.question
-    parts = ["trace", *([task] if len({one for one, _ in first.run.samples}) > 1 else []), str(row)]
-    parts += [f"beside_{other.settings.cache.label}" for other in others]
-    return first.run.folder / ("_".join(parts).replace("/", "-") + ".html")
 
 
 def _parser() -> argparse.ArgumentParser:

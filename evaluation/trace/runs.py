@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -14,6 +15,7 @@ import torch
 from cache_zoo.errors import require
 from evaluation.compare import Finished, Question
 from evaluation.settings import Settings
+from evaluation.trace.page import write
 from evaluation.trace.recording import Trace, record
 from models import Transformer, load_model, resolve_checkpoint
 
@@ -68,12 +70,8 @@ def choose(folder: Path, sample: str | None, device: str | None = None) -> Choic
     return Choice(run, settings, found)
 
 
-def record_all(choices: Sequence[Choice]) -> list[Trace]:
-    """Decode each; a checkpoint that several of them use is loaded once.
-
-    Raises:
-        UsageError: they are not one question in one prompt, or as in `record`.
-    """
+def require_alike(choices: Sequence[Choice]) -> None:
+    """Raise `UsageError` unless they are one question in one prompt."""
     first = choices[0]
     for other in choices[1:]:
         asked = [(one.question, one.sample.get("prompt_sha256")) for one in (first, other)]
@@ -83,17 +81,28 @@ def record_all(choices: Sequence[Choice]) -> list[Trace]:
             f"{_named(other)}{' in another prompt' if asked[0][0] == asked[1][0] else ''}; two runs side by side need "
             "one question in one prompt",
         )
+
+
+def record_all(choices: Sequence[Choice]) -> list[Trace]:
+    """Decode each, and say on standard error where that is not the saved answer; a checkpoint is loaded once.
+
+    Raises:
+        UsageError: as in `record`.
+    """
     load = lru_cache(_load)
-    return [
-        record(
-            choice.settings,
-            choice.question[1],
-            task=choice.question[0],
-            saved=choice.sample,
-            model=partial(load, choice.settings.model.path, choice.settings.model.dtype, choice.settings.model.device),
-        )
-        for choice in choices
-    ]
+    traces = []
+    for choice in choices:
+        settings, (task, row) = choice.settings, choice.question
+        model = partial(load, settings.model.path, settings.model.dtype, settings.model.device)
+        trace = record(settings, row, task=task, saved=choice.sample, model=model)
+        if trace.same is False:
+            print(
+                f"warning: this is not the answer that {choice.run.folder.name} saved, from token {trace.departure} "
+                "on: rounding in another batch or on another machine",
+                file=sys.stderr,
+            )
+        traces.append(trace)
+    return traces
 
 
 def _named(choice: Choice) -> str:
@@ -138,3 +147,25 @@ def _near(folder: Path) -> str:
     there = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
     close = difflib.get_close_matches(folder.name, there, n=1, cutoff=0.3)
     return f"; did you mean {parent / close[0]}?" if close else ""
+
+
+def page_of(choices: Sequence[Choice]) -> Path:
+    """``trace_3.html`` in the first run's folder; ``trace_3_beside_NAME.html`` for two."""
+    first, *others = choices
+    task, row = first.question
+    parts = ["trace", *([task] if len({one for one, _ in first.run.samples}) > 1 else []), str(row)]
+    parts += [f"beside_{other.settings.cache.label}" for other in others]
+    return first.run.folder / ("_".join(parts).replace("/", "-") + ".html")
+
+
+def draw(folder: Path, rows: Sequence[int]) -> list[Path]:
+    """Write a page for each of these rows of a run that is done, into its folder.
+
+    Raises:
+        UsageError: as in `choose`.
+    """
+    choices = [choose(folder, str(row)) for row in rows]
+    pages = [page_of([choice]) for choice in choices]
+    for page, trace in zip(pages, record_all(choices), strict=True):
+        write(page, [trace])
+    return pages
