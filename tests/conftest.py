@@ -3,21 +3,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+from benchmarks.screenshots import BROWSERS, chromium
+from evaluation.page import render_page
 from models import Transformer, load_model
 from models.tiny import SMALLEST, make_tiny
+from tests.page_frames import PUBLISHED, Opener, drawn, frame
 from tests.small_runs import make_runs
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = """--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update
-    --disable-sync"""
+    from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,11 +53,40 @@ def prompts() -> list[list[int]]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The machine's own Chromium, headless, with a fresh profile; skips where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not any(map(shutil.which, BROWSERS)):
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the path")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=executable, args=["--no-sandbox", *QUIET.split()])
+    with chromium() as opened:
         yield opened
-        opened.close()
+
+
+@pytest.fixture(scope="session")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """leaderboard.html of `tests.page_frames`, to read only."""
+    path = tmp_path_factory.mktemp("page") / "leaderboard.html"
+    path.write_text(render_page(frame(), PUBLISHED), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Opener]:
+    """Opens a page; at the end it must have asked for nothing but itself and said nothing on the console."""
+    contexts, told = [], []
+
+    def open_page(path: Path, anchor: str = "", **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, "offline": True, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("dialog", lambda dialog: (told.append(dialog.message), dialog.dismiss()))
+        asked = path.as_uri()
+        page.on("request", lambda request: request.url.partition("#")[0] == asked or told.append(request.url))
+        page.goto(asked + anchor)
+        drawn(page)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert told == []
