@@ -7,7 +7,6 @@ The page is opened in the machine's own Chromium, headless and without a network
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache_zoo import UsageError
+from cache_zoo.arguments import Parser
 from cache_zoo.errors import require
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def take(
 
 def main() -> int:
     """Take the picture that the command line asks for; 0 done, 2 something given can't be used."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.screenshots", description="A picture of a page.")
+    parser = Parser(prog="python -m benchmarks.screenshots", description="A picture of a page.")
     parser.add_argument("page", help="an HTML file, behind # an anchor in it")
     parser.add_argument("picture", type=Path, help="where the picture goes (.png)")
     parser.add_argument("--width", type=int, default=1400, help="of the window (default: %(default)s)")

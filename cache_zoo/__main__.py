@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -11,6 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cache_zoo.arguments import Parser
 from cache_zoo.errors import UsageError, require
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _NEW = "the files of a new cache, which works and keeps the contract from the st
 
 def main() -> int:
     """Do what the command line asks for, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m cache_zoo", description="Show the caches, or begin a new one.")
+    parser = Parser(prog="python -m cache_zoo", description="Show the caches, or begin a new one.")
     commands = parser.add_subparsers(dest="command", required=True)
     shown = commands.add_parser("list", help=_LIST, description=f"Show {_LIST}.")
     shown.add_argument("names", nargs="*", metavar="NAME", help="only these, with what each parameter means")

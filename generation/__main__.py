@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from cache_zoo import UsageError, caches, make_cache
+from cache_zoo.arguments import Parser
 from cache_zoo.errors import require
 from cache_zoo.info import documented
 from generation.decoder import stream
@@ -229,8 +230,8 @@ def _parameter(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m generation",
         description="Answer a prompt, and show the text unmasking in the terminal.",
         epilog=_EPILOG,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from benchmarks.screenshots import BROWSERS, chromium
 from evaluation.page import render_page
 from models import Transformer, load_model
 from models.tiny import SMALLEST, make_tiny
@@ -54,6 +53,8 @@ def prompts() -> list[list[int]]:
 def browser() -> Iterator[Browser]:
     """The machine's own Chromium, headless, with a fresh profile; skips where there is none."""
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    from benchmarks.screenshots import BROWSERS, chromium
+
     if not any(map(shutil.which, BROWSERS)):
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the path")
     with chromium() as opened:

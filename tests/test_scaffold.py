@@ -130,7 +130,10 @@ def test_commands_that_are_none_exit_with_2(tmp_path: Path) -> None:
     unknown = run("-m", "cache_zoo", "list", "d3cache")
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert unknown.stderr.startswith("error: unknown cache 'd3cache': did you mean 'd2cache'?")
-    assert run("-m", "cache_zoo").returncode == 2
+    assert run("-m", "cache_zoo").stderr == "error: the following arguments are required: command\n"
+    misspelt = run("-m", "cache_zoo", "list", "--jsn")
+    assert (misspelt.returncode, misspelt.stderr.count("\n")) == (2, 1)
+    assert misspelt.stderr.startswith("error: unknown option '--jsn': did you mean '--json'?")
     unlike = run("-m", "cache_zoo", "list", "qqq")
     assert unlike.stderr.startswith("error: unknown cache 'qqq': the valid choices are d2cache, ")
     aside = run("-m", "cache_zoo", "new", "far_sighted", "--into", str(tmp_path))
