@@ -59,7 +59,15 @@ def in_terminal(*arguments: str, interrupt_at: str | None = None) -> tuple[int, 
     for name in ("NO_COLOR", "COLUMNS", "LINES"):
         environment.pop(name, None)
     command = [sys.executable, "-m", "generation", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+    )
     os.close(theirs)
     written, deadline = b"", time.monotonic() + 120
     while time.monotonic() < deadline:
