@@ -29,6 +29,12 @@ def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_runs(tmp_path_factory.mktemp("small"))
 
 
+@pytest.fixture
+def results(small_runs: Path, tmp_path: Path) -> Path:
+    """A copy of the small runs that may be edited."""
+    return Path(shutil.copytree(small_runs, tmp_path / "results"))
+
+
 @pytest.fixture(scope="session")
 def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny checkpoint folder per family."""
