@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo leaderboard test check format bench conformance clean help
+.PHONY: demo leaderboard screenshots test check format bench conformance clean help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,10 @@ demo: $(INSTALLED) ## sweep the five caches over nano-gsm on the embedded model 
 
 leaderboard: $(INSTALLED) ## make the leaderboard of all runs in results
 	$(BIN)/python -m evaluation.leaderboard results --published
+
+screenshots: $(INSTALLED) ## take the pictures of docs/leaderboard.md again, with the machine's Chromium
+	$(BIN)/python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard-front.png --select '#fronts'
+	$(BIN)/python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard.png --select '#table'
 
 test: $(INSTALLED) ## all tests
 	$(BIN)/python -m pytest

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+import os
 import shutil
 import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache_zoo.errors import UsageError
+from cache_zoo.arguments import Parser
+from cache_zoo.errors import UsageError, require
 
 if TYPE_CHECKING:
     from cache_zoo.info import CacheInfo
@@ -21,7 +22,7 @@ _NEW = "the files of a new cache, which works and keeps the contract from the st
 
 def main() -> int:
     """Do what the command line asks for, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m cache_zoo", description="Show the caches, or begin a new one.")
+    parser = Parser(prog="python -m cache_zoo", description="Show the caches, or begin a new one.")
     commands = parser.add_subparsers(dest="command", required=True)
     shown = commands.add_parser("list", help=_LIST, description=f"Show {_LIST}.")
     shown.add_argument("names", nargs="*", metavar="NAME", help="only these, with what each parameter means")
@@ -33,16 +34,21 @@ def main() -> int:
         action="store_true",
         help="an installable package of its own, instead of files in this checkout of the repository",
     )
-    new.add_argument("--into", type=Path, default=Path(), metavar="FOLDER", help="where the package goes (here)")
+    new.add_argument("--into", type=Path, metavar="FOLDER", help="where the package goes (here)")
     arguments = parser.parse_args()
     try:
         if arguments.command == "list":
             _list(arguments.names, arguments.json)
         else:
-            _new(arguments.name, arguments.into if arguments.package else None)
+            require(arguments.package or arguments.into is None, "--into is where a package goes; it needs --package")
+            _new(arguments.name, (arguments.into or Path()) if arguments.package else None)
+        sys.stdout.flush()
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not written when Python ends
+        return 1
     return 0
 
 

@@ -18,8 +18,9 @@ def suggest(given: str, choices: Iterable[str]) -> str:
     """A sentence for an unknown ``given``: the nearest of ``choices``, then all of them."""
     known = sorted(str(choice) for choice in choices)
     near = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
-    meant = f"did you mean '{near[0]}'? " if near else ""
-    return f"{meant}Valid choices: {', '.join(known) if known else '(none)'}"
+    near = near or [choice for choice in known if given and choice.startswith(str(given))]
+    listed = ", ".join(known) if known else "(none)"
+    return f"did you mean '{near[0]}'? Valid choices: {listed}" if near else f"the valid choices are {listed}"
 
 
 def require(condition: bool, message: str) -> None:

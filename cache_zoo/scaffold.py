@@ -13,6 +13,8 @@ from cache_zoo.registry import caches
 
 _LONGEST = 24
 """Letters of a name, so that no line that is written becomes longer than the project allows."""
+_READ_OTHERWISE = {"null", "true", "false", "yes", "no", "on", "off", "inf", "nan"}
+"""Words that YAML or a command line of hydra takes for something else than text."""
 ROOT = Path(__file__).resolve().parent.parent
 
 _CACHE = '''"""$title: say in one line what it does."""
@@ -192,11 +194,10 @@ def new_package(name: str, folder: Path) -> dict[Path, str]:
 
 def _words(name: str) -> dict[str, str]:
     """What the name is called in code and in prose, once it is known to be free."""
-    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or _taken(name):
         near = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-        near = (
-            near if re.match(r"[a-z]", near) and not keyword.iskeyword(near) else f"{near}_cache".lstrip("_0123456789")
-        )
+        if not re.match(r"[a-z]", near) or _taken(near):
+            near = f"{near}_cache".lstrip("_0123456789")
         raise UsageError(f"'{name}' can't be the name of a cache: small letters, digits and _, such as '{near}'")
     require(len(name) <= _LONGEST, f"the name '{name}' is too long; {_LONGEST} characters must do")
     for entry in caches.entries():
@@ -210,6 +211,11 @@ def _words(name: str) -> dict[str, str]:
         "package": f"cache-zoo-{'-'.join(parts)}",
         "module": f"cache_zoo_{name}",
     }
+
+
+def _taken(name: str) -> bool:
+    """Whether Python, YAML or the command line would read something else than the name."""
+    return keyword.iskeyword(name) or name in _READ_OTHERWISE
 
 
 def _fill(template: str, words: dict[str, str], **more: str) -> str:

@@ -5,7 +5,6 @@ RULES.md says what is asked of them.
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 import statistics
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
+from cache_zoo.arguments import Parser
 from evaluation.compare import Finished
 from evaluation.rows import find_runs
 from evaluation.runs import CONFIG, RESCORED, RESULTS, SAMPLES, STATUS
@@ -229,7 +229,7 @@ def _within(folder: Path, error: UsageError) -> str:
 
 def main() -> int:
     """Print every problem; 0 there is none, 1 there are some, 2 something given can't be used."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m evaluation.check",
         description="Check run folders before they are submitted to the leaderboard: a line per problem. "
         "Exit status: 0 no problem, 1 problems, 2 something given can't be used.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cache_zoo import UsageError
+from cache_zoo.arguments import Parser
 from cache_zoo.errors import require
 from evaluation import statistics
 from evaluation.runs import CONFIG, RESULTS, STATUS, read_samples
@@ -345,7 +345,7 @@ def _shown(estimate: Estimate | None, scale: float, form: str, unit: str) -> str
 
 def main() -> int:
     """Print the comparison of the two folders on the command line; 0 done, 2 they can't be compared."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m evaluation.compare",
         description="A run beside the run without a cache that is otherwise the same, question by question.",
     )

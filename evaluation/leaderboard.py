@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 import pandas as pd
 
 from cache_zoo import UsageError
+from cache_zoo.arguments import Parser
 from evaluation.markdown import render_markdown
 from evaluation.page import render_page
 from evaluation.rows import COLUMNS, find_runs, read_rows
@@ -57,7 +57,7 @@ def read_published() -> pd.DataFrame:
 
 def main() -> int:
     """Write the leaderboard of the folders on the command line; 0 done, 2 something given can't be used."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m evaluation.leaderboard",
         description="The leaderboard of run folders as leaderboard.csv, .md and .html. "
         "`python -m evaluation.check` validates a folder that is to be added to it.",

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from evaluation.headings import heading
+
 NOT_AVAILABLE = "N/A"
 _HEAD = """# Leaderboard
 
@@ -53,22 +55,9 @@ def render_markdown(frame: pd.DataFrame, published: pd.DataFrame | None = None) 
 
 
 def _heading(row: pd.Series) -> str:
-    """What the runs of a group share, as ``word value`` pairs; what is off is left out."""
-    named = {
-        "length": "gen_length",
-        "block": "block_length",
-        "threshold": "threshold",
-        "steps": "steps",
-        "tokens per step": "num_transfer_tokens",
-        "shots": "n_shot",
-        "batch": "batch_size",
-        "seed": "seed",
-    }
-    words = [f"**{_text(row['decoder'])}**", _text(row["decoder_settings"])]
-    words += [f"{word} {row[key]:g}" for word, key in named.items() if not pd.isna(row[key])]
-    words += [_text(row[key]) for key in ("dtype", "gpu", "machine")]
-    words += [f"torch {_text(row['torch'])}", f"{_number('n', 'd')(row)} questions"]
-    return " · ".join(word for word in words if word != NOT_AVAILABLE)
+    """What the runs of a group share."""
+    words = [_text(word) for word in heading(row)]
+    return " · ".join([*(f"**{decoder}**" for decoder in words[:1]), *words[1:]])
 
 
 def _table(columns: dict[str, Cell], rows: pd.DataFrame) -> str:

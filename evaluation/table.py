@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cache_zoo import UsageError
+from cache_zoo.arguments import Parser
 from evaluation import statistics
 from evaluation.compare import Finished, compare, find_baseline
 from evaluation.runs import STATUS
@@ -131,7 +131,7 @@ def _number(value: Any, form: str) -> str:
 
 def main() -> int:
     """Print the table of the folder on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.table", description="One table from run folders.")
+    parser = Parser(prog="python -m evaluation.table", description="One table from run folders.")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("results"), help="output_dir of the runs")
     parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
     arguments = parser.parse_args()

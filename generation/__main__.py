@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from cache_zoo import UsageError, caches, make_cache
+from cache_zoo.arguments import Parser
 from cache_zoo.errors import require
 from cache_zoo.info import documented
 from generation.decoder import stream
@@ -67,13 +68,13 @@ class Pass:
         return sum(token != self._mask_id for token in self.ids)
 
     def status(self) -> str:
-        """Where it stands, once a forward was run."""
+        """Where it stands, once a forward was run; a narrow window shows the begin of it."""
         assert self.progress is not None
         counts, block = self.progress.counts, self.progress.blocks[0]
         return (
+            f"{self.decided / self.seconds:.1f} tokens/s · compute ratio {counts.compute_ratio:.3f} · "
             f"step {counts.forwards}/{self._most} · block {block + 1}/{self._blocks} · "
-            f"{self.decided}/{len(self.ids)} tokens · {self.decided / self.seconds:.1f} tokens/s · "
-            f"compute ratio {counts.compute_ratio:.3f}"
+            f"{self.decided}/{len(self.ids)} tokens"
         )
 
     def summary(self, answer: int) -> str:
@@ -124,7 +125,7 @@ def _answer(arguments: argparse.Namespace) -> None:
     console = Console(highlight=False)
     if sys.stdout.isatty() and not console.is_dumb_terminal and not arguments.plain:
         console.print(printable(prompt), style="dim", markup=False)
-        _show(console, passes, tokenizer, model.config, options)
+        _show(console, prompt, passes, tokenizer, model.config, options)
     else:
         _run(passes, lambda: None)
     first, *others = passes
@@ -166,11 +167,16 @@ def _run(passes: list[Pass], after: Callable[[], None]) -> None:
 
 
 def _show(
-    console: Console, passes: list[Pass], tokenizer: Any, config: ModelConfig, options: GenerationOptions
+    console: Console,
+    prompt: str,
+    passes: list[Pass],
+    tokenizer: Any,
+    config: ModelConfig,
+    options: GenerationOptions,
 ) -> None:
     marks = marks_of(console)
     pictures = [Picture(one.label, tokenizer, config.mask_id, options.block, marks) for one in passes]
-    with Screen(console, pictures) as screen:
+    with Screen(console, printable(prompt), pictures) as screen:
 
         def draw() -> None:
             for one, picture in zip(passes, pictures, strict=True):
@@ -224,8 +230,8 @@ def _parameter(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m generation",
         description="Answer a prompt, and show the text unmasking in the terminal.",
         epilog=_EPILOG,

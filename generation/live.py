@@ -98,14 +98,19 @@ class Picture:
 class Screen:
     """Pictures below each other, redrawn while their generations run, and gone at the end.
 
+    They are on the terminal's second screen, which is drawn whole each time, so that a window may change its size; what
+    was in the terminal before comes back.
+
     Args:
         console: of the terminal.
+        prompt: above the pictures, in one line.
         pictures: what is drawn.
     """
 
-    def __init__(self, console: Console, pictures: Sequence[Picture]) -> None:
+    def __init__(self, console: Console, prompt: str, pictures: Sequence[Picture]) -> None:
         self._console, self._pictures, self._last = console, pictures, 0.0
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._prompt = Text(" ".join(prompt.split()), style="dim", no_wrap=True, overflow="ellipsis")
+        self._live = Live(console=console, auto_refresh=False, screen=True)
 
     def __enter__(self) -> Screen:
         self._live.__enter__()
@@ -118,7 +123,8 @@ class Screen:
         """Redraw, unless that was done a moment ago."""
         if time.perf_counter() - self._last >= _FRAME:
             height = (self._console.height - 1) // len(self._pictures)
-            self._live.update(Group(*(one.render(self._console, height) for one in self._pictures)), refresh=True)
+            pictures = (one.render(self._console, height) for one in self._pictures)
+            self._live.update(Group(self._prompt, *pictures), refresh=True)
             self._last = time.perf_counter()
 
 

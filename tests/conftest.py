@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from evaluation.page import render_page
 from models import Transformer, load_model
 from models.tiny import SMALLEST, make_tiny
+from tests.page_frames import PUBLISHED, Opener, drawn, frame
 from tests.small_runs import make_runs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = """--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update
-    --disable-sync"""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,6 +27,12 @@ def _one_thread() -> None:
 def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of small real runs, to read only (see `tests.small_runs`)."""
     return make_runs(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def results(small_runs: Path, tmp_path: Path) -> Path:
+    """A copy of the small runs that may be edited."""
+    return Path(shutil.copytree(small_runs, tmp_path / "results"))
 
 
 @pytest.fixture(scope="session")
@@ -54,14 +58,21 @@ def prompts() -> list[list[int]]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The machine's own Chromium, headless, with a fresh profile; skips where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    from benchmarks.screenshots import BROWSERS, chromium
+
+    if not any(map(shutil.which, BROWSERS)):
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the path")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=executable, args=["--no-sandbox", *QUIET.split()])
+    with chromium() as opened:
         yield opened
-        opened.close()
+
+
+@pytest.fixture(scope="session")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """leaderboard.html of `tests.page_frames`, to read only."""
+    path = tmp_path_factory.mktemp("page") / "leaderboard.html"
+    path.write_text(render_page(frame(), PUBLISHED), encoding="utf-8")
+    return path
 
 
 @pytest.fixture
@@ -85,3 +96,15 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert told == []
+
+
+@pytest.fixture
+def opened(open_page: Opener) -> Opener:
+    """Opens a page of the leaderboard and waits until it is drawn."""
+
+    def opener(path: Path, anchor: str = "", **options: Any) -> Page:
+        page = open_page(path, anchor, **options)
+        drawn(page)
+        return page
+
+    return opener

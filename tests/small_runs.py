@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from evaluation.cell import evaluate_cell
 from evaluation.overrides import cells
 from models.nano.data import ITEMS
@@ -65,3 +67,14 @@ def edit_samples(run: Path, change: Callable[[list[dict[str, Any]]], object]) ->
     samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
     change(samples)
     (run / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+
+
+def unset_commit(found: dict[str, Any]) -> None:
+    """Forget in ``results.json`` what commit a run is from."""
+    found["provenance"]["git"] = None
+
+
+def call(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: object) -> int:
+    """Exit status of a module's program with these arguments."""
+    monkeypatch.setattr("sys.argv", [module.__name__, *map(str, arguments)])
+    return int(module.main())

@@ -41,7 +41,10 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def run(*arguments: str, stdin: bytes = b"") -> Captured:
         monkeypatch.setattr(sys, "argv", ["generation", *arguments])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = main()
+        try:
+            code = main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -56,7 +59,15 @@ def in_terminal(*arguments: str, interrupt_at: str | None = None) -> tuple[int, 
     for name in ("NO_COLOR", "COLUMNS", "LINES"):
         environment.pop(name, None)
     command = [sys.executable, "-m", "generation", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+    )
     os.close(theirs)
     written, deadline = b"", time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -123,6 +134,11 @@ def test_a_comparison_says_how_often_it_was_timed(call: Call) -> None:
         (["hi", "--cache", "dllm", "--cache-arg", "kp=0"], "'kp' must be at least 1"),
         (["hi", "--cache", "dllm", "--cache-arg", "rou=much"], "cache 'dllm' can't be made from {'rou': 'much'}"),
         (["hi", "--compare", "nne"], "unknown cache 'nne': did you mean 'none'?"),
+        (["hi", "--treshold", "0.9"], "unknown option '--treshold': did you mean '--threshold'?"),
+        (["hi", "there"], "'there' is one argument too many; what has blanks in it needs quotes"),
+        (["hi", "--gen-length", "abc"], "argument --gen-length: invalid number value: 'abc'"),
+        ([], "the following arguments are required: prompt"),
+        (["hi", "--cache", "d2"], "unknown cache 'd2': did you mean 'd2cache'?"),
         (["hi", "--gen-length", "30"], "block_length 32 does not divide gen_length 30"),
         (["hi", "--strategy", "vanila"], "did you mean 'vanilla'?"),
         (["hi", "--model", "nano-lama"], "did you mean 'nano-llada'?"),
@@ -152,7 +168,8 @@ def test_a_terminal_shows_the_text_unmasking() -> None:
     assert "░" in written
     assert "·····" in written
     assert "\x1b[1;30;42m" in written, "what was just decided stands out"
-    assert re.search(r"\d tokens/s · compute ratio 0\.\d{3}", written)
+    assert re.search(r"\d tokens/s · compute ratio 0\.\d{3} · step", written), "a narrow window shows the begin"
+    assert written.count("\x1b[?1049h") == written.count("\x1b[?1049l") == 1, "a second screen, which survives a resize"
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1, "the cursor comes back"
     end = written.rpartition("\x1b[?25h")[2]
     assert ANSWER in end

@@ -81,6 +81,9 @@ def test_a_new_cache_keeps_the_contract_and_the_rules_of_the_repository(
         ("My-Cache", "'My-Cache' can't be the name of a cache: small letters, digits and _, such as 'my_cache'"),
         ("2fast", "such as 'fast_cache'"),
         ("class", "such as 'class_cache'"),
+        ("null", "such as 'null_cache'"),  # cache=null takes the cache away, as hydra reads it
+        ("yes", "such as 'yes_cache'"),  # name: yes is a truth value, as YAML reads it
+        ("nan", "such as 'nan_cache'"),
         ("../up", "such as 'up'"),
         ("", "such as 'cache'"),
         ("_", "such as 'cache'"),
@@ -127,6 +130,19 @@ def test_commands_that_are_none_exit_with_2(tmp_path: Path) -> None:
     unknown = run("-m", "cache_zoo", "list", "d3cache")
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert unknown.stderr.startswith("error: unknown cache 'd3cache': did you mean 'd2cache'?")
-    assert run("-m", "cache_zoo").returncode == 2
+    assert run("-m", "cache_zoo").stderr == "error: the following arguments are required: command\n"
+    misspelt = run("-m", "cache_zoo", "list", "--jsn")
+    assert (misspelt.returncode, misspelt.stderr.count("\n")) == (2, 1)
+    assert misspelt.stderr.startswith("error: unknown option '--jsn': did you mean '--json'?")
+    unlike = run("-m", "cache_zoo", "list", "qqq")
+    assert unlike.stderr.startswith("error: unknown cache 'qqq': the valid choices are d2cache, ")
+    aside = run("-m", "cache_zoo", "new", "far_sighted", "--into", str(tmp_path))
+    assert (aside.returncode, aside.stderr) == (2, "error: --into is where a package goes; it needs --package\n")
     refused = run("-m", "cache_zoo", "new", "My-Cache", "--package", "--into", str(tmp_path))
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -u -m cache_zoo list | head -1"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("none\n", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -12,8 +13,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-READERS = ("evaluation.table", "evaluation.leaderboard")
-"""Programs that show the runs of a folder."""
 QUICK = [
     "model=nano-llada",
     "dataset=nano-gsm",
@@ -96,12 +95,28 @@ def test_it_is_a_choice_of_a_sweep_beside_ours(results: tuple[Path, subprocess.C
     assert found["provenance"]["cache_package"] == "sliding-window-cache 1.2"
 
 
-@pytest.mark.parametrize("reader", READERS)
-def test_its_runs_are_shown_beside_ours(reader: str, results: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    shown = run("-m", reader, str(results[0]))
+def test_its_runs_are_in_the_table(results: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    shown = run("-m", "evaluation.table", str(results[0]))
     assert shown.returncode == 0, shown.stderr
-    written = [path.read_text() for path in results[0].glob("leaderboard.*")]
-    assert "window" in "\n".join([shown.stdout, *written])
+    assert "window" in shown.stdout
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_its_runs_are_in_every_file_of_the_leaderboard(
+    there: bool, installed: Path, results: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Whether or not the package is installed where the leaderboard is made; where it is, its page has its facts."""
+    arguments = ["-m", "evaluation.leaderboard", str(results[0]), "--out", str(tmp_path)]
+    shown = run(*arguments, installed=installed if there else None)
+    assert shown.returncode == 0, shown.stderr
+    with (tmp_path / "leaderboard.csv").open(newline="") as file:
+        caches = {row["cache"]: row["cache_parameters"] for row in csv.DictReader(file)}
+    assert caches == {"none": "", "window": "every=8 width=16"}
+    assert "| window | every=8 width=16 |" in (tmp_path / "leaderboard.md").read_text()
+    page = (tmp_path / "leaderboard.html").read_text()
+    assert 'href="#cache-window">window</a>' in page
+    assert ("steps between refreshes of the whole canvas." in page) == there
+    assert ("Not registered where this page was made" in page) == (not there)
 
 
 def test_its_parameters_are_keys_of_the_command_line(installed: Path) -> None:

@@ -35,6 +35,7 @@ class Column:
         better: which end is shown first when sorted.
         tip: shown beside a point of a chart.
         bar: the interval is drawn, between 0 and 1.
+        shared: the head of a section of the table says it, too.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Column:
     better: Literal["more", "less", "first"] = "first"
     tip: bool = False
     bar: bool = False
+    shared: bool = False
 
     def cell(self, row: Row) -> Cell:
         """What ``row`` says here."""
@@ -80,9 +82,15 @@ class Cell:
 
 
 COLUMNS = (
-    Column("model", "model", "model"),
-    Column("task", "dataset", "dataset"),
-    Column("decoding", "decoding", "how tokens are decided: strategy, and settings that differ between runs", tip=True),
+    Column("model", "model", "model", shared=True),
+    Column("task", "dataset", "dataset", shared=True),
+    Column(
+        "decoding",
+        "decoding",
+        "how tokens are decided: strategy, and settings, batch, seed and dtype where they differ between runs",
+        tip=True,
+        shared=True,
+    ),
     Column("n", "n", "questions asked; of how many, where it was not all of them", "quality", ".0f", better="more"),
     Column(
         "score",
@@ -184,8 +192,8 @@ COLUMNS = (
         ".2e",
         better="less",
     ),
-    Column("latency_median", "median s", "median seconds of an answer", "speed", ".3g", better="less"),
-    Column("latency_p90", "p90 s", "nine of ten answers take at most so many seconds", "speed", ".3g", better="less"),
+    Column("latency_median", "median s", "median seconds of a batch of prompts", "speed", ".3g", better="less"),
+    Column("latency_p90", "p90 s", "nine of ten batches take at most so many seconds", "speed", ".3g", better="less"),
     Column("cache_mb", "cache MB", "what the cache held at most", "memory", ".1f", better="less"),
     Column("peak_mb", "peak MB", "what the device held at most", "memory", ".0f", better="less"),
     Column("metric", "metric", "metric of the score", "setting"),

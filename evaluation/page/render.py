@@ -16,6 +16,7 @@ from evaluation.page.measures import MEASURES
 from evaluation.page.published import Figure, figures
 from evaluation.page.rows import plain_rows
 from evaluation.page.script import page_script, vega
+from evaluation.page.sections import sections
 
 COLOURS = 10
 """Colours that the style sheet has; further caches begin again."""
@@ -68,6 +69,7 @@ def render_page(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> s
         published=theirs,
         rows=rows,
         script=script,
+        sections=sections(rows),
     )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from cache_zoo.errors import require
+from evaluation.compare import BASELINE
 from evaluation.page.columns import COLUMNS, Row
 
 NEEDED = ("model", "cache", "task", "status")
@@ -17,15 +18,17 @@ NUMBERS = tuple(key for column in COLUMNS if column.form for key in (column.key,
 TEXTS = tuple(column.key for column in COLUMNS if not column.form and column.key not in ("decoding", "hardware"))
 _MORE = ("cache", "cache_parameters", "decoder", "decoder_settings", "status", "note", "folder", "machine", "gpu")
 _PANEL = ("metric", "n_shot", "gen_length")
+_CONDITIONS = ("batch_size", "seed", "dtype")
 _DECODING = ("gen_length", "block_length", "num_transfer_tokens", "steps", "threshold")
 
 
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """One dict per run, in the frame's order; what is missing is None.
 
-    ``decoding`` is the strategy and those of its settings that are not the same in all rows, ``hardware`` the machine
-    in words, ``link`` leads to the run folder, ``commit`` has its plus. ``panel`` names the runs whose scores may share
-    a chart: model and dataset, and what else scores depend on where it is not the same in all runs of that pair.
+    ``decoding`` is the strategy, and those of its settings, batch, seed and dtype that are not the same in all rows;
+    ``hardware`` the machine in words, and torch where that is not the same. ``link`` leads to the run folder,
+    ``commit`` has its plus. ``baseline`` says that a run is without a cache. ``panel`` names the runs whose scores may
+    share a chart: model and dataset, and what else scores depend on where it is not the same in all runs of that pair.
 
     Raises:
         UsageError: a column is missing that every row needs.
@@ -34,13 +37,18 @@ def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
         require(key in frame, f"the leaderboard has no column '{key}'; there are {', '.join(map(str, frame.columns))}")
     rows = [_row(values) for values in records(frame)]
     settings = [decoding_settings(row) for row in rows]
-    varied = [key for key in _keys(settings) if len({repr(setting.get(key)) for setting in settings}) > 1]
+    begun = [setting for setting in settings if any(value is not None for value in setting.values())]
+    varied = [key for key in _keys(settings) if len({repr(setting.get(key)) for setting in begun}) > 1]
+    conditions = [key for key in _CONDITIONS if _varies(key, rows)]
     differing = {
         pair: [key for key in _PANEL if len({row[key] for row in rows if _pair(row) == pair} - {None}) > 1]
         for pair in {_pair(row) for row in rows}
     }
     for row, setting in zip(rows, settings, strict=True):
-        row["decoding"] = _joined(row["decoder"], pairs_text({key: setting.get(key) for key in varied}))
+        told = {key: setting.get(key) for key in varied} | {key: row[key] for key in conditions}
+        row["decoding"] = _joined(row["decoder"], pairs_text(told))
+        if row["torch"] and _varies("torch", rows):
+            row["hardware"] = _joined(row["hardware"], f"torch {row['torch']}")
         more = {key: row[key] for key in differing[_pair(row)]}
         row["panel"] = " · ".join([row["model"], row["task"], *pairs_text(more).split()])
     return rows
@@ -82,7 +90,8 @@ def _plain(value: Any) -> Any:
 
 def _row(values: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {key: _number(values.get(key)) for key in NUMBERS}
-    row |= {key: _text(values.get(key)) for key in (*TEXTS, *_MORE)}
+    row |= {key: _text(values.get(key)) for key in (*TEXTS, *_MORE, "group")}
+    row["baseline"] = row["cache"] == BASELINE
     row["items_total"] = _number(values.get("items_total"))
     row["ranked"] = values.get("ranked") in (True, "True")  # a file of mixed rows is read as text
     row["hardware"] = _joined(row["gpu"], row["machine"]) or row["device"]
@@ -91,6 +100,11 @@ def _row(values: Mapping[str, Any]) -> dict[str, Any]:
     # The dot keeps a folder called "javascript:..." a folder.
     row["link"] = row["folder"] and f"./{quote(row['folder'].strip('/'), safe='/')}/"
     return row
+
+
+def _varies(key: str, rows: list[dict[str, Any]]) -> bool:
+    """Whether measured runs differ in ``key``; what others were to have is not what they had."""
+    return len({row[key] for row in rows if row["score"] is not None} - {None}) > 1
 
 
 def _pair(row: Row) -> tuple[str, str]:

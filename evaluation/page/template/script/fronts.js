@@ -21,12 +21,16 @@ function frontSpec(points, theirs, measure) {
   const seen = new Set();
   const labels = lines.flat().filter((p) => !seen.has(p.name) && seen.add(p.name))
     .map((p) => ({ x: p.x, y: p.y, name: p.name, colour: p.colour, opacity: p.opacity, left: flip(p.x) }));
-  const label = (left) => ({
+  // Twice: the card's colour around the letters keeps them readable over bars and points.
+  const label = (left, around) => ({
     data: { values: labels.filter((p) => p.left === left) },
-    mark: { type: "text", aria: false, align: left ? "right" : "left", dx: left ? -6 : 6, dy: -9, fontWeight: 600 },
+    mark: {
+      type: "text", aria: false, align: left ? "right" : "left", dx: left ? -6 : 6, dy: -9, fontWeight: 600,
+      ...(around ? { stroke: colour("--card"), strokeWidth: 4, strokeJoin: "round" } : {}),
+    },
     encoding: {
       text: { field: "name", type: "nominal" },
-      color: { field: "colour", type: "nominal", scale: null },
+      ...(around ? {} : { color: { field: "colour", type: "nominal", scale: null } }),
       opacity: { field: "opacity", type: "quantitative", scale: null },
     },
   });
@@ -47,7 +51,7 @@ function frontSpec(points, theirs, measure) {
         encoding: { detail: { field: "line", type: "nominal" }, order: { field: "x", type: "quantitative", sort: x.reverse ? "descending" : "ascending" } },
       },
       { data: { values: points }, layer: [bars("y", "y"), bars("x", "x"), dots] },
-      label(false), label(true),
+      ...[true, false].flatMap((around) => [label(false, around), label(true, around)]),
       ...(theirs.length ? [{
         data: { values: theirs },
         mark: { type: "text", text: "×", aria: false, fontSize: 18, color: colour("--soft") },

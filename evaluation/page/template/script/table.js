@@ -7,18 +7,22 @@ const cellValue = (row, column) => {
 
 const compare = (a, b) => (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true }));
 
-// Rows that are not ranked stay behind the others, rows without a value behind those with one.
+// The part of a table that a row belongs to: the runs that it is compared with.
+const homes = new Map(findAll(".scroll tbody tr").map((row) => [row, row.parentElement]));
+const together = () => find("#together input").checked;
+
+// Rows that are not ranked stay behind the others, rows without a value behind those with one. Parts stay apart, as long
+// as they are kept together.
 function sortTable(table, column, direction) {
-  const body = table.tBodies[0];
   const order = (row) => Number(row.dataset.row ?? row.dataset.figure);
-  const rows = [...body.rows].sort((a, b) => {
+  const rows = findAll("tbody tr:not(.section)", table).sort((a, b) => {
     const rank = a.classList.contains("unranked") - b.classList.contains("unranked");
     if (rank || column === null) return rank && column !== null ? rank : order(a) - order(b);
     const [left, right] = [cellValue(a, column), cellValue(b, column)];
     if (left === null || right === null) return (left === null) - (right === null) || order(a) - order(b);
     return direction * compare(left, right) || order(a) - order(b);
   });
-  body.append(...rows);
+  rows.forEach((row) => (together() ? homes.get(row) : table.tBodies[0]).append(row));
   [...table.tHead.rows[0].cells].forEach((cell, index) => {
     if (index === column) cell.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
     else cell.removeAttribute("aria-sort");
@@ -35,6 +39,17 @@ function startTable(table) {
   }
 }
 
+function startTogether() {
+  const table = find("#runs");
+  find("#together").hidden = false;
+  find("#together").addEventListener("change", () => {
+    table.classList.toggle("grouped", together());
+    const cells = [...table.tHead.rows[0].cells];
+    const sorted = cells.findIndex((cell) => cell.hasAttribute("aria-sort"));
+    sortTable(table, sorted < 0 ? null : sorted, cells[sorted]?.getAttribute("aria-sort") === "descending" ? -1 : 1);
+  });
+}
+
 function startColumns() {
   find("#groups").hidden = false;
   findAll("#groups input").forEach((input) =>
@@ -43,7 +58,12 @@ function startColumns() {
 
 function showRows() {
   const left = new Set(filtered().filter((number) => state.cache === null || data.rows[number].cache === state.cache));
-  findAll("#runs tbody tr").forEach((row) => { row.hidden = !left.has(Number(row.dataset.row)); });
+  const kept = new Set();
+  findAll("#runs tbody tr:not(.section)").forEach((row) => {
+    row.hidden = !left.has(Number(row.dataset.row));
+    if (!row.hidden) kept.add(homes.get(row));
+  });
+  findAll("#runs .section").forEach((head) => { head.hidden = !kept.has(head.parentElement); });
   const ranked = [...left].filter((number) => data.rows[number].ranked).length;
   find("#count").textContent = `${left.size} of ${data.rows.length} runs, ${ranked} ranked`;
   find("#none-shown").hidden = left.size > 0;
@@ -54,7 +74,7 @@ function showRows() {
 }
 
 function markFront(numbers) {
-  findAll("#runs tbody tr:not(.unranked)").forEach((row) => {
+  findAll("#runs tbody tr:not(.unranked, .section)").forEach((row) => {
     find(".front", row).hidden = !numbers.has(Number(row.dataset.row));
   });
 }
