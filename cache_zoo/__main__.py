@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache_zoo.errors import UsageError
+from cache_zoo.errors import refusing
 
 if TYPE_CHECKING:
     from cache_zoo.info import CacheInfo
@@ -19,6 +19,7 @@ _LIST = "caches with their papers, parameters and capabilities, those of install
 _NEW = "the files of a new cache, which works and keeps the contract from the start"
 
 
+@refusing
 def main() -> int:
     """Do what the command line asks for, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m cache_zoo", description="Show the caches, or begin a new one.")
@@ -35,14 +36,10 @@ def main() -> int:
     )
     new.add_argument("--into", type=Path, default=Path(), metavar="FOLDER", help="where the package goes (here)")
     arguments = parser.parse_args()
-    try:
-        if arguments.command == "list":
-            _list(arguments.names, arguments.json)
-        else:
-            _new(arguments.name, arguments.into if arguments.package else None)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if arguments.command == "list":
+        _list(arguments.names, arguments.json)
+    else:
+        _new(arguments.name, arguments.into if arguments.package else None)
     return 0
 
 
