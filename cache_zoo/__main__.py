@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache_zoo.arguments import Parser
-from cache_zoo.errors import UsageError, require
+from cache_zoo.errors import refusing, require
 
 if TYPE_CHECKING:
     from cache_zoo.info import CacheInfo
@@ -20,6 +20,7 @@ _LIST = "caches with their papers, parameters and capabilities, those of install
 _NEW = "the files of a new cache, which works and keeps the contract from the start"
 
 
+@refusing
 def main() -> int:
     """Do what the command line asks for, and return the exit status."""
     parser = Parser(prog="python -m cache_zoo", description="Show the caches, or begin a new one.")
@@ -43,9 +44,6 @@ def main() -> int:
             require(arguments.package or arguments.into is None, "--into is where a package goes; it needs --package")
             _new(arguments.name, (arguments.into or Path()) if arguments.package else None)
         sys.stdout.flush()
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not written when Python ends
         return 1

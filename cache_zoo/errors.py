@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import functools
+import sys
+from collections.abc import Callable, Iterable
 
 
 class UsageError(ValueError):
@@ -17,13 +19,35 @@ class UsageError(ValueError):
 def suggest(given: str, choices: Iterable[str]) -> str:
     """A sentence for an unknown ``given``: the nearest of ``choices``, then all of them."""
     known = sorted(str(choice) for choice in choices)
-    near = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
-    near = near or [choice for choice in known if given and choice.startswith(str(given))]
+    near = nearest(given, known)
     listed = ", ".join(known) if known else "(none)"
-    return f"did you mean '{near[0]}'? Valid choices: {listed}" if near else f"the valid choices are {listed}"
+    return f"did you mean '{near}'? Valid choices: {listed}" if near else f"the valid choices are {listed}"
+
+
+def nearest(given: str, choices: Iterable[str]) -> str | None:
+    """The one of ``choices`` that is most like ``given``, capitals or not; None where none is like it."""
+    known = {choice.casefold(): choice for choice in sorted(map(str, choices), reverse=True)}
+    folded = str(given).casefold()
+    near = difflib.get_close_matches(folded, known, n=1, cutoff=0.5)
+    near = near or [choice for choice in sorted(known) if folded and choice.startswith(folded)]
+    return known[near[0]] if near else None
 
 
 def require(condition: bool, message: str) -> None:
     """Raise `UsageError` with ``message`` unless ``condition`` holds."""
     if not condition:
         raise UsageError(message)
+
+
+def refusing(main: Callable[[], int]) -> Callable[[], int]:
+    """A program's ``main`` that prints a `UsageError` as one line and returns the exit status 2."""
+
+    @functools.wraps(main)
+    def run() -> int:
+        try:
+            return main()
+        except UsageError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            return 2
+
+    return run

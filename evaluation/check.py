@@ -16,6 +16,7 @@ from typing import Any
 
 from cache_zoo import UsageError
 from cache_zoo.arguments import Parser
+from cache_zoo.errors import refusing
 from evaluation.compare import Finished
 from evaluation.rows import find_runs
 from evaluation.runs import CONFIG, RESCORED, RESULTS, SAMPLES, STATUS
@@ -227,6 +228,7 @@ def _within(folder: Path, error: UsageError) -> str:
     return str(error).replace(f"{folder}/", "").replace(str(folder), "the folder")
 
 
+@refusing
 def main() -> int:
     """Print every problem; 0 there is none, 1 there are some, 2 something given can't be used."""
     parser = Parser(
@@ -238,11 +240,7 @@ def main() -> int:
         "folders", type=Path, nargs="+", metavar="folder", help="run folders, or folders that hold them somewhere below"
     )
     arguments = parser.parse_args()
-    try:
-        runs = find_runs(arguments.folders, name_from=Path())
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    runs = find_runs(arguments.folders, name_from=Path())
     problems = {run.folder: check_run(run.folder) for run in runs.values()}
     for folder, found in problems.items():
         for problem in found:

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cache_zoo import UsageError
 from cache_zoo.arguments import Parser
-from cache_zoo.errors import require
+from cache_zoo.errors import refusing, require
 from evaluation import statistics
 from evaluation.runs import CONFIG, RESULTS, STATUS, read_samples
 from evaluation.statistics import Estimate
@@ -343,6 +343,7 @@ def _shown(estimate: Estimate | None, scale: float, form: str, unit: str) -> str
     return f"{shown} [{scale * estimate.low:{form}}, {scale * estimate.high:{form}}]"
 
 
+@refusing
 def main() -> int:
     """Print the comparison of the two folders on the command line; 0 done, 2 they can't be compared."""
     parser = Parser(
@@ -352,11 +353,7 @@ def main() -> int:
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("baseline", type=Path, help=f"folder of the run with cache={BASELINE}")
     arguments = parser.parse_args()
-    try:
-        print(render(compare(Finished(arguments.run), Finished(arguments.baseline))))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print(render(compare(Finished(arguments.run), Finished(arguments.baseline))))
     return 0
 
 

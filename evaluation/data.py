@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import json
+import warnings
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +49,7 @@ def read_rows(file: Path, columns: Mapping[str, type] | None = None) -> list[dic
 
     Args:
         file: UTF-8; one whose name ends in ``.gz`` is unpacked.
-        columns: what every row must have, and its type: str, or list for texts, one at least.
+        columns: what every row must have, and its type (see `check_row`).
 
     Raises:
         UsageError: not UTF-8, not JSON, not an object, a column missing or of another type, or no row at all.
@@ -76,22 +78,74 @@ def read_rows(file: Path, columns: Mapping[str, type] | None = None) -> list[dic
             raise UsageError(f"{where} is not valid JSON: {error}") from error
         if not isinstance(row, dict):
             raise UsageError(f"{where} must hold a JSON object, not {type(row).__name__}")
-        for column, kind in (columns or {}).items():
-            if column not in row:
-                raise UsageError(f"{where} has no '{column}'; its columns are {', '.join(row) or '(none)'}")
-            if not _fits(row[column], kind):
-                wanted = "text" if kind is str else "a list of texts"
-                raise UsageError(f"{where}: '{column}' must be {wanted}, not {row[column]!r}")
+        check_row(where, row, columns or {})
         rows.append(row)
     if not rows:
         raise UsageError(f"{file} is empty")
     return rows
 
 
+def check_row(where: str, row: Mapping[str, Any], columns: Mapping[str, type]) -> None:
+    """Check what a row must have.
+
+    Args:
+        where: file and line, for messages.
+        row: of the data.
+        columns: type by name: `str`; `list` for texts, one at least; `Name`, `Source`, `Sources`.
+
+    Raises:
+        UsageError: a column is missing or of another type.
+    """
+    for column, kind in columns.items():
+        if column not in row:
+            raise UsageError(f"{where} has no '{column}'; its columns are {', '.join(row) or '(none)'}")
+        if not _fits(row[column], kind):
+            raise UsageError(f"{where}: '{column}' must be {_WANTED[kind]}, not {_short(row[column])}")
+
+
+class Name(str):
+    """A column with a name of Python."""
+
+
+class Source(str):
+    """A column with Python source, which nothing would pass if it did not compile."""
+
+
+class Sources(list[str]):
+    """A column with texts, one at least, that are each Python source."""
+
+
+_WANTED: dict[type, str] = {
+    str: "text",
+    list: "a list of texts",
+    Name: "the name of a function",
+    Source: "Python source",
+    Sources: "a list of texts that are Python source",
+}
+
+
 def _fits(value: Any, kind: type) -> bool:
-    if kind is list:
-        return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
-    return isinstance(value, kind)
+    if issubclass(kind, list):
+        kinds = Source if kind is Sources else str
+        return isinstance(value, list) and bool(value) and all(_fits(item, kinds) for item in value)
+    if not isinstance(value, str):
+        return False
+    return kind is str or (value.isidentifier() if kind is Name else _compiles(value))
+
+
+def _compiles(text: str) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes, and the like
+            ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _missing(given: Path) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cache_zoo import UsageError
 from cache_zoo.arguments import Parser
+from cache_zoo.errors import refusing
 from evaluation.markdown import render_markdown
 from evaluation.page import render_page
 from evaluation.rows import COLUMNS, find_runs, read_rows
@@ -55,6 +55,7 @@ def read_published() -> pd.DataFrame:
     return pd.read_csv(PUBLISHED, dtype=texts)
 
 
+@refusing
 def main() -> int:
     """Write the leaderboard of the folders on the command line; 0 done, 2 something given can't be used."""
     parser = Parser(
@@ -76,11 +77,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     out = arguments.out or arguments.folders[0]
-    try:
-        frame = make_leaderboard(arguments.folders, out, arguments.published)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    frame = make_leaderboard(arguments.folders, out, arguments.published)
     print(f"{len(frame)} runs, {int(frame['ranked'].sum())} of them ranked")
     for name in ("leaderboard.csv", "leaderboard.md", "leaderboard.html"):
         print(out / name)

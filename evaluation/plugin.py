@@ -14,7 +14,7 @@ from typing import Any
 from lm_eval.api.registry import register_model
 
 from cache_zoo import UsageError
-from cache_zoo.errors import suggest
+from cache_zoo.errors import refusing, suggest
 from evaluation.lm import CacheZooLM
 from evaluation.overrides import cells
 from evaluation.recipes import as_override
@@ -114,15 +114,12 @@ class CacheZooModel(CacheZooLM):
         )
 
 
+@refusing
 def main() -> int:
     """lm-eval's program, with one more model."""
     from lm_eval.__main__ import cli_evaluate
 
-    try:
-        cli_evaluate()
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    cli_evaluate()
     return 0
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require
+from cache_zoo.errors import refusing, require
+from evaluation.data import check_row
 from evaluation.runs import RESCORED, RESULTS, SAMPLES, read_samples, write_text
 from evaluation.sandbox import Sandbox
 from evaluation.tasks.execution import count_outcomes
@@ -54,7 +55,7 @@ def rescore(
     """
     require(workers >= 1, f"--workers must be at least 1, not {workers}")
     require((folder / RESULTS).is_file(), f"{folder} has no {RESULTS}; give the folder of a finished run")
-    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    results = _read_results(folder / RESULTS)
     samples = read_samples(folder, _KEYS)
     require(
         not update or (folder / SAMPLES).is_file(), f"--update takes unpacked samples: gunzip {folder / SAMPLES}.gz"
@@ -99,8 +100,22 @@ def _check(folder: Path, samples: list[dict[str, Any]], tasks: list[str], execut
             'read "Generated code" in docs/running.md first',
         )
     for number, sample in enumerate(samples, start=1):
-        lacking = [key for key in SCORERS[sample["task"]].needs if key not in sample.get("doc", {})]
-        require(not lacking, f"{folder / SAMPLES}, line {number} lacks doc.{', doc.'.join(lacking)}; run it again")
+        where, scorer = f"{folder / SAMPLES}, line {number}", SCORERS[sample["task"]]
+        doc = sample.get("doc", {})
+        require(isinstance(doc, dict), f"{where}: 'doc' must be an object, not {doc!r}")
+        lacking = [key for key in scorer.needs if key not in doc]
+        require(not lacking, f"{where} lacks doc.{', doc.'.join(lacking)}; run it again")
+        check_row(f"{where}, doc", doc, {key: scorer.columns[key] for key in scorer.needs})
+
+
+def _read_results(file: Path) -> dict[str, Any]:
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} is not valid JSON: {error}") from error
+    right = isinstance(results, dict) and isinstance(results.get("results"), dict)
+    require(right, f"{file} has no 'results'; give the folder of a finished run")
+    return dict(results)
 
 
 def _scored(samples: list[dict[str, Any]], workers: int, without: Collection[str] | None) -> list[dict[str, Any]]:
@@ -179,6 +194,7 @@ def _shown(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, int | float) else "N/A"
 
 
+@refusing
 def main() -> int:
     """Score the folders on the command line; 0 done, 2 something given can't be used."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.rescore", description=(__doc__ or "").splitlines()[0])
@@ -194,14 +210,10 @@ def main() -> int:
     )
     parser.add_argument("--update", action="store_true", help="write results.json and samples.jsonl, too")
     arguments = parser.parse_args()
-    try:
-        for folder in arguments.folders:
-            print(folder)
-            options = (arguments.workers, arguments.allow_code_execution, arguments.update, arguments.without)
-            print(render(rescore(folder, *options)))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for folder in arguments.folders:
+        print(folder)
+        options = (arguments.workers, arguments.allow_code_execution, arguments.update, arguments.without)
+        print(render(rescore(folder, *options)))
     return 0
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from cache_zoo import UsageError
 from cache_zoo.arguments import Parser
+from cache_zoo.errors import refusing
 from evaluation import statistics
 from evaluation.compare import Finished, compare, find_baseline
 from evaluation.runs import STATUS
@@ -129,17 +130,14 @@ def _number(value: Any, form: str) -> str:
     return "N/A" if pd.isna(value) else format(float(value), form)
 
 
+@refusing
 def main() -> int:
     """Print the table of the folder on the command line."""
     parser = Parser(prog="python -m evaluation.table", description="One table from run folders.")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("results"), help="output_dir of the runs")
     parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
     arguments = parser.parse_args()
-    try:
-        frame = read_runs(arguments.folder)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    frame = read_runs(arguments.folder)
     print(render_markdown(frame) if arguments.markdown else render(frame))
     return 0
 

@@ -15,9 +15,9 @@ from typing import Any, get_args, get_type_hints
 import torch
 from rich.console import Console
 
-from cache_zoo import UsageError, caches, make_cache
+from cache_zoo import caches, make_cache
 from cache_zoo.arguments import Parser
-from cache_zoo.errors import require
+from cache_zoo.errors import refusing, require
 from cache_zoo.info import documented
 from generation.decoder import stream
 from generation.live import Picture, Screen, marks_of, printable
@@ -87,14 +87,12 @@ class Pass:
         )
 
 
+@refusing
 def main() -> int:
     """Do what the command line asks for, and return the exit status."""
     arguments = _parser().parse_args()
     try:
         _answer(arguments)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -67,6 +67,16 @@ ATTACKS = [
     Attack("endless loop during the tests", _during("while True: pass"), "timeout", 1.0),
     Attack("long sleep", "import time\ntime.sleep(1000)\n", "timeout", 1.0),
     Attack(
+        "stopping itself", "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\nwhile True: pass\n", "timeout", 1.0
+    ),
+    Attack("endless work inside C", "import re\nre.match('(a+)+$', 'a' * 60 + 'b')\n" + _WRONG, "timeout", 1.0),
+    Attack(
+        "a result that takes the judge forever",
+        "def f(x):\n    return {n * (2**61 - 1) for n in range(40_000)}\n",  # equal hashes
+        "timeout",
+        1.0,
+    ),
+    Attack(
         "daemonised child",
         "import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        while True: pass\n",
         _REFUSED,

@@ -578,6 +578,85 @@ def test_likelihoods_that_cannot_be_had_are_one_error(
     assert message in result.err
 
 
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        ("task: [oops", "mine", "mine.yaml is not a task file: while parsing"),
+        ("- a list", "gsm8k", "mine.yaml is not a task file: Expected YAML dict"),
+        ("task: gsm8k", "gsm8k", "mine.yaml has a task 'gsm8k', which is one of ours: give it a name of its own"),
+        ("include: absent.yaml\ntask: mine", "mine", "mine.yaml is not a task file: "),
+    ],
+)
+def test_task_files_that_would_be_passed_over_are_refused(
+    run: Run, short: list[str], tmp_path: Path, content: str, name: str, message: str
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.yaml").write_text(content)
+    result = run(*short, f"include_path={tmp_path / 'mine'}", f"dataset.name={name}")
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_columns_that_a_task_of_lm_eval_lacks_are_named(run: Run, short: list[str]) -> None:
+    result = run(*short, "dataset.name=wikitext")
+    assert result.code == 2
+    assert "dataset 'wikitext' can't be loaded (there is no 'page'); see the rows in dataset.path" in result.err
+
+
+PUBLISHED = {"gsm8k": "gsm8k", "math-500": "math500", "humaneval": "humaneval", "mbpp": "mbpp"}
+
+
+@pytest.mark.parametrize("name", list(PUBLISHED))
+def test_the_published_benchmarks_run_on_an_embedded_model(
+    run: Run, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts as they are, all examples included, within the model's context, and scored; nothing is fetched."""
+    folder = ROOT.parent / "shared" / "data" / PUBLISHED[name]
+    if not folder.is_dir():
+        pytest.skip(f"the published files of {name} are not here")
+    monkeypatch.setattr("socket.socket.connect", no_network)
+    arguments = ["model=nano-llada", f"dataset.name={name}", f"dataset.path={folder}", "dataset.size=2"]
+    arguments += [f"code_execution_without=[{','.join(MISSING)}]", "allow_code_execution=true"]
+    result = run(*arguments, "generation.gen_length=8", "generation.block_length=8")
+    assert result.code == 0, result.err
+    (summary,) = result.lines
+    assert (summary["n"], summary["partial"]) == (2, True)
+    assert summary["items_total"] == {"gsm8k": 1319, "math-500": 500, "humaneval": 164, "mbpp": 500}[name]
+    assert summary["score"] in (0, 0.5, 1)
+    samples = samples_of(result)
+    assert all(sample["metrics"] and sample["doc"] and sample["raw"] for sample in samples)
+    results = json.loads((Path(summary["folder"]) / "results.json").read_text())
+    measured = results["efficiency"]
+    # with one question per batch the parts are the whole, and the warm-up is in none of them
+    for key in ("forwards", "rows", "rows_full", "keys", "logits", "flops"):
+        assert measured[key] == sum(sample["work"][key] for sample in samples)
+    assert measured["seconds"] == pytest.approx(sum(sample["seconds"] for sample in samples))
+    assert measured["forwards"] == sum(sample["forwards"] for sample in samples) == 16
+    assert measured["tokens_out"] == sum(sample["tokens_out"] for sample in samples)
+    assert measured["tokens_canvas"] == sum(sample["tokens_canvas"] for sample in samples) == 16
+
+
+@pytest.mark.parametrize("task", ["math-500", "humaneval"])
+def test_several_processes_score_tasks_as_one_does(
+    run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], task: str, tmp_path: Path
+) -> None:
+    """A question for each of two processes; only the first one runs what was generated."""
+    arguments = [f"model.path={tiny_folders['llada']}", f"dataset={task}", f"dataset.path={data[task]}"]
+    arguments += ["model=llada-base", "cache=dual", *SHORT[:2], "allow_code_execution=true", "dataset.size=2"]
+    arguments += [f"code_execution_without=[{','.join(MISSING)}]", "generation.temperature=1.0"]
+    one = run(*arguments)
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    two = launched([*launch, str(ROOT / "eval.py"), *arguments, "output_dir=two"], tmp_path)
+    assert (one.code, two.code) == (0, 0), two.err
+    folders = Path(one.lines[-1]["folder"]), tmp_path / two.lines[-1]["folder"]
+    alone, shared = (json.loads((folder / "results.json").read_text()) for folder in folders)
+    lines = (folders[1] / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    assert what([json.loads(line) for line in lines]) == what(samples_of(one))
+    assert shared["results"] == alone["results"]
+    assert (shared["efficiency"]["processes"], shared["efficiency"]["samples"]) == (2, 2)
+
+
 def test_several_processes_score_what_one_does(
     run: Run, tiny_folders: dict[str, Path], quiz: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from cache_zoo import UsageError, describe_all
+from cache_zoo.errors import nearest, refusing
 from evaluation.data import read_rows, read_splits
 from evaluation.measure import Batch, Sample, Scored, efficiency, warm_up_options
 from evaluation.overrides import cells
@@ -211,6 +212,35 @@ def test_a_mistake_on_the_command_line_is_named(override: str, message: str) -> 
 def test_mistakes_in_combination_are_named(overrides: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         settings(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("math500", "math-500"),
+        ("math_500", "math-500"),
+        ("MATH-500", "math-500"),
+        ("gsm-8k", "gsm8k"),
+        ("GSM8K", "gsm8k"),
+        ("MBPP", "mbpp"),
+        ("HumanEval", "humaneval"),
+        ("human_eval", "humaneval"),
+        ("wikitext", None),
+    ],
+)
+def test_what_was_meant_is_found_in_other_spellings(given: str, meant: str | None) -> None:
+    assert nearest(given, ["tinyGSM8k", "gsm8k", "math-500", "math-500_instruct", "humaneval", "mbpp"]) == meant
+
+
+def test_programs_end_with_two_where_something_cannot_be_used(capsys: pytest.CaptureFixture[str]) -> None:
+    @refusing
+    def main() -> int:
+        """Do it."""
+        raise UsageError("no such thing")
+
+    assert (main(), main.__doc__) == (2, "Do it.")
+    assert capsys.readouterr() == ("", "error: no such thing\n")
+    assert refusing(lambda: 1)() == 1
 
 
 def test_a_sweep_is_checked_whole() -> None:

@@ -360,7 +360,7 @@ def test_answers_of_gsm8k_score_against_themselves() -> None:
 def test_malformed_rows_are_named_by_file_and_line(name: str, tmp_path: Path) -> None:
     columns = SCORERS[name].columns
     good: dict[str, Any] = {
-        key: "a" if kind is str else ["assert a", "assert a", "assert a"] for key, kind in columns.items()
+        key: ["assert a", "assert a", "assert a"] if issubclass(kind, list) else "a" for key, kind in columns.items()
     }
     *_, last = columns
     file = tmp_path / "test.jsonl"
@@ -379,6 +379,31 @@ def test_malformed_rows_are_named_by_file_and_line(name: str, tmp_path: Path) ->
     file.write_bytes(b"")
     with pytest.raises(UsageError, match="is empty"):
         load_task(DatasetSettings(name, str(file), None, 0, None), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value", "message"),
+    [
+        ("humaneval", "entry_point", "f(", "must be the name of a function, not 'f('"),
+        ("humaneval_instruct", "test", "def check(:", "must be Python source, not 'def check(:'"),
+        ("mbpp", "test_list", ["assert f(:"], "must be a list of texts that are Python source, not ['assert f(:']"),
+        ("mbpp_instruct", "test_list", ['assert "\0"'], "must be a list of texts that are Python source"),
+        ("mbpp", "test_setup_code", "import", "must be Python source, not 'import'"),
+        ("nano-code", "tests", "assert (", "must be Python source, not 'assert ('"),
+    ],
+)
+def test_tests_that_nothing_could_pass_are_malformed_rows(
+    name: str, column: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    """Before anything is generated; else they would be found while scoring, or be a score of 0."""
+    good: dict[str, Any] = {
+        key: ["assert a"] if issubclass(kind, list) else "a" for key, kind in SCORERS[name].columns.items()
+    }
+    file = tmp_path / "test.jsonl"
+    file.write_text(f"{json.dumps(good)}\n{json.dumps({**good, column: value})}\n")
+    with pytest.raises(UsageError) as caught:
+        load_task(DatasetSettings(name, str(file), None, 0, None), seed=1)
+    assert str(caught.value).startswith(f"{file}, line 2: '{column}' {message}")
 
 
 # Saved generations
@@ -458,6 +483,13 @@ def test_what_cannot_be_scored_again_is_one_error(tmp_path: Path) -> None:
     refused("task 'hellaswag' has no scorer here", saved(tmp_path, "gsm8k", docs, ["1"], {"task": "hellaswag"}))
     refused(r"samples\.jsonl, line 1 lacks doc\.answer", saved(tmp_path, "gsm8k", docs, ["1"], {"doc": {}}))
     refused(r"samples\.jsonl, line 1: 'text' must be text", saved(tmp_path, "gsm8k", docs, ["1"], {"text": None}))
+    refused(r"samples\.jsonl, line 1: 'doc' must be an object", saved(tmp_path, "gsm8k", docs, ["1"], {"doc": 5}))
+    broken = {"doc": {"answer": 5}}
+    refused(r"samples\.jsonl, line 1, doc: 'answer' must be text, not 5", saved(tmp_path, "gsm8k", docs, ["1"], broken))
+    damaged = saved(tmp_path, "gsm8k", docs, ["1"])
+    for content, message in (('{"results": ', "is not valid JSON"), ("[]", "has no 'results'")):
+        (damaged / RESULTS).write_text(content)
+        refused(rf"results\.json {message}", damaged)
 
 
 def test_scoring_again_loads_neither_torch_nor_lm_eval(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import lm_eval
 from datasets import Dataset, DatasetDict
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require, suggest
+from cache_zoo.errors import nearest, require
 from evaluation.data import read_splits
 from evaluation.sandbox import Sandbox
 from evaluation.settings import DatasetSettings
@@ -71,6 +72,8 @@ def load_task(
         else:
             unscored = f"{settings.name} is generated and kept; its score takes running generated code: "
             unscored += "give allow_code_execution=true, or run evaluation.rescore later"
+    if include_path is not None:
+        _check_included(Path(include_path).expanduser(), settings.name)
     folder = str(_ELSEWHERE.get(settings.name, _OWN))
     manager = TaskManager(include_path=folder, include_defaults=False) if known else _all_tasks(include_path)
     if settings.name not in manager.task_index:
@@ -82,9 +85,9 @@ def load_task(
     except UsageError:
         raise
     except Exception as error:  # datasets and the hub client raise many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        where = "give dataset.path=<folder with its .jsonl files>" if settings.path is None else "see dataset.path"
-        raise UsageError(f"dataset '{settings.name}' can't be loaded ({reason}); {where}") from error
+        raise UsageError(
+            f"dataset '{settings.name}' can't be loaded ({_reason(error)}){_advice(settings, error)}"
+        ) from error
     tasks = loaded["tasks"]
     for name, task in tasks.items():
         _check_kind(name, task)
@@ -98,6 +101,37 @@ def load_task(
         needs=known.needs if known else (),
         sha256={name: _digest(task) for name, task in tasks.items()},
     )
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what went wrong; lm-eval says of a missing column nothing but its name."""
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"there is no {said}" if isinstance(error, KeyError) else said
+
+
+def _advice(settings: DatasetSettings, error: Exception) -> str:
+    if isinstance(error, ImportError | TypeError):  # the task itself, not its data
+        return ""
+    if settings.path is None:
+        return "; without the hub give dataset.path=<folder with its .jsonl files>"
+    return f"; see the rows in dataset.path {settings.path}"
+
+
+def _check_included(folder: Path, name: str) -> None:
+    """Refuse what would be passed over: files that can't be read, and a task with the name of one of ours.
+
+    Raises:
+        UsageError: there is such a file.
+    """
+    for file in sorted(folder.rglob("*.yaml")):
+        try:
+            config = load_yaml(file, resolve_func=False)
+        except Exception as error:  # of the parser, of an included file, of what is no mapping
+            raise UsageError(f"include_path: {file} is not a task file: {' '.join(str(error).split())}") from error
+        require(
+            name not in SCORERS or config.get("task") != name or file.parent in (_OWN, _LM_EVAL / name),
+            f"include_path: {file} has a task '{name}', which is one of ours: give it a name of its own",
+        )
 
 
 _WRAPPER = "cache_zoo_local_data"
@@ -187,6 +221,6 @@ def _digest(task: Any) -> str:
 
 def _near(name: str, names: list[str]) -> str:
     """The nearest name; lm-eval has thousands, so all of them are too many to list."""
-    near = suggest(name, names)
-    meant = near.split("?")[0] + "? " if near.startswith("did you mean") else ""
+    near = nearest(name, names)
+    meant = f"did you mean '{near}'? " if near else ""
     return f"{meant}Known here: {', '.join(SCORERS)}; beside them any task of lm-eval"

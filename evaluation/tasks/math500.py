@@ -22,6 +22,7 @@ LONGEST = 1000
 _PHRASE = re.compile(r"(?is)final answer is:?\s*(.+?)\s*(?:\.\s*I hope it is correct|\.?\s*$|\.?\s*\n)")
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)"
 _WORDS = r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"
+_BASE = re.compile(r"([0-9A-Z.]+)_\{?(\d+)\}?")  # 2516_8
 _SPACES = re.compile(r"(?<!\\)\\[,;:> ]|\\q?quad\b|~")  # but not the end of a row, a double backslash
 
 # Its warnings are of answers that time out, which the score says already.
@@ -59,6 +60,9 @@ def same(gold: str, answer: str) -> bool:
     """Whether ``answer`` is as good as ``gold``: as normalised strings, or as mathematics."""
     if normal(gold) == normal(answer):
         return bool(normal(answer))
+    reference, other = (_BASE.fullmatch(normal(one)) for one in (gold, answer))
+    if reference and other:  # math-verify passes over the base
+        return reference.groups() == other.groups()
     return verified(gold, rf"\boxed{{{clean(answer)}}}")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cache_zoo import UsageError
+from evaluation.data import Name, Source, Sources
 from evaluation.sandbox import Sandbox
 from evaluation.tasks import code, execution, gsm8k, math500
 
@@ -25,7 +26,7 @@ class Scorer:
 
     Attributes:
         headline: metric and filter of the score that is shown.
-        columns: what a row must have, with its type; a list is one of texts.
+        columns: what a row must have, with its type (see `evaluation.data.check_row`).
         needs: the columns that scoring reads; they are kept with the answers.
         score: row, answer as cut, everything generated, and the sandbox for generated code, to lm-eval's metrics by
             ``metric,filter``.
@@ -84,18 +85,18 @@ def _filtered(name: str, scores: Scores) -> Scores:
 
 
 def _scorer_of_humaneval(headline: str) -> Scorer:
-    columns = {"task_id": str, "prompt": str, "entry_point": str, "test": str}
+    columns: dict[str, type] = {"task_id": str, "prompt": str, "entry_point": Name, "test": Source}
     return Scorer(headline, columns, ("prompt", "entry_point", "test"), _humaneval, code.run_humaneval)
 
 
 def _scorer_of_mbpp(headline: str) -> Scorer:
-    columns: dict[str, type] = {"text": str, "test_setup_code": str, "test_list": list}
+    columns: dict[str, type] = {"text": str, "test_setup_code": Source, "test_list": Sources}
     return Scorer(headline, columns, ("test_setup_code", "test_list"), _mbpp, code.run_mbpp)
 
 
 _MATH500 = Scorer("math_verify,none", {"problem": str, "answer": str}, ("answer",), _math500)
 _QUESTIONS = {"question": str, "answer": str}
-_FUNCTIONS = {"prompt": str, "body": str, "entry_point": str, "tests": str}
+_FUNCTIONS: dict[str, type] = {"prompt": str, "body": str, "entry_point": Name, "tests": Source}
 
 SCORERS = {
     "gsm8k": Scorer("exact_match,flexible-extract", _QUESTIONS, ("answer",), _gsm8k),
