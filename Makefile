@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo leaderboard screenshots test check format bench conformance clean help
+.PHONY: demo grid leaderboard screenshots test check format bench conformance clean help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,14 @@ demo: $(INSTALLED) ## sweep the five caches over nano-gsm on the embedded model 
 	HF_HUB_OFFLINE=1 $(BIN)/python eval.py -m cache=none,prefix,dual,dllm,d2cache model=nano-llada dataset=nano-gsm \
 	    dataset.size=$(DEMO_SIZE) output_dir=results/demo
 	@$(BIN)/python -m evaluation.table results/demo
+
+GRID ?= results/grid
+
+grid: $(INSTALLED) ## sweep both embedded models, both tasks, five caches, two decoders; the same command goes on
+	HF_HUB_OFFLINE=1 $(BIN)/python eval.py -m cache=none,prefix,dual,dllm,d2cache generation.threshold=null,0.9 \
+	    model=nano-llada,nano-dream dataset=nano-gsm,nano-code generation.stop_until_eos=true \
+	    allow_code_execution=true output_dir=$(GRID)
+	$(BIN)/python -m evaluation.leaderboard $(GRID) --published
 
 leaderboard: $(INSTALLED) ## make the leaderboard of all runs in results
 	$(BIN)/python -m evaluation.leaderboard results --published
