@@ -21,11 +21,12 @@ demo: $(INSTALLED) ## sweep the five caches over nano-gsm on the embedded model 
 	@$(BIN)/python -m evaluation.table results/demo
 
 GRID ?= results/grid
+JOBS ?= 1
 
 grid: $(INSTALLED) ## sweep both embedded models, both tasks, five caches, two decoders; the same command goes on
 	HF_HUB_OFFLINE=1 $(BIN)/python eval.py -m cache=none,prefix,dual,dllm,d2cache generation.threshold=null,0.9 \
 	    model=nano-llada,nano-dream dataset=nano-gsm,nano-code generation.stop_until_eos=true \
-	    allow_code_execution=true output_dir=$(GRID)
+	    allow_code_execution=true jobs=$(JOBS) output_dir=$(GRID)
 	$(BIN)/python -m evaluation.leaderboard $(GRID) --published
 
 leaderboard: $(INSTALLED) ## make the leaderboard of all runs in results

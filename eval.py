@@ -18,12 +18,14 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from cache_zoo import UsageError
+from cache_zoo.errors import DONE, FAILED, UNUSABLE, require
 
 if TYPE_CHECKING:
     from evaluation.settings import Settings
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
-DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+INTERRUPTED = 130
+_OF_HYDRA = ("config_path", "config_name", "config_dir", "experimental_rerun", "package")
 
 
 def main() -> int:
@@ -33,6 +35,9 @@ def main() -> int:
     try:
         if shows:
             return _show(arguments.overrides, arguments.multirun)
+        for name in _OF_HYDRA:
+            flag = f"--{name.replace('_', '-')}"
+            require(not getattr(arguments, name), f"{flag} has no effect on a run; give keys, or add files to configs/")
         return _run(arguments.overrides, arguments.multirun)
     except UsageError as error:
         return _refuse(error)

@@ -17,6 +17,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from benchmarks.figures import bars, save
+from cache_zoo.arguments import Parser
 from evaluation.compare import Finished
 from evaluation.table import read_runs, render_markdown
 
@@ -61,7 +62,7 @@ def draw(panels: dict[str, tuple[Any, pd.DataFrame]], model: str, path: Path) ->
 
 def main() -> None:
     """Run, print and draw."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.nano", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.nano", description=__doc__)
     parser.add_argument("--model", default="nano-llada")
     parser.add_argument("--size", type=int, default=100, help="questions per run")
     parser.add_argument("--batch-size", type=int, default=8)

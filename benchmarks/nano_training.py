@@ -6,7 +6,6 @@ embedded tasks through eval.py; measured ones are not measured again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from benchmarks.figures import bars, save
+from cache_zoo.arguments import Parser
 from evaluation.table import read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +42,7 @@ def _family(run: Path) -> str:
 
 def main() -> None:
     """Measure, print and draw."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.nano_training", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.nano_training", description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of training runs")
     parser.add_argument("--size", type=int, default=100, help="questions of each task per checkpoint")
     parser.add_argument("--figure", type=Path, help="where the figure goes (.svg or .png)")

@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 
 from cache_zoo import Cache, list_caches, make_cache
+from cache_zoo.arguments import Parser
 from generation import GenerationOutput, generate
 from models import ModelConfig, Transformer
 
@@ -149,7 +150,7 @@ def report(arguments: argparse.Namespace, measured: dict[str, Any]) -> list[dict
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the table and, as the last line, one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.step_cost", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.step_cost", description=__doc__)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--vocab", type=int, default=4096)

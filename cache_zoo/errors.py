@@ -7,6 +7,9 @@ import functools
 import sys
 from collections.abc import Callable, Iterable
 
+DONE, FAILED, UNUSABLE = 0, 1, 2
+"""Exit statuses of the project's programs: all went well, something broke, something given can't be used."""
+
 
 class UsageError(ValueError):
     """Something given to cache-zoo can't be used.
@@ -40,7 +43,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def refusing(main: Callable[[], int]) -> Callable[[], int]:
-    """A program's ``main`` that prints a `UsageError` as one line and returns the exit status 2."""
+    """A program's ``main`` that prints a `UsageError` as one line and returns `UNUSABLE`."""
 
     @functools.wraps(main)
     def run() -> int:
@@ -48,6 +51,6 @@ def refusing(main: Callable[[], int]) -> Callable[[], int]:
             return main()
         except UsageError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
-            return 2
+            return UNUSABLE
 
     return run

@@ -49,7 +49,6 @@ class Answered:
         batches: what was timed.
         shortages: each time memory was too short: batch, size that failed, size that was tried next.
         sessions: the different circumstances under which batches were answered.
-        peak_memory: bytes of the process that needed most; None where it is not measured.
     """
 
     answers: list[dict[str, Any]] = field(default_factory=list)
@@ -57,7 +56,6 @@ class Answered:
     batches: list[Batch] = field(default_factory=list)
     shortages: list[dict[str, int]] = field(default_factory=list)
     sessions: list[dict[str, Any]] = field(default_factory=list)
-    peak_memory: int | None = None
 
 
 class Answering:
@@ -88,6 +86,8 @@ class Answering:
         Returns:
             What became of them; None in all processes but the first.
         """
+        if self._journal:
+            self._journal.total += len(questions)
         starts = range(0, len(questions), self._batch_size)
         batches = [questions[start : start + self._batch_size] for start in starts]
         collected = self._ranks.collect(lambda: self._share(job, self._ranks.share(batches), model))
@@ -106,17 +106,13 @@ class Answering:
         done = [journal.find(job.kind, batch) if journal else None for batch in asked]
         shortages = [one for entry in done if entry for one in entry["shortages"]]
         self._most = min([self._most, *(one["then"] for one in shortages)])
-        peaks = [entry["peak"] for entry in done if entry and entry["peak"] is not None]
         before = sum(len(entry["answers"]) for entry in done if entry)
         with _Progress(sum(map(len, batches)), before, journal, self._quiet or not self._ranks.first) as progress:
             left = [number for number, entry in enumerate(done) if entry is None]
             if left:
                 self._pieces(job, model, batches[left[0]], job.warm_up)
             for number in left:
-                with _PeakMemory(model.device) as memory:
-                    entry = self._answer(job, model, batches[number])
-                peaks += [memory.bytes] if memory.bytes is not None else []
-                entry["peak"] = max(peaks, default=None)
+                entry = self._answer(job, model, batches[number])
                 done[number] = journal.add(job.kind, asked[number], entry) if journal else entry
                 progress.add(entry)
         return [entry for entry in done if entry]
@@ -126,10 +122,11 @@ class Answering:
         timed: list[dict[str, Any]] = []
 
         def answer(model: Transformer, piece: list[T]) -> None:
-            with Stopwatch(model.device) as watch:
+            with _PeakMemory(model.device) as memory, Stopwatch(model.device) as watch:
                 found, counts = job.answer(model, piece)
             answers.extend(found)
-            timed.append({"size": len(piece), "seconds": watch.seconds, "counts": asdict(counts)})
+            batch = Batch(len(piece), watch.seconds, counts, memory.bytes)
+            timed.append(asdict(batch))
 
         shortages = self._pieces(job, model, batch, answer)
         return {"answers": answers, "pieces": timed, "shortages": shortages}
@@ -177,12 +174,10 @@ def _put(entry: dict[str, Any], found: Answered) -> None:
     found.answers += entry["answers"]
     for piece in entry["pieces"]:
         found.batch_of += [len(found.batches)] * piece["size"]
-        found.batches.append(Batch(piece["size"], piece["seconds"], Counts(**piece["counts"])))
+        found.batches.append(Batch(**{**piece, "counts": Counts(**piece["counts"])}))
     found.shortages += entry["shortages"]
     if (session := entry.get("session")) is not None and session not in found.sessions:
         found.sessions.append(session)
-    if entry["peak"] is not None:
-        found.peak_memory = max(entry["peak"], found.peak_memory or 0)
 
 
 class _Progress:
@@ -192,7 +187,6 @@ class _Progress:
         self._journal, self._tokens, self._seconds = journal, 0, 0.0
         self._bar = tqdm(total=total, initial=before, unit="question", disable=quiet)
         if journal:
-            journal.total += total
             journal.answered += before
 
     def __enter__(self) -> _Progress:

@@ -8,13 +8,11 @@ import traceback
 from typing import Any, NamedTuple
 
 from cache_zoo import UsageError
+from cache_zoo.errors import DONE, FAILED, UNUSABLE
 from evaluation.cell import evaluate_cell, run_of, skip_reason, summary_of
 from evaluation.ranks import Ranks
 from evaluation.running import InUseError, Run
 from evaluation.settings import RETRIED, Settings
-
-DONE, FAILED, UNUSABLE = 0, 1, 2
-"""Exit statuses."""
 
 
 class Outcome(NamedTuple):
@@ -80,8 +78,10 @@ def attempt(settings: Settings) -> Outcome:
             return outcome_of(settings)._replace(code=UNUSABLE)
         run.put("skipped", reason=str(error))
         return _outcome(settings, run, UNUSABLE, str(error))
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
+        if run.status.get("status") not in RETRIED:
+            run.fail(error)
     return outcome_of(settings)
 
 
@@ -92,7 +92,8 @@ def outcome_of(settings: Settings) -> Outcome:
         return Outcome(summary, DONE)
     found = run.status
     code = DONE if found.get("status") == "skipped" else FAILED
-    return _outcome(settings, run, code, found.get("reason") or found.get("error") or "the job did not come to it")
+    reason = found.get("reason") or found.get("error") or f"it is {found.get('status', 'not begun')}"
+    return _outcome(settings, run, code, reason)
 
 
 def axes(settings: Settings) -> dict[str, str]:

@@ -94,7 +94,7 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
         logged = found.pop("samples")
         results = {
             **_named(found, task, settings.dataset.size),
-            "efficiency": efficiency(lm.samples, lm.batches, lm.peak_memory, ranks.size, lm.shortages),
+            "efficiency": efficiency(lm.samples, lm.batches, ranks.size, lm.shortages),
             "config": settings.config,
             "provenance": {
                 **merged(lm.sessions),
@@ -170,7 +170,7 @@ def _generated(sample: Sample, batch: Batch) -> dict[str, Any]:
     return {
         **{key: value for key, value in asdict(sample).items() if key != "prompt"},
         "tokens_out": sample.tokens,
-        "work": {"sequences": batch.size, **batch.counts.as_dict()},
+        "work": {"sequences": batch.size, **batch.counts.as_dict(), "peak_memory_bytes": batch.peak_memory},
         "prompt_sha256": digest(sample.prompt),
     }
 

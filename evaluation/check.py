@@ -112,6 +112,10 @@ def _provenance(run: Finished) -> Problems:
         yield "no commit is recorded; run it from a checkout"
     elif git.get("dirty") is not False:
         yield "it was run with changes that are in no commit"
+    elif git.get("several"):
+        yield "its sessions ran several commits"
+    if shortages := run.efficiency.get("memory_shortages"):
+        yield f"batches did not fit into memory; run it with batch_size={shortages[-1]['then']}"
     lacking = [key for key in ("date", "device", "dtype", "checkpoint") if not found.get(key)]
     packages = ("python", "torch", "transformers", "cache-zoo")
     lacking += [f"the version of {key}" for key in packages if not versions.get(key)]

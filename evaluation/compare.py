@@ -137,6 +137,12 @@ class Finished:
         """`compared` as text, the same for runs that share it."""
         return json.dumps(self.compared, sort_keys=True, default=str)
 
+    @property
+    def moved(self) -> bool:
+        """Whether it went on on another machine than it was begun on."""
+        machine = self.provenance.get("machine")
+        return isinstance(machine, Mapping) and bool(machine.get("several"))
+
     @cached_property
     def clock(self) -> str:
         """Everything that two runs must share besides for their seconds to be compared."""
@@ -206,6 +212,8 @@ class Comparison:
 
     def _paired_seconds(self) -> tuple[list[float], list[float]] | str:
         """Seconds of both runs, batch by batch, or why they are not compared."""
+        if self.run.moved or self.baseline.moved:
+            return "no speed-up: the machine was not the same throughout"
         if self.run.clock != self.baseline.clock:
             return "no speed-up: the baseline ran on another machine, torch or number of processes"
         ours, theirs = _batches(self.run), _batches(self.baseline)

@@ -26,16 +26,16 @@ class Journal:
         fresh: pass over what is there.
 
     Attributes:
-        total: questions to be answered by this process; `evaluation.answering` says so.
-        answered: of them.
-        tokens, seconds: of their answers, as far as anything was generated.
+        total: questions to be answered, by all processes; `evaluation.answering` says so.
+        answered: of them, by this process.
+        tokens, seconds: of its answers in this session, as far as anything was generated.
     """
 
     def __init__(self, folder: Path, rank: int = 0, size: int = 1, fresh: bool = False) -> None:
         self._folder, self._fresh = folder, fresh
         self._own = folder / f"{rank}-of-{size}.jsonl"
         self._others = f"*-of-{size}.jsonl"
-        self._first = rank == 0
+        self._first, self._alone = rank == 0, size == 1
         self._found: dict[str, dict[str, Any]] = {}
         self._session: dict[str, Any] | None = None
         self.total = self.answered = self.tokens = 0
@@ -69,9 +69,10 @@ class Journal:
         return entry
 
     def progress(self) -> dict[str, Any]:
-        """How far this process is, for a status: questions, and tokens per second of this session."""
+        """How far the run is, for a status: questions, and tokens per second of this process in this session."""
         speed = self.tokens / self.seconds if self.tokens and self.seconds else None
-        return {"answered": self.answered, "total": self.total, "tokens_per_second": speed}
+        answered = self.answered if self._alone else count_answered(self._folder)
+        return {"answered": answered, "total": self.total, "tokens_per_second": speed}
 
 
 def count_answered(folder: Path) -> int:

@@ -54,7 +54,6 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         batches: the timed generations and scorings.
         shortages: each time memory was too short for a batch (see `evaluation.answering.Answered`).
         sessions: the different circumstances under which answers were made.
-        peak_memory: bytes of the process that needed most; None where it is not measured.
     """
 
     def __init__(
@@ -76,7 +75,6 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         self.batches: list[Batch] = []
         self.shortages: list[dict[str, int]] = []
         self.sessions: list[dict[str, Any]] = []
-        self.peak_memory: int | None = None
 
     @property
     def model(self) -> Transformer:
@@ -178,8 +176,6 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             self.batches += found.batches
             self.shortages += found.shortages
             self.sessions += [one for one in found.sessions if one not in self.sessions]
-            if found.peak_memory is not None:
-                self.peak_memory = max(found.peak_memory, self.peak_memory or 0)
         return found
 
     def _requests(self, requests: Sequence[Any]) -> Iterator[Request]:

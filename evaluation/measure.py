@@ -89,11 +89,19 @@ class Scored:
 
 @dataclass(frozen=True)
 class Batch:
-    """One timed call of `generation.generate` or `generation.log_likelihoods`."""
+    """One timed call of `generation.generate` or `generation.log_likelihoods`.
+
+    Attributes:
+        size: questions in it.
+        seconds: it took.
+        counts: its work.
+        peak_memory: most bytes that the device held in it, weights included; None where that is not measured.
+    """
 
     size: int
     seconds: float
     counts: Counts
+    peak_memory: int | None = None
 
 
 class Stopwatch:
@@ -135,7 +143,6 @@ def warm_up_options(options: GenerationOptions) -> GenerationOptions:
 def efficiency(
     samples: Sequence[Sample | Scored],
     batches: list[Batch],
-    peak_memory: int | None,
     processes: int,
     shortages: Sequence[dict[str, int]] = (),
 ) -> dict[str, Any]:
@@ -176,7 +183,9 @@ def efficiency(
         "flops": totals["flops"],
         "flops_per_token": _share(totals["flops"], tokens),
         "cache_bytes": max((batch.counts.cache_bytes for batch in batches), default=None),
-        "peak_memory_bytes": peak_memory,
+        "peak_memory_bytes": max(
+            (batch.peak_memory for batch in batches if batch.peak_memory is not None), default=None
+        ),
         "memory_shortages": list(shortages),
     }
 

@@ -156,7 +156,8 @@ def _check_choice(config_dir: Path, override: Override) -> None:
         return
     if group == "cache" and given in caches.names():
         caches.get(given)  # says why it can't be used
-    raise UsageError(f"unknown choice '{group}={given}': {suggest(str(given), known)}")
+    others = "; any other task of lm-eval is dataset.name=NAME" if group == "dataset" else ""
+    raise UsageError(f"unknown choice '{group}={given}': {suggest(str(given), known)}{others}")
 
 
 def _check_key(config_dir: Path, base: Mapping[str, Any], override: Override) -> None:

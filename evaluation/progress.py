@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -35,7 +36,9 @@ class Display:
         self._total, self._counts = len(cells), Counter[str]()
         self._begun: dict[str, float] = {}
         self._seconds: list[float] = []
-        self._live = Live(console=self._console, refresh_per_second=2, transient=True)
+        # lines of JSON go above the view where both are in one terminal, and nowhere else but to standard output
+        together = self._console.is_terminal and sys.stdout.isatty()
+        self._live = Live(console=self._console, refresh_per_second=2, transient=True, redirect_stdout=together)
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:

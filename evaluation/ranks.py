@@ -87,5 +87,5 @@ def refuse_under_launcher() -> None:
     if launched:
         raise UsageError(
             "-m under accelerate launch or torchrun would run the whole sweep in every process; "
-            "run the sweep without the launcher, or launch one cell at a time without -m"
+            "run the sweep without the launcher (jobs=N for several cells at a time), or launch one cell without -m"
         )

@@ -6,7 +6,6 @@ Neither torch nor lm-eval is loaded.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import platform
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
+from cache_zoo.arguments import Parser
 from cache_zoo.errors import refusing, require
 from evaluation.data import check_row
 from evaluation.runs import RESCORED, RESULTS, SAMPLES, read_samples, write_text
@@ -197,7 +197,7 @@ def _shown(value: Any) -> str:
 @refusing
 def main() -> int:
     """Score the folders on the command line; 0 done, 2 something given can't be used."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.rescore", description=(__doc__ or "").splitlines()[0])
+    parser = Parser(prog="python -m evaluation.rescore", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+", metavar="folder", help="run folders")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that score (default: 1)")
     parser.add_argument("--allow-code-execution", action="store_true", help="run generated code, in the sandbox")

@@ -266,6 +266,10 @@ def _unranked(run: Finished) -> list[str]:
         found.append("no commit is recorded")
     elif git.get("dirty") is not False:
         found.append("run with changes that are in no commit")
+    elif git.get("several"):
+        found.append("its sessions ran several commits")
+    if shortages := run.efficiency.get("memory_shortages"):
+        found.append(f"batches did not fit into memory; give batch_size={shortages[-1]['then']}")
     return found
 
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from itertools import chain
 
-from cache_zoo.errors import require
-from evaluation.attempt import DONE, settled
+from cache_zoo.errors import DONE, require
+from evaluation.attempt import settled
 from evaluation.cell import run_of
 from evaluation.pool import Pool, places
 from evaluation.progress import Display

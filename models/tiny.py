@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from cache_zoo.arguments import Parser
 from models.config import ConfigReader, Family
 from models.loading import FAMILIES, find_family
 from models.transformer import Transformer
@@ -116,7 +116,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 def main() -> None:
     """Write the checkpoint that the command line asks for."""
-    parser = argparse.ArgumentParser(prog="python -m models.tiny", description="Write a tiny random checkpoint.")
+    parser = Parser(prog="python -m models.tiny", description="Write a tiny random checkpoint.")
     parser.add_argument("folder")
     parser.add_argument("--family", default="llada", choices=[family.name for family in FAMILIES])
     parser.add_argument("--seed", type=int, default=0)

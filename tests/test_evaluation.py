@@ -171,6 +171,7 @@ def test_a_class_can_be_named_in_place_of_a_cache() -> None:
         ("+extra=1", "unknown key 'extra'"),
         ("+cache.kp=1", "unknown parameter 'kp' of cache 'none'"),
         ("cache=d3cache", "'cache=d3cache': did you mean 'd2cache'?"),
+        ("dataset=hellaswag", "any other task of lm-eval is dataset.name=NAME"),
         ("model=lada-inst", "'model=lada-inst': did you mean 'llada-inst'?"),
         ("cache.name=duall", "unknown cache 'duall': did you mean 'dual'?"),
         ("+cache._target_=NoModule", "must be package.module.Class"),
@@ -258,7 +259,7 @@ def sample(**values: Any) -> Sample:
 def test_efficiency_by_hand() -> None:
     counts = Counts(forwards=5, rows=30.0, rows_full=60, keys=7, logits=8, flops=900, cache_bytes=10)
     batches = [Batch(2, 2.0, counts), Batch(1, 4.0, Counts(forwards=3, rows=10.0, rows_full=20, cache_bytes=30))]
-    found = efficiency([sample(), sample(), sample(forwards=3, ids=[])], batches, None, processes=1)
+    found = efficiency([sample(), sample(), sample(forwards=3, ids=[])], batches, processes=1)
     assert found["tokens_per_second"] == 12 / 6
     assert found["nfe"] == 11 / 3
     assert found["tokens_per_forward"] == 12 / 11
@@ -270,17 +271,17 @@ def test_efficiency_by_hand() -> None:
 
 
 def test_scored_answers_are_no_tokens() -> None:
-    found = efficiency([Scored("t", 0, [], forwards=6, seconds=1.0)], [Batch(2, 2.0, Counts(forwards=3))], None, 1)
+    found = efficiency([Scored("t", 0, [], forwards=6, seconds=1.0)], [Batch(2, 2.0, Counts(forwards=3))], 1)
     assert (found["samples"], found["nfe"], found["seconds"]) == (1, 6, 2.0)
     for key in ("tokens_out", "tokens_canvas", "tokens_per_second", "tokens_per_forward", "rows_per_token"):
         assert found[key] is None
 
 
 def test_what_was_not_measured_is_none() -> None:
-    found = efficiency([sample(ids=[])], [Batch(1, 1.0, Counts(rows=5.0))], None, processes=1)
+    found = efficiency([sample(ids=[])], [Batch(1, 1.0, Counts(rows=5.0))], processes=1)
     assert found["tokens_per_second"] == 0
     assert found["rows_per_token"] is found["flops_per_token"] is found["compute_ratio"] is None
-    assert efficiency([], [], None, processes=1)["tokens_per_second"] is None
+    assert efficiency([], [], processes=1)["tokens_per_second"] is None
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,11 @@ def test_unfinished_runs_are_there_and_not_ranked(results: Path, status: str, co
     ("change", "note"),
     [
         (lambda found: found["provenance"]["git"].update(dirty=True), "run with changes that are in no commit"),
+        (lambda found: found["provenance"]["git"].update(several=True), "its sessions ran several commits"),
+        (
+            lambda found: found["efficiency"].update(memory_shortages=[{"size": 4, "then": 2}, {"size": 2, "then": 1}]),
+            "batches did not fit into memory; give batch_size=1",
+        ),
         (unset_commit, "no commit is recorded"),
         (lambda found: found["summary"].update(partial=True, n=5), "a part of the dataset, 5 of 6 questions"),
         (lambda found: found["summary"].update(score=None, metric=None, note="not run"), "no score: not run"),

@@ -415,6 +415,25 @@ def test_each_job_has_a_share_of_the_machine() -> None:
         places(2, ["cuda:1"])
 
 
+def test_a_run_draws_the_rows_that_are_to_be_traced(tmp_path: Path) -> None:
+    plain = settings("dataset.size=2", f"output_dir={tmp_path}")
+    folder = Path(attempt(plain).line["folder"])
+    samples = (folder / "samples.jsonl").stat().st_mtime_ns
+    traced = settings("dataset.size=2", f"output_dir={tmp_path}", "trace=0,1")
+    assert attempt(traced) == attempt(plain)
+    assert {page.name for page in folder.glob("*.html")} == {"trace_0.html", "trace_1.html"}
+    assert (folder / "samples.jsonl").stat().st_mtime_ns == samples
+    with pytest.raises(UsageError, match=r"trace names row \[2\] and dataset.size=2: rows are 0 to 1"):
+        settings("dataset.size=2", "trace=1,2")
+
+
+def test_lines_of_json_stay_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cell = settings(f"output_dir={tmp_path}")
+    with Display([cell], Console(force_terminal=True, file=io.StringIO())):
+        print("{}")
+    assert capsys.readouterr().out == "{}\n"
+
+
 def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
     sweep = ["cache=none,dllm", "generation.threshold=null,0.9", f"output_dir={tmp_path}", *QUICK[:-1]]
     found = cells(CONFIGS, "eval", sweep, sweep=True)
@@ -443,8 +462,5 @@ def test_what_a_launcher_left_is_read_from_the_folders(tmp_path: Path) -> None:
     cell = settings(f"output_dir={tmp_path}")
     run_of(cell).put("pending")
     outcome = outcome_of(cell)
-    assert (outcome.line["status"], outcome.line["reason"], outcome.code) == (
-        "pending",
-        "the job did not come to it",
-        1,
-    )
+    assert (outcome.line["status"], outcome.code) == ("pending", 1)
+    assert outcome.line["reason"] == "it is pending"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from cache_zoo import UsageError
+from cache_zoo.arguments import Parser
+from cache_zoo.errors import refusing
 from evaluation.logs import configure_logging
 from evaluation.trace.page import write
 from evaluation.trace.runs import choose, page_of, record_all, require_alike
 
 
+@refusing
 def main() -> int:
     """Write the page and print where it is; 0 done, 2 something given can't be used."""
     arguments = _parser().parse_args()
@@ -24,9 +25,6 @@ def main() -> int:
         out = arguments.out or page_of(choices)
         traces = record_all(choices)
         write(out, traces)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -34,8 +32,8 @@ def main() -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m evaluation.trace",
         description="Decode a question of a run again, forward by forward, and write a page that shows it.",
         epilog="It is answered alone, with the run's settings and seed; the files of the run stay as they are.",

@@ -13,7 +13,6 @@ Batch ``n`` is drawn from seed and ``n`` alone, so a run can be stopped and resu
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from contextlib import nullcontext
@@ -30,6 +29,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from cache_zoo.arguments import Parser
 from models.config import ModelConfig
 from models.loading import find_family
 from models.nano.code import function
@@ -381,7 +381,7 @@ def train(
 def main() -> None:
     """Train what the command line asks for."""
     defaults = Plan()
-    parser = argparse.ArgumentParser(prog="python -m models.nano.train", description="Train an embedded model.")
+    parser = Parser(prog="python -m models.nano.train", description="Train an embedded model.")
     parser.add_argument("out", type=Path, help="folder of the run; one that is there is gone on with")
     for name, value in vars(defaults).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
