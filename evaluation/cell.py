@@ -45,6 +45,7 @@ def summary_of(run: Run) -> dict[str, Any] | None:
     """What a run printed when it was done; None if it is not."""
     if run.status.get("status") != "done":
         return None
+    run.tidy()
     return {**json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["summary"], "folder": str(run.folder)}
 
 

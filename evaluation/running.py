@@ -66,7 +66,9 @@ class Run:
         """Whether another process works on it."""
         if not Path(self._lock.lock_file).exists():
             return False
-        return not self._acquire(_PATIENCE) or bool(self._lock.release())
+        free = self._acquire(_PATIENCE)
+        self._lock.release()
+        return not free
 
     def start(self, progress: Callable[[], dict[str, Any]] = dict, fresh: bool = False) -> None:
         """Make the folder; results of an earlier run of the same configuration go.
@@ -102,6 +104,10 @@ class Run:
         write_text(self.folder / SAMPLES, "".join(line + "\n" for line in lines))
         write_text(self.folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False, default=str) + "\n")
         self._end({"status": "done"})
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Of a run that is done, take away what only helps one that is not; a kill may have come before that."""
         shutil.rmtree(self.folder / ANSWERED, ignore_errors=True)
 
     def fail(self, error: BaseException) -> None:
