@@ -135,12 +135,21 @@ def _named(found: dict[str, Any], task: LoadedTask, size: int | None) -> dict[st
     """lm-eval's results; where nothing is scored, the score is named and not available."""
     for name, config in found["configs"].items():
         config.pop("custom_dataset", None)  # our own reader, printed as source code
+        metadata = config.get("metadata") or {}
+        if source := metadata.get("config_source"):
+            config["metadata"] = {**metadata, "config_source": _within_checkout(str(source))}
         if task.unscored:
             there = found["n-samples"][name]["original"]
             asked = min(there, size or there)  # lm-eval counts what has metrics
             found["n-samples"][name]["effective"] = asked
             found["results"][name] |= {"score,none": "N/A", "score_stderr,none": "N/A", "sample_len": asked}
     return found
+
+
+def _within_checkout(path: str) -> str:
+    """A path of ours without the folder that this checkout lies in; others as they are."""
+    root = Path(__file__).resolve().parent.parent
+    return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path
 
 
 def _samples(lm: CacheZooLM, logged: dict[str, list[dict[str, Any]]], task: LoadedTask) -> list[dict[str, Any]]:

@@ -373,6 +373,14 @@ def test_help_names_choices_and_keys(tmp_path: Path) -> None:
         assert text in result.out
 
 
+def test_results_hold_no_path_of_the_checkout(run: Run, tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+    arguments = ["dataset=nano-gsm", "dataset.size=1", "dataset.n_shot=0", *SHORT[:2]]
+    result = run(f"model.path={tiny_folders['llada']}", *arguments)
+    results = (tmp_path / result.lines[-1]["folder"] / "results.json").read_text()
+    assert '"config_source": "evaluation/tasks/nano-gsm.yaml"' in results
+    assert str(ROOT) not in results
+
+
 def test_the_embedded_task_needs_no_data(run: Run, tiny_folders: dict[str, Path]) -> None:
     result = run(f"model.path={tiny_folders['llada']}", "dataset=nano-gsm", "dataset.size=2", *SHORT)
     assert result.code == 0, result.err
