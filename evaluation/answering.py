@@ -47,7 +47,7 @@ class Answered:
         answers: per question.
         batch_of: per question, the number of its batch.
         batches: what was timed.
-        shortages: each time memory was too short: batch, size that failed, size that was tried next.
+        shortages: each time memory was too short, in a warm-up, too: the size that failed, and the one tried ``then``.
         sessions: the different circumstances under which batches were answered.
     """
 
@@ -109,10 +109,11 @@ class Answering:
         before = sum(len(entry["answers"]) for entry in done if entry)
         with _Progress(sum(map(len, batches)), before, journal, self._quiet or not self._ranks.first) as progress:
             left = [number for number, entry in enumerate(done) if entry is None]
-            if left:
-                self._pieces(job, model, batches[left[0]], job.warm_up)
+            short = self._pieces(job, model, batches[left[0]], job.warm_up) if left else []
             for number in left:
                 entry = self._answer(job, model, batches[number])
+                entry["shortages"] = short + entry["shortages"]
+                short = []  # what the warm-up ran into is told of the first batch
                 done[number] = journal.add(job.kind, asked[number], entry) if journal else entry
                 progress.add(entry)
         return [entry for entry in done if entry]

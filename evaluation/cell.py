@@ -119,12 +119,11 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
 
 
 def _ask(lm: CacheZooLM, task: LoadedTask, settings: Settings) -> dict[str, Any]:
-    prompts = [text for text in (settings.dataset.system_prompt, settings.model.system_prompt) if text]
     found = lm_eval.evaluate(
         lm=lm,
         task_dict=task.loaded,
         limit=settings.dataset.size,
-        system_instruction="\n\n".join(prompts) or None,
+        system_instruction=settings.system_instruction,
         apply_chat_template=settings.model.apply_chat_template,
         fewshot_as_multiturn=settings.model.apply_chat_template,
     )

@@ -185,6 +185,12 @@ class Settings:
         )
 
     @property
+    def system_instruction(self) -> str | None:
+        """What goes before every prompt: that of the dataset, then that of the model."""
+        given = (self.dataset.system_prompt, self.model.system_prompt)
+        return "\n\n".join(text for text in given if text) or None
+
+    @property
     def config_hash(self) -> str:
         """Eight hex digits of everything in the configuration but what has no effect on results."""
         counted = {key: value for key, value in self.config.items() if key not in _NO_EFFECT}

@@ -62,7 +62,7 @@ def ask(settings: Settings, lm: CacheZooLM, row: int, task: str | None = None) -
     require(0 <= row < rows, f"'{name}' has no row {row}; its rows are 0 to {rows - 1}")
     chosen.build_all_requests(
         limit=row + 1,  # all before it, too: examples drawn at random are drawn row after row from one stream
-        system_instruction=_system(settings),
+        system_instruction=settings.system_instruction,
         apply_chat_template=settings.model.apply_chat_template,
         fewshot_as_multiturn=settings.model.apply_chat_template,
         chat_template=lm.apply_chat_template if settings.model.apply_chat_template else None,
@@ -80,12 +80,6 @@ def ask(settings: Settings, lm: CacheZooLM, row: int, task: str | None = None) -
         question=_text(chosen.doc_to_text(request.doc)),
         target=_text(chosen.doc_to_target(request.doc)),
     )
-
-
-def _system(settings: Settings) -> str | None:
-    """What goes before the prompt, as in `evaluation.cell`."""
-    given = (settings.dataset.system_prompt, settings.model.system_prompt)
-    return "\n\n".join(text for text in given if text) or None
 
 
 def _text(value: Any) -> str:
