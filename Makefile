@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo grid leaderboard screenshots test check format bench conformance clean help
+.PHONY: demo grid leaderboard screenshots test test-slow check format bench conformance clean help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ screenshots: $(INSTALLED) ## take the pictures of docs/leaderboard.md again, wit
 
 test: $(INSTALLED) ## all tests
 	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED) ## the tests that take minutes and guard against rare faults
+	$(BIN)/python -m pytest -m slow
 
 check: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.figures import bars, save
 from cache_zoo.arguments import Parser
-from evaluation.compare import Finished
+from evaluation.saved_run import SavedRun
 from evaluation.table import read_runs, render_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,7 +80,7 @@ def main() -> None:
     for name, panel in plan.panels.items():
         frame = every[every["folder"].isin(folders[name])].copy()
         if panel.x not in frame:
-            configs = [Finished(arguments.out / arguments.model / folder).config for folder in frame["folder"]]
+            configs = [SavedRun(arguments.out / arguments.model / folder).config for folder in frame["folder"]]
             frame[panel.x] = [config[panel.x] for config in configs]
         panels[str(name)] = (panel, frame)
         print(f"\n{name}\n\n{render_markdown(frame, without=_SAME)}")

@@ -17,9 +17,9 @@ from typing import Any
 from cache_zoo import UsageError
 from cache_zoo.arguments import Parser
 from cache_zoo.errors import refusing
-from evaluation.compare import Finished
 from evaluation.rows import find_runs
 from evaluation.runs import CONFIG, RESCORED, RESULTS, SAMPLES, STATUS
+from evaluation.saved_run import SavedRun
 from evaluation.settings import Settings
 from evaluation.tasks.scorers import SCORERS
 
@@ -59,7 +59,7 @@ def check_run(folder: Path, datasets: Mapping[str, str] = DATASETS) -> list[str]
         folder: of the run.
         datasets: digest of the rows by task; tasks that are not in it may have any.
     """
-    run = Finished(folder)
+    run = SavedRun(folder)
     problems: list[str] = []
     try:
         if not run.done:
@@ -77,7 +77,7 @@ def check_run(folder: Path, datasets: Mapping[str, str] = DATASETS) -> list[str]
     return list(dict.fromkeys(problems))
 
 
-def _files(run: Finished) -> Problems:
+def _files(run: SavedRun) -> Problems:
     there = {path.name for path in run.folder.iterdir()}
     yield from (f"{name} is missing" for name in (CONFIG, RESULTS) if name not in there)
     if not there & {SAMPLES, f"{SAMPLES}.gz"}:
@@ -88,7 +88,7 @@ def _files(run: Finished) -> Problems:
         yield f"{packed.name} holds a name or a time; pack it with gzip -n"
 
 
-def _config(run: Finished) -> Problems:
+def _config(run: SavedRun) -> Problems:
     """Keys and values, and that folder, configuration and results belong together."""
     settings = Settings.from_config(run.resolved)
     if settings.run_name != run.folder.name:
@@ -104,7 +104,7 @@ def _config(run: Finished) -> Problems:
             yield f"the summary names {key} {run.summary.get(key)}, the configuration {value}"
 
 
-def _provenance(run: Finished) -> Problems:
+def _provenance(run: SavedRun) -> Problems:
     """That it is known where the figures are from."""
     found = run.provenance
     git, machine, versions = (found.get(key) or {} for key in ("git", "machine", "versions"))
@@ -124,7 +124,7 @@ def _provenance(run: Finished) -> Problems:
         yield f"the provenance lacks {', '.join(lacking)}"
 
 
-def _data(run: Finished, datasets: Mapping[str, str]) -> Problems:
+def _data(run: SavedRun, datasets: Mapping[str, str]) -> Problems:
     """That all questions of the dataset were asked, and once."""
     summary = run.summary
     if summary.get("partial") or summary.get("n") != summary.get("items_total"):
@@ -138,7 +138,7 @@ def _data(run: Finished, datasets: Mapping[str, str]) -> Problems:
         yield f"{len(run.raw_samples) - len(run.samples)} questions are there twice"
 
 
-def _counts(run: Finished) -> Problems:
+def _counts(run: SavedRun) -> Problems:
     """That the totals are those of the questions."""
     samples, measured, summary = run.raw_samples, run.efficiency, run.summary
     yield from _unequal("samples", len(samples), measured.get("samples"))
@@ -183,7 +183,7 @@ def _totals(samples: list[dict[str, Any]], batches: list[dict[str, Any]]) -> dic
     }
 
 
-def _scores(run: Finished) -> Problems:
+def _scores(run: SavedRun) -> Problems:
     """That the scores are the means of those of the questions."""
     metric, score, task = (run.summary.get(key) for key in ("metric", "score", "dataset"))
     results = run.results.get("results", {})
@@ -199,7 +199,7 @@ def _scores(run: Finished) -> Problems:
                 yield from _unequal(f"{key} of {name}", sum(scores) / len(scores), value)
 
 
-def _rescored(run: Finished) -> Problems:
+def _rescored(run: SavedRun) -> Problems:
     """That the scores of the questions are those of their texts, where that takes no running of code."""
     wrong = []
     for sample in run.raw_samples:

@@ -12,11 +12,11 @@ from lm_eval.api.model import TemplateLM
 from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.answering import Answered, Answering, Answers, Job
-from evaluation.compare import BASELINE
 from evaluation.journal import Journal
 from evaluation.measure import Batch, Choice, Sample, Scored, warm_up_options
 from evaluation.ranks import Ranks
 from evaluation.requests import Pair, Request, check_pair, check_request, request_seed
+from evaluation.saved_run import BASELINE
 from evaluation.settings import Settings
 from evaluation.tokens import Ending
 from generation import GenerationOptions, GenerationOutput, LikelihoodOptions, generate, log_likelihoods

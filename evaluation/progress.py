@@ -15,8 +15,8 @@ from rich.text import Text
 
 from evaluation.attempt import axes
 from evaluation.cell import run_of
-from evaluation.compare import flat
 from evaluation.pool import log_of
+from evaluation.saved_run import flat
 from evaluation.settings import Settings
 
 _SHOWN = ("done", "running", "failed", "oom", "skipped", "partial")

@@ -15,8 +15,9 @@ import pandas as pd
 from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation import statistics
-from evaluation.compare import Comparison, Finished, compare, find_baseline
+from evaluation.compare import Comparison, compare, find_baseline
 from evaluation.runs import STATUS
+from evaluation.saved_run import SavedRun
 from evaluation.statistics import Estimate
 
 SCHEMA_VERSION = 1
@@ -86,7 +87,7 @@ _LONGEST = 200  # letters of an error that a note keeps
 Row = dict[str, Any]
 
 
-def find_runs(folders: Iterable[Path], name_from: Path) -> dict[str, Finished]:
+def find_runs(folders: Iterable[Path], name_from: Path) -> dict[str, SavedRun]:
     """All runs in ``folders`` and the folders below, hidden ones left out.
 
     Args:
@@ -99,17 +100,17 @@ def find_runs(folders: Iterable[Path], name_from: Path) -> dict[str, Finished]:
     Raises:
         UsageError: a folder that is not there, or one without runs.
     """
-    found: dict[Path, Finished] = {}
+    found: dict[Path, SavedRun] = {}
     for folder in folders:
         require(folder.is_dir(), f"{folder} is not a folder")
         paths = [path.parent for path in folder.rglob(STATUS) if not _hidden(path.relative_to(folder))]
         require(bool(paths), f"there are no runs in {folder}; run eval.py with output_dir={folder}")
-        found |= {path.resolve(): Finished(path) for path in paths}
+        found |= {path.resolve(): SavedRun(path) for path in paths}
     start = name_from.resolve()
     return dict(sorted((Path(os.path.relpath(path, start)).as_posix(), run) for path, run in found.items()))
 
 
-def read_rows(runs: Mapping[str, Finished]) -> pd.DataFrame:
+def read_rows(runs: Mapping[str, SavedRun]) -> pd.DataFrame:
     """The leaderboard, one row per run; what is not there is NA.
 
     The order is that of the columns in `_order`: ranked rows of a model and a task first, the best score of a group of
@@ -144,14 +145,14 @@ def _order(row: Row) -> list[tuple[bool, Any]]:
     return [(absent[key], 0 if value is None else value) for key, value in values.items()]
 
 
-def _row(name: str, run: Finished) -> Row:
+def _row(name: str, run: SavedRun) -> Row:
     """What the files of one run say; notes are a list yet."""
     row: Row = {**dict.fromkeys(COLUMNS), "schema_version": SCHEMA_VERSION, "folder": name}
     row |= {"ranked": False, "note": [], "config_hash": _hash(run)}
     axes = run.axes
     row |= {"model": axes.get("model"), "cache": axes.get("cache")}
     row |= {"decoder": axes.get("generation"), "task": axes.get("dataset")}
-    parts: list[Callable[[Finished], Row]] = [_status, _settings, _origin, _figures]
+    parts: list[Callable[[SavedRun], Row]] = [_status, _settings, _origin, _figures]
     try:
         for part in parts if run.done else parts[:2]:
             row |= {key: value for key, value in part(run).items() if value is not None}
@@ -169,11 +170,11 @@ def _row(name: str, run: Finished) -> Row:
     return row
 
 
-def _status(run: Finished) -> Row:
+def _status(run: SavedRun) -> Row:
     return {"status": str(run.status["status"]), "date": run.status.get("date")}
 
 
-def _settings(run: Finished) -> Row:
+def _settings(run: SavedRun) -> Row:
     """What the configuration says; nothing where there is none, as of a run that was not begun."""
     if not run.done and not run.config_path.is_file():
         return {}
@@ -197,7 +198,7 @@ def _settings(run: Finished) -> Row:
     }
 
 
-def _origin(run: Finished) -> Row:
+def _origin(run: SavedRun) -> Row:
     """Where a finished run comes from."""
     found, machine = run.provenance, run.provenance.get("machine") or {}
     versions, git = found.get("versions") or {}, found.get("git") or {}
@@ -225,7 +226,7 @@ def _origin(run: Finished) -> Row:
     }
 
 
-def _figures(run: Finished) -> Row:
+def _figures(run: SavedRun) -> Row:
     """What a finished run measured."""
     summary, measured = run.summary, run.efficiency
     latency = measured.get("latency_seconds") or {}
@@ -244,7 +245,7 @@ def _figures(run: Finished) -> Row:
     }
 
 
-def _unfinished(run: Finished) -> list[str]:
+def _unfinished(run: SavedRun) -> list[str]:
     """Why a run has no results, as far as its status says."""
     status = run.status
     if status["status"] == "partial" and "answered" in status:
@@ -253,7 +254,7 @@ def _unfinished(run: Finished) -> list[str]:
     return [_short(reason.splitlines()[0])] if reason else []
 
 
-def _unranked(run: Finished) -> list[str]:
+def _unranked(run: SavedRun) -> list[str]:
     """Why a finished run can't be ranked."""
     summary, git = run.summary, run.provenance.get("git") or {}
     n, total, score = summary.get("n"), summary.get("items_total"), summary.get("score")
@@ -273,7 +274,7 @@ def _unranked(run: Finished) -> list[str]:
     return found
 
 
-def _compare(row: Row, run: Finished, finished: list[Finished]) -> None:
+def _compare(row: Row, run: SavedRun, finished: list[SavedRun]) -> None:
     """Put the comparison with the run without a cache in ``row``."""
     baseline = find_baseline(run, finished)
     if baseline is None:
@@ -302,7 +303,7 @@ def _compared(comparison: Comparison) -> Row:
     }
 
 
-def _whole(run: Finished) -> bool:
+def _whole(run: SavedRun) -> bool:
     """Whether everything that a comparison reads is there."""
     try:
         return bool(run.done and run.samples and run.setting and run.clock)
@@ -326,7 +327,7 @@ def _written(options: dict[str, Any]) -> str | None:
     return " ".join(sorted(words)) or None
 
 
-def _hash(run: Finished) -> str | None:
+def _hash(run: SavedRun) -> str | None:
     found = re.fullmatch(r".+__([0-9a-f]{8})", run.folder.name)
     return found[1] if found else None
 
@@ -339,7 +340,7 @@ def _megabytes(size: float | None) -> float | None:
     return None if size is None else size / 1e6
 
 
-def _within(run: Finished, message: str) -> str:
+def _within(run: SavedRun, message: str) -> str:
     """``message`` with file names in place of paths, which depend on where the folder lies."""
     return message.replace(f"{run.folder}/", "").replace(str(run.folder), run.folder.name)
 

@@ -13,8 +13,9 @@ from cache_zoo import UsageError
 from cache_zoo.arguments import Parser
 from cache_zoo.errors import refusing
 from evaluation import statistics
-from evaluation.compare import Finished, compare, find_baseline
+from evaluation.compare import compare, find_baseline
 from evaluation.runs import STATUS
+from evaluation.saved_run import SavedRun
 
 AXES = ("model", "dataset", "generation", "cache")
 _FIGURES = (
@@ -42,7 +43,7 @@ def read_runs(folder: Path) -> pd.DataFrame:
     folders = [path.parent for path in sorted(folder.glob(f"*/{STATUS}"))]
     if not folders:
         raise UsageError(f"there are no runs in {folder}; run eval.py with output_dir={folder}")
-    rows = {run: _row(run) for run in map(Finished, folders)}
+    rows = {run: _row(run) for run in map(SavedRun, folders)}
     finished = [run for run in rows if run.done]
     for run in finished:
         rows[run] |= {"settings": _settings(run, finished), **_compared(run, finished)}
@@ -78,7 +79,7 @@ def _shown(frame: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def _row(run: Finished) -> dict[str, Any]:
+def _row(run: SavedRun) -> dict[str, Any]:
     row: dict[str, Any] = {**run.axes, **dict.fromkeys(_NUMBERS)}
     if run.done:
         row |= {key: run.summary[key] for key in row if key in run.summary}
@@ -88,7 +89,7 @@ def _row(run: Finished) -> dict[str, Any]:
     return row | {"settings": "", "status": run.status["status"], "folder": run.folder.name}
 
 
-def _compared(run: Finished, runs: list[Finished]) -> dict[str, float | None]:
+def _compared(run: SavedRun, runs: list[SavedRun]) -> dict[str, float | None]:
     """Speed-up and agreement; nothing where there is no run to compare with, or none that was asked the same."""
     baseline = find_baseline(run, runs)
     if baseline is None:
@@ -101,7 +102,7 @@ def _compared(run: Finished, runs: list[Finished]) -> dict[str, float | None]:
     return {"speed_up": speed_up, "agreement": comparison.agreement}
 
 
-def _settings(run: Finished, runs: list[Finished]) -> str:
+def _settings(run: SavedRun, runs: list[SavedRun]) -> str:
     """What sets ``run`` apart from the runs that share its names: ``key=value ...``."""
     alike = [one.config for one in runs if one.config.get("cache.name") == run.config.get("cache.name")]
     named = {"model.name", "model.path", "cache.name", "dataset.name", "output_dir"}

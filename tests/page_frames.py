@@ -40,7 +40,7 @@ def frame() -> pd.DataFrame:
 
 
 def made(**columns: Any) -> pd.DataFrame:
-    """Finished runs of one cell, which differ as said."""
+    """SavedRun runs of one cell, which differ as said."""
     count = len(next(iter(columns.values())))
     same = {"model": "m", "task": "t", "cache": "c", "status": "done", "ranked": True, "score": 0.5, "n": 10}
     return pd.DataFrame({**{key: [value] * count for key, value in same.items()}, **columns})

@@ -12,8 +12,8 @@ import pytest
 from cache_zoo import UsageError
 from evaluation import check
 from evaluation.check import DATASETS, check_run
-from evaluation.compare import Finished
 from evaluation.rows import find_runs
+from evaluation.saved_run import SavedRun
 from evaluation.settings import DatasetSettings
 from evaluation.tasks.loading import load_task
 from tests.small_runs import call, edit_results, edit_samples, pick, unset_commit
@@ -24,7 +24,7 @@ SHARED = ROOT.parent / "shared" / "data"
 
 def test_runs_as_they_are_made_pass_the_check(small_runs: Path) -> None:
     for run in small_runs.iterdir():
-        whole = Finished(run).config["dataset.size"] is None
+        whole = SavedRun(run).config["dataset.size"] is None
         assert check_run(run, datasets={}) == ([] if whole else ["only 3 of 6 questions were asked"])
 
 

@@ -16,11 +16,12 @@ import pytest
 
 from cache_zoo import UsageError
 from evaluation import leaderboard
-from evaluation.compare import Finished, compare
+from evaluation.compare import compare
 from evaluation.leaderboard import make_leaderboard, read_published, render_csv
 from evaluation.markdown import render_markdown
 from evaluation.rescore import rescore
 from evaluation.rows import COLUMNS, SCHEMA_VERSION, find_runs, read_rows
+from evaluation.saved_run import SavedRun
 from evaluation.statistics import holm, proportion_interval
 from tests.small_runs import QUESTIONS, call, edit_results, edit_samples, pick, unset_commit
 
@@ -101,7 +102,7 @@ def test_a_row_says_what_the_files_of_its_run_say(small_runs: Path) -> None:
     assert provenance["machine"]["processor"] in row["machine"]
     for absent in ("steps", "peak_mb", "note"):
         assert pd.isna(row[absent])
-    compared = compare(Finished(run), Finished(baseline))
+    compared = compare(SavedRun(run), SavedRun(baseline))
     assert compared.difference is not None
     assert compared.speed_up is not None
     assert (row["diff"], row["diff_low"], row["diff_high"]) == pytest.approx(list(vars(compared.difference).values()))

@@ -17,7 +17,8 @@ from scipy.stats import binomtest, t, ttest_rel
 
 from cache_zoo import UsageError
 from evaluation import compare as program
-from evaluation.compare import Finished, compare, find_baseline
+from evaluation.compare import compare, find_baseline
+from evaluation.saved_run import SavedRun
 from evaluation.statistics import (
     holm,
     mean,
@@ -185,7 +186,7 @@ def copy(run: Path, to: Path) -> Path:
 @pytest.mark.parametrize(("cache", "batch_size"), [("dual", 1), ("d2cache", 1), ("dual", 4)])
 def test_a_comparison_is_what_the_files_say(small_runs: Path, cache: str, batch_size: int) -> None:
     paths = [pick(small_runs, name, batch_size) for name in (cache, "none")]
-    found = compare(*map(Finished, paths))
+    found = compare(*map(SavedRun, paths))
     ours, theirs = map(raw, paths)
     metric = "exact_match,strict-match"
     scores = [[sample["metrics"][metric] for sample in side] for side in (ours, theirs)]
@@ -196,7 +197,7 @@ def test_a_comparison_is_what_the_files_say(small_runs: Path, cache: str, batch_
     assert found.agreement is not None
     assert found.exact_agreement <= found.agreement <= 1
     assert found.speed_up is not None
-    latency = [Finished(path).efficiency["latency_seconds"]["median"] for path in paths]
+    latency = [SavedRun(path).efficiency["latency_seconds"]["median"] for path in paths]
     assert found.speed_up.value == pytest.approx(latency[1] / latency[0])
     assert found.unscored is found.untimed is None
 
@@ -204,14 +205,14 @@ def test_a_comparison_is_what_the_files_say(small_runs: Path, cache: str, batch_
 def test_what_was_timed_is_a_batch(small_runs: Path) -> None:
     """Six questions in batches of four and two are two observations, not six."""
     runs = [pick(small_runs, name, 4) for name in ("dual", "none")]
-    found = compare(*map(Finished, runs)).speed_up
+    found = compare(*map(SavedRun, runs)).speed_up
     seconds = [list(dict.fromkeys(sample["seconds"] for sample in raw(run))) for run in runs]
     assert [len(side) for side in seconds] == [2, 2]
     assert found == ratio_of_medians(*seconds)
 
 
 def test_a_run_is_as_fast_as_itself(small_runs: Path) -> None:
-    run = Finished(pick(small_runs, "none"))
+    run = SavedRun(pick(small_runs, "none"))
     assert find_baseline(run, [run]) is run
     found = compare(run, run)
     assert (found.speed_up and found.speed_up.value, found.agreement, found.exact_agreement) == (1, 1, 1)
@@ -239,22 +240,22 @@ def another_row(samples: list[dict[str, Any]]) -> None:
 )
 def test_runs_that_were_asked_otherwise_are_refused(small_runs: Path, tmp_path: Path, change: Any, reason: str) -> None:
     run, baseline = copy(pick(small_runs, "dual"), tmp_path), pick(small_runs, "none")
-    compare(Finished(run), Finished(baseline))
+    compare(SavedRun(run), SavedRun(baseline))
     edit_samples(run, change)
     with pytest.raises(UsageError, match=reason):
-        compare(Finished(run), Finished(baseline))
+        compare(SavedRun(run), SavedRun(baseline))
 
 
 def test_other_data_are_refused(small_runs: Path, tmp_path: Path) -> None:
     run = copy(pick(small_runs, "dual"), tmp_path)
     edit_results(run, lambda found: found["provenance"].update(dataset_sha256={"nano-gsm": "other"}))
     with pytest.raises(UsageError, match="the data that were asked are not the same"):
-        compare(Finished(run), Finished(pick(small_runs, "none")))
+        compare(SavedRun(run), SavedRun(pick(small_runs, "none")))
 
 
 def test_only_runs_of_one_setting_are_compared(small_runs: Path, tmp_path: Path) -> None:
-    one, four = (Finished(pick(small_runs, "dual", size)) for size in (1, 4))
-    baseline = Finished(pick(small_runs, "none"))
+    one, four = (SavedRun(pick(small_runs, "dual", size)) for size in (1, 4))
+    baseline = SavedRun(pick(small_runs, "none"))
     with pytest.raises(UsageError, match="their settings differ: batch_size is 4 and 1"):
         compare(four, baseline)
     with pytest.raises(UsageError, match="compared with one of cache=none"):
@@ -262,29 +263,29 @@ def test_only_runs_of_one_setting_are_compared(small_runs: Path, tmp_path: Path)
     failed = copy(one.folder, tmp_path)
     (failed / "status.json").write_text('{"status": "failed"}')
     with pytest.raises(UsageError, match="is failed"):
-        compare(Finished(failed), baseline)
-    everything = [Finished(folder) for folder in sorted(small_runs.iterdir())]
+        compare(SavedRun(failed), baseline)
+    everything = [SavedRun(folder) for folder in sorted(small_runs.iterdir())]
     assert find_baseline(one, everything) == baseline
-    assert find_baseline(four, everything) == Finished(pick(small_runs, "none", 4))
+    assert find_baseline(four, everything) == SavedRun(pick(small_runs, "none", 4))
     assert find_baseline(one, [one, four]) is None
 
 
 def test_the_nearest_baseline_is_taken(small_runs: Path, tmp_path: Path) -> None:
-    run, baseline = Finished(pick(small_runs, "dual")), pick(small_runs, "none")
+    run, baseline = SavedRun(pick(small_runs, "dual")), pick(small_runs, "none")
     here, elsewhere, others = (copy(baseline, tmp_path / name) for name in ("a", "b", "c"))
     edit_results(elsewhere, lambda found: found["provenance"]["machine"].update(processor="another"))
     edit_results(others, lambda found: found["provenance"].update(dataset_sha256="another"))
-    assert find_baseline(run, map(Finished, [others, elsewhere])) == Finished(elsewhere)
-    assert find_baseline(run, map(Finished, [others, elsewhere, here])) == Finished(here)
-    assert find_baseline(run, map(Finished, [others, elsewhere, here, baseline])) == Finished(baseline)
+    assert find_baseline(run, map(SavedRun, [others, elsewhere])) == SavedRun(elsewhere)
+    assert find_baseline(run, map(SavedRun, [others, elsewhere, here])) == SavedRun(here)
+    assert find_baseline(run, map(SavedRun, [others, elsewhere, here, baseline])) == SavedRun(baseline)
 
 
 def test_speed_is_compared_on_one_machine_only(small_runs: Path, tmp_path: Path) -> None:
-    run, baseline = copy(pick(small_runs, "dual"), tmp_path), Finished(pick(small_runs, "none"))
-    here = compare(Finished(run), baseline)
+    run, baseline = copy(pick(small_runs, "dual"), tmp_path), SavedRun(pick(small_runs, "none"))
+    here = compare(SavedRun(run), baseline)
     for change in ({"machine": {"processor": "another"}}, {"versions": {"torch": "0.1"}}, {"dtype": "bfloat16"}):
         edit_results(run, lambda found, change=change: found["provenance"].update(change))
-        found = compare(Finished(run), baseline)
+        found = compare(SavedRun(run), baseline)
         assert found.speed_up is None
         assert found.untimed == "no speed-up: the baseline ran on another machine, torch or number of processes"
         assert (found.difference, found.agreement) == (here.difference, here.agreement)
@@ -294,17 +295,17 @@ def test_speed_is_compared_on_one_machine_only(small_runs: Path, tmp_path: Path)
 def test_batches_of_other_questions_have_no_speed_up(small_runs: Path, tmp_path: Path) -> None:
     run = copy(pick(small_runs, "dual", 4), tmp_path)
     edit_samples(run, lambda samples: samples[3].update(batch=1))
-    found = compare(Finished(run), Finished(pick(small_runs, "none", 4)))
+    found = compare(SavedRun(run), SavedRun(pick(small_runs, "none", 4)))
     assert found.speed_up is None
     assert found.untimed == "no speed-up: the batches of the baseline hold other questions"
 
 
 def test_scores_that_are_no_means_are_not_compared(small_runs: Path, tmp_path: Path) -> None:
-    run, baseline = copy(pick(small_runs, "dual"), tmp_path), Finished(pick(small_runs, "none"))
+    run, baseline = copy(pick(small_runs, "dual"), tmp_path), SavedRun(pick(small_runs, "none"))
     edit_results(run, lambda found: found["summary"].update(score=0.123))
-    assert compare(Finished(run), baseline).difference is None
+    assert compare(SavedRun(run), baseline).difference is None
     edit_results(run, lambda found: found["summary"].update(metric=None, score=None))
-    found = compare(Finished(run), baseline)
+    found = compare(SavedRun(run), baseline)
     assert (found.difference, found.p) == (None, None)
     assert found.unscored == "scored by nothing, the baseline by exact_match,strict-match"
     assert found.agreement is not None

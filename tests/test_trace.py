@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 
 from cache_zoo import UsageError
 from evaluation.cell import evaluate_cell
-from evaluation.compare import Finished
 from evaluation.overrides import cells
+from evaluation.saved_run import SavedRun
 from evaluation.settings import Settings
 from evaluation.trace import Trace, record, render, write
 from evaluation.trace.__main__ import main
@@ -60,7 +60,7 @@ def changed(run: Path, parent: Path, config: dict[str, Any]) -> Path:
     """A copy of a run with another configuration."""
     copy = parent / run.name
     shutil.copytree(run, copy)
-    OmegaConf.save(OmegaConf.create({**Finished(run).resolved, **config}), copy / "config.yaml")
+    OmegaConf.save(OmegaConf.create({**SavedRun(run).resolved, **config}), copy / "config.yaml")
     return copy
 
 
@@ -147,7 +147,7 @@ def test_sampled_answers_of_a_batch_are_drawn_again(tmp_path: Path) -> None:
 
 
 def test_a_program_with_a_model_records_with_it(plain: Path, traces: list[Trace]) -> None:
-    settings = Settings.from_config(Finished(plain).resolved)
+    settings = Settings.from_config(SavedRun(plain).resolved)
     folder = resolve_checkpoint(settings.model.path)
     trace = record(settings, ROW, model=load_model(folder), tokenizer=load_tokenizer(folder))
     assert trace.ids == traces[1].ids

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import pandas as pd
 
 from cache_zoo.errors import require
-from evaluation.compare import BASELINE
 from evaluation.page.columns import COLUMNS, Row
+from evaluation.saved_run import BASELINE
 
 NEEDED = ("model", "cache", "task", "status")
 NUMBERS = tuple(key for column in COLUMNS if column.form for key in (column.key, column.low, column.high) if key)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from cache_zoo.errors import require
-from evaluation.compare import Finished, Question
+from evaluation.saved_run import Question, SavedRun
 from evaluation.settings import Settings
 from evaluation.trace.page import write
 from evaluation.trace.recording import Trace, record
@@ -30,7 +30,7 @@ class Choice:
         sample: its line of ``samples.jsonl``.
     """
 
-    run: Finished
+    run: SavedRun
     settings: Settings
     sample: Mapping[str, Any]
 
@@ -51,7 +51,7 @@ def choose(folder: Path, sample: str | None, device: str | None = None) -> Choic
         UsageError: no run, one that is not done or generated nothing, no such question, or no such device.
     """
     require(folder.is_dir(), f"there is no run folder {folder}{_near(folder)}")
-    run = Finished(folder)
+    run = SavedRun(folder)
     require(run.done, f"{folder.name} is {run.status['status']}; a trace takes a run that is done")
     found = _find(run, sample)
     require(
@@ -113,7 +113,7 @@ def _load(path: str, dtype: str, device: str) -> Transformer:
     return load_model(resolve_checkpoint(path), dtype, device)
 
 
-def _find(run: Finished, sample: str | None) -> Mapping[str, Any]:
+def _find(run: SavedRun, sample: str | None) -> Mapping[str, Any]:
     """The first line of ``samples.jsonl`` of the question: the first answer, where it was asked several times."""
     task, _, row = (sample or "").rpartition(":")
     require(sample is None or row.isdecimal(), f"--sample takes a row of the dataset, such as 3, not '{sample}'")
