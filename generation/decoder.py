@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cache_zoo import Cache, Outcome, Step, UsageError, make_cache
 from cache_zoo.errors import require
+from cache_zoo.memory import Meter
 from generation.options import GenerationOptions, pointless
 from generation.output import Counts, GenerationOutput, Progress, TraceRecorder
 from generation.sampling import propose
@@ -170,7 +171,7 @@ class _Decoding:
 
     def run(self, trace: bool, callback: Callback | None) -> Generator[Outcome, None, GenerationOutput]:
         """Run until no sequence has anything left to decide, a forward at a time."""
-        recorder = TraceRecorder(self.tokens) if trace else None
+        recorder, memory = TraceRecorder(self.tokens) if trace else None, Meter(self.model)
         self.cache.start(self.canvas)
         while self.sequences:
             if recorder is not None:
@@ -178,8 +179,11 @@ class _Decoding:
             progress = list(self.block_index), list(self.block_step)
             step = Step(self.canvas, self.ids, self.masked, self.open, self.counts.forwards, *progress)
             outcome, work = self._forward(step)
+            memory.read(self.cache, step)  # some of it may go in the end of the step
             self.cache.end_step(step, outcome)
-            self.counts.add(work, self.canvas.num_layers, step, self.cache)
+            memory.read(self.cache, step)
+            self.counts.add(work, step)
+            self.counts.cache_bytes = memory.most
             if recorder is not None:
                 recorder.record(self.sequences, step, self.ids, outcome, work)
             if callback is not None:

@@ -9,7 +9,7 @@ from math import comb
 import torch
 from torch import Tensor
 
-from cache_zoo import Cache, Step, UsageError
+from cache_zoo import Step, UsageError
 from cache_zoo.errors import require, suggest
 from generation.options import GenerationOptions
 from generation.output import Counts
@@ -195,7 +195,7 @@ def _logits(model: Transformer, batch: list[_Masked], counts: Counts) -> list[Te
     step = Step(model.canvas(valid), ids, masked, masked)
     # The prompt is not empty: a row that predicts an answer's token never wraps around.
     forward = model.run(ids, logit_rows=masked.roll(-config.shift, dims=1), step=step)
-    counts.add(forward.work, config.num_layers, step, Cache())
+    counts.add(forward.work, step)
     return list(forward.logits.split([sum(one.mask) for one in batch]))
 
 

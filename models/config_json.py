@@ -165,7 +165,7 @@ class ConfigReader:
             if off or key in self._read or _HARMLESS.fullmatch(key) or not _NETWORK.search(key.lower()):
                 continue
             raise UsageError(
-                f"'{shown(key)}' is {_shown.repr(value)}; by its name it changes the network, and nothing here reads it. "
+                f"'{shown(key)}' is {_shown.repr(value)}: by its name it changes the network; nothing reads it. "
                 "Remove it if it changes nothing"
             )
 
