@@ -17,10 +17,11 @@ from rich.console import Console
 
 from cache_zoo import caches, make_cache
 from cache_zoo.arguments import Parser
-from cache_zoo.errors import refusing, require
+from cache_zoo.errors import DONE, FAILED, refusing, require
 from cache_zoo.info import documented
 from generation.decoder import stream
 from generation.live import Picture, Screen, marks_of, printable
+from generation.numbers import NotFiniteError
 from generation.options import GenerationOptions
 from generation.output import Progress
 from models import ModelConfig, Transformer, load_model, resolve_checkpoint
@@ -96,7 +97,10 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
+    except NotFiniteError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return FAILED
+    return DONE
 
 
 def _answer(arguments: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from cache_zoo import Cache, Outcome, Step, UsageError, make_cache
 from cache_zoo.errors import require
 from cache_zoo.memory import Meter
+from generation.numbers import extremes, require_finite
 from generation.options import GenerationOptions, pointless
 from generation.output import Counts, GenerationOutput, Progress, TraceRecorder
 from generation.sampling import propose
@@ -53,6 +54,7 @@ def generate(
 
     Raises:
         UsageError: unknown or unusable options, an empty prompt, a prompt that does not fit, an unknown token.
+        NotFiniteError: a logit is NaN or infinite; the message says where that begins.
 
     Warns:
         UserWarning: the cache can save nothing with these options.
@@ -83,6 +85,7 @@ def stream(
 
     Raises:
         UsageError: as in `generate`; at once, not when the first forward is asked for.
+        NotFiniteError: as in `generate`, when the forward after the one that it happened in is asked for.
 
     Warns:
         UserWarning: the cache can save nothing with these options.
@@ -189,7 +192,7 @@ class _Decoding:
             if callback is not None:
                 callback(step, outcome)
             yield outcome
-            self._advance()
+            self._advance(step, outcome)
         return GenerationOutput(
             tokens=self.tokens,
             nfe=self.counts.forwards,
@@ -221,6 +224,7 @@ class _Decoding:
         logit_rows = live.roll(-canvas.shift, dims=1)
         forward = self.model.run(self.ids, rows, cache=self.cache, logit_rows=logit_rows, step=step)
 
+        self._extremes = extremes(forward.logits)  # before they are overwritten
         config, noise = self.model.config, self._noise(live[:, start:])
         tokens, values = propose(
             forward.logits, self.options, config.mask_id, noise, eos_id=config.eos_id, eot_id=config.eot_id
@@ -254,10 +258,14 @@ class _Decoding:
         ended = (self.ids == self.model.config.eos_id) & (self.canvas.columns >= self.canvas.prompt_length)
         return self.masked & (ended.cumsum(dim=1) == 0)
 
-    def _advance(self) -> None:
+    def _advance(self, step: Step, outcome: Outcome) -> None:
         """Move each sequence to its next block with something to decide; those without one leave the batch."""
-        blocks = self.open[:, self.canvas.prompt_length :].unflatten(1, (-1, self.canvas.block_length))
-        left = blocks.sum(dim=2).tolist()  # the one synchronisation of a step that control flow needs
+        blocks = self.open[:, self.canvas.prompt_length :].unflatten(1, (-1, self.canvas.block_length)).sum(dim=2)
+        # the one synchronisation of a step that control flow needs; counts are exact in float32
+        told = torch.cat((blocks.flatten().float(), self._extremes)).tolist()
+        require_finite(told[-2:], self.model, step, outcome.live, self.cache)
+        counts, width = [int(count) for count in told[:-2]], blocks.shape[1]
+        left = [counts[first : first + width] for first in range(0, len(counts), width)]
         kept = []
         for b, sequence in enumerate(self.sequences):
             self.forwards[sequence] += 1
