@@ -182,7 +182,7 @@ def _batches(work: list[_Masked], size: int) -> Iterator[list[_Masked]]:
 
 
 def _logits(model: Transformer, batch: list[_Masked], counts: Counts) -> Iterator[Tensor]:
-    """Logits ``[m, V]`` of the masked positions of each canvas, from left to right; behind the last they are checked."""
+    """Logits ``[m, V]`` of the masked positions of each canvas, from left to right; at the end they are checked."""
     config, length = model.config, max(len(one.ids) for one in batch)
     ids = torch.full((len(batch), length), config.pad_id)
     valid = torch.zeros_like(ids, dtype=torch.bool)

@@ -93,7 +93,7 @@ class Weights:
 
         def digest(one: tuple[str, Slot, Tensor]) -> str:
             name, _, tensor = one
-            content = hashlib.sha256(memoryview(tensor.reshape(-1).view(torch.uint8).numpy())).hexdigest()
+            content = hashlib.sha256(tensor.reshape(-1).view(torch.uint8).numpy().data).hexdigest()
             return f"{name} {self.stored[name].dtype} {list(tensor.shape)} {content}\n"
 
         with ThreadPoolExecutor() as pool:  # hashing lets other threads run
