@@ -18,7 +18,8 @@ _LARGEST = 16 << 20
 _NETWORK = re.compile(
     r"rope|rotary|alibi|yarn|attn|attention|qk|query|key_value|head|norm|bias|activation|hidden|mlp|ffn|glu|window|"
     r"sliding|causal|decoder|block|sparse|expert|moe|router|quant|compress|load_in|fp8|soft_?cap|logit|multiplier|"
-    r"scal(e|ing|ar|er)|residual|layer|embed|position|tie_|tied|tying|(^|_)(act|dim|gated?|shift(ed)?|kv)(_|$)"
+    r"scal(e|ing|ar|er)|residual|layer|emb|position|intermediate|inner|theta|tie_|tied|tying|"
+    r"(^|_)(act|dim|ff|eps|epsilon|gated?|shift(ed)?|kv)(_|$)"
 )
 """Words in the names of keys that change what a network computes."""
 _HARMLESS = re.compile(
@@ -134,7 +135,7 @@ class ConfigReader:
         self.refuse("head_dim", head_dim)
         self.refuse("use_sliding_window", False)
         if self._values.get("use_sliding_window") is not False:
-            self.refuse("sliding_window")
+            self.refuse("sliding_window", False)
         self._read.add("sliding_window")
         kinds = self.optional("layer_types", list) or []
         require(
@@ -165,8 +166,8 @@ class ConfigReader:
             if off or key in self._read or _HARMLESS.fullmatch(key) or not _NETWORK.search(key.lower()):
                 continue
             raise UsageError(
-                f"'{shown(key)}' is {_shown.repr(value)}: by its name it changes the network; nothing reads it. "
-                "Remove it if it changes nothing"
+                f"'{shown(key)}' is {_shown.repr(value)}: by its name it changes the network, and this layout "
+                "has nothing of the kind; remove it if it changes nothing"
             )
 
 

@@ -59,7 +59,7 @@ def load_model(
     for name, slot, tensor in weights.tensors():
         place = parameters[slot.parameter][slot.start : slot.stop]
         place.copy_(tensor)
-        _check_finite(name, tensor, place)
+        _check_finite(f"{folder}: {name}", tensor, place)
     return model
 
 
