@@ -25,6 +25,7 @@ from generation.numbers import NotFiniteError
 from generation.options import GenerationOptions
 from generation.output import Progress
 from models import ModelConfig, Transformer, load_model, resolve_checkpoint
+from models.loading import as_device, as_dtype
 
 _EPILOG = """examples:
   python -m generation "Tom has 3 bags with 4 coins each. How many coins does Tom have?" --threshold 0.9
@@ -116,11 +117,13 @@ def _answer(arguments: argparse.Namespace) -> None:
 
     from models.tokenizer import load_tokenizer  # transformers takes its time, which an error needs not wait for
 
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if arguments.device == "auto" else arguments.device
+    dtype = ("bfloat16" if device.startswith("cuda") else "float32") if arguments.dtype == "auto" else arguments.dtype
+    as_device(device)
+    as_dtype(dtype)
     folder = resolve_checkpoint(arguments.model)
     tokenizer = load_tokenizer(folder)
     ids = _encode(tokenizer, prompt, arguments.chat)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if arguments.device == "auto" else arguments.device
-    dtype = ("bfloat16" if device.startswith("cuda") else "float32") if arguments.dtype == "auto" else arguments.dtype
     model = load_model(folder, dtype, device)
 
     passes = [_begin(model, ids, name, given, arguments.seed, options) for name, given in chosen]
