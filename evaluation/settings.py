@@ -16,7 +16,7 @@ from cache_zoo.errors import require, suggest
 from evaluation.sandbox import LAYERS
 from evaluation.typed import check, read
 from generation import GenerationOptions, LikelihoodOptions, strategies
-from models.loading import as_dtype
+from models.loading import as_device, as_dtype
 
 _NO_EFFECT = ("output_dir", "code_execution_without", "recipe")
 _ORDERS = {"force": False, "retry": [], "jobs": 1, "trace": []}
@@ -141,6 +141,7 @@ class Settings:
             require(isinstance(value, Mapping), f"{group} must be a choice of configs/{group}, not {value!r}")
         model = read(ModelSettings, _resolved(root.model), "model.")
         as_dtype(model.dtype)
+        as_device(model.device, present=False)
         dataset = read(DatasetSettings, root.dataset, "dataset.")
         require(dataset.size is None or dataset.size >= 1, f"dataset.size must be at least 1, not {dataset.size}")
         require(dataset.n_shot is None or dataset.n_shot >= 0, f"dataset.n_shot must not be negative: {dataset.n_shot}")
