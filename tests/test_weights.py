@@ -114,6 +114,12 @@ def test_an_absolute_file_is_refused_though_it_is_the_right_one(folder: Path) ->
     assert "must be a .safetensors file of this folder" in refusal(folder)
 
 
+def test_an_index_may_spell_a_file_in_two_ways(folder: Path) -> None:
+    weight_map = shard(folder)
+    write_index(folder, {**weight_map, NORM: f"./{weight_map[NORM]}"})
+    assert load_model(folder).config.num_layers == 3
+
+
 def test_a_link_out_of_the_folder_is_followed(folder: Path, tmp_path: Path) -> None:
     """That is how the hub's own cache lies."""
     (folder / FILE).rename(tmp_path / "blob")
