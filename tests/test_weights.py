@@ -42,7 +42,7 @@ def shard(folder: Path) -> dict[str, str]:
     tensors = load_file(folder / FILE)
     (folder / FILE).unlink()
     names = sorted(tensors)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for file, part in zip(SHARDS, (names[::2], names[1::2]), strict=True):
         save_file({name: tensors[name] for name in part}, folder / file)
         weight_map |= dict.fromkeys(part, file)
