@@ -259,7 +259,9 @@ def _parser() -> Parser:
     )
     parser.add_argument("--seed", type=int, default=1234, help="of everything random (%(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto: a GPU if there is one")
-    parser.add_argument("--dtype", default="auto", help="auto: bfloat16 on a GPU, float32 on a CPU")
+    parser.add_argument(
+        "--dtype", default="auto", help="float32, bfloat16, float16; auto: bfloat16 on a GPU, float32 on a CPU"
+    )
     parser.add_argument("--plain", action="store_true", help="only the final text, as where there is no terminal")
     decoding = parser.add_argument_group("decoding", "Options of generation.generate.")
     texts, hints = documented(GenerationOptions, "Attributes"), get_type_hints(GenerationOptions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import reprlib
 from pathlib import Path
@@ -45,7 +46,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file is missing, too large or not a JSON object, or names a key twice.
     """
-    require(path.is_file(), f"{path.parent} has no {path.name}")
+    require(os.path.isfile(path), f"{path.parent} has no {path.name}")  # pathlib raises where it may not look
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)

@@ -42,7 +42,7 @@ def shard(folder: Path) -> dict[str, str]:
     tensors = load_file(folder / FILE)
     (folder / FILE).unlink()
     names = sorted(tensors)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for file, part in zip(SHARDS, (names[::2], names[1::2]), strict=True):
         save_file({name: tensors[name] for name in part}, folder / file)
         weight_map |= dict.fromkeys(part, file)
@@ -112,6 +112,12 @@ def test_an_absolute_file_is_refused_though_it_is_the_right_one(folder: Path) ->
     weight_map = shard(folder)
     write_index(folder, {name: str(folder / file) for name, file in weight_map.items()})
     assert "must be a .safetensors file of this folder" in refusal(folder)
+
+
+def test_an_index_may_spell_a_file_in_two_ways(folder: Path) -> None:
+    weight_map = shard(folder)
+    write_index(folder, {**weight_map, NORM: f"./{weight_map[NORM]}"})
+    assert load_model(folder).config.num_layers == 3
 
 
 def test_a_link_out_of_the_folder_is_followed(folder: Path, tmp_path: Path) -> None:
