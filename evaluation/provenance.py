@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from evaluation import origin
 from evaluation.runs import now
 
-_PACKAGES = ("cache-zoo", "torch", "transformers", "lm_eval", "datasets", "accelerate")
-_ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "lm_eval",
+    "datasets",
+    "accelerate",
+    "math-verify",
+    "latex2sympy2_extended",
+    "sympy",
+)
+"""That shape answers, scores or seconds."""
 
 
 def provenance() -> dict[str, Any]:
     """Versions, commit, machine and date. What can't be had is None."""
     return {
         "date": now(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        "git": _git(),
+        "versions": {
+            "python": platform.python_version(),
+            origin.NAME: origin.version(),
+            **{name: _version(name) for name in _PACKAGES},
+        },
+        "git": origin.checkout(),
         "machine": {
             "system": platform.platform(),
             "processor": _processor(),
@@ -54,22 +70,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _git() -> dict[str, Any] | None:
-    """Commit of the checkout, and whether tracked files differ from it."""
-    commit, changes = _output("rev-parse", "HEAD"), _output("status", "--porcelain", "--untracked-files=no")
-    if commit is None or changes is None:
-        return None
-    return {"commit": commit, "dirty": bool(changes)}
-
-
-def _output(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _processor() -> str | None:
