@@ -135,7 +135,7 @@ def _imported(root: Path, installed: bool = False) -> list[Path]:
     """Files of the modules in use below ``root``, without those of an environment in it unless they are asked for."""
     names = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     files = {_folder(os.path.dirname(name)) / os.path.basename(name) for name in names if isinstance(name, str)}
-    return sorted(file for file in files if _within(file, root, installed))
+    return sorted(file for file in files if _within(file, root, installed) and file.is_file())
 
 
 def _within(file: Path, root: Path, installed: bool = False) -> bool:
