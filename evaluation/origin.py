@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def checkout(root: Path = ROOT) -> dict[str, Any] | None:
 
 
 def version() -> str | None:
-    """Version of this project: of the installed package, with ``+edited`` where its files differ, or of the checkout."""
+    """Of this project: of the installed package, with ``+edited`` where its files differ, or of the checkout."""
     here = Path(__file__).resolve()
     for package in distributions(name=NAME):
         files = _record(package)
@@ -53,7 +53,7 @@ def version() -> str | None:
     return next((line.split('"')[1] for line in lines if line.startswith('version = "')), None)
 
 
-def origin_of(cls: type) -> dict[str, Any]:
+def origin_of(cls: type, root: Path = ROOT) -> dict[str, Any]:
     """Where a class and those that it derives from come from.
 
     Returns:
@@ -62,16 +62,16 @@ def origin_of(cls: type) -> dict[str, Any]:
         ``commit`` from which nothing differs; or ``unknown``, anything else.
     """
     classes = [one for one in cls.__mro__ if one.__module__.partition(".")[0] not in sys.stdlib_module_names]
-    found = [_origin(getattr(sys.modules.get(one.__module__), "__file__", None)) for one in classes]
+    found = [_origin(getattr(sys.modules.get(one.__module__), "__file__", None), root) for one in classes]
     return next((one for one in found if one == UNKNOWN), found[0] if found else UNKNOWN)
 
 
-def _origin(name: str | None) -> dict[str, Any]:
+def _origin(name: str | None, root: Path) -> dict[str, Any]:
     if name is None:
         return UNKNOWN
     file = Path(name).resolve()
-    if _within(file, ROOT) and checkout() is not None:
-        return {"origin": NAME} if _tracked(ROOT, file) else UNKNOWN
+    if _within(file, root) and checkout(root) is not None:
+        return {"origin": NAME} if _tracked(root, file) else UNKNOWN
     for package in distributions():
         files = _record(package, file)
         if files and _unchanged(package, files, file):
@@ -144,7 +144,7 @@ def _within(file: Path, root: Path, installed: bool = False) -> bool:
     return installed or not (set(file.relative_to(root).parts) & set(_INSTALLED) or _folder(sys.prefix) in file.parents)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _folder(name: str) -> Path:
     return Path(name).resolve()
 
@@ -182,4 +182,3 @@ def _is_editable(package: Distribution, file: Path) -> bool:
     except (KeyError, TypeError, ValueError):
         return False
     return editable and url.scheme == "file" and file.is_relative_to(Path(unquote(url.path)).resolve())
-

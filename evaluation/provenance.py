@@ -50,8 +50,8 @@ def provenance() -> dict[str, Any]:
 def merged(sessions: list[dict[str, Any]]) -> dict[str, Any]:
     """Where the figures of all sessions of a run come from, each with what `provenance` said then and its ``rank``.
 
-    It is the last one's. Where there were several, they are in ``sessions``; a machine or a commit that was not the
-    same throughout is marked ``several``, since neither seconds nor answers are those of one of them.
+    It is the last one's. Where there were several, they are in ``sessions``; machine, commit, weights and code of the
+    cache are marked ``several`` where they were not the same throughout: seconds or answers are not those of one then.
     """
     of_first = [one for one in sessions if one["rank"] == min(each["rank"] for each in sessions)]
     listed = [{key: value for key, value in one.items() if key != "rank"} for one in of_first]
@@ -59,8 +59,10 @@ def merged(sessions: list[dict[str, Any]]) -> dict[str, Any]:
     found = {**last, "date": now()}
     if len(listed) > 1:
         found["sessions"] = sorted(listed, key=lambda one: str(one["date"]))
-    for key, parts in (("machine", ("machine", "device", "dtype", "versions")), ("git", ("git",))):
-        if any(one[part] != last[part] for one in sessions for part in parts):
+    alone = {key: (key,) for key in ("git", "model", "cache_code", "strategy_code")}
+    for key, parts in {"machine": ("machine", "device", "dtype", "versions"), **alone}.items():
+        # of several processes one tells the model
+        if any(one.get(part, last.get(part)) != last.get(part) for one in sessions for part in parts):
             found[key] = {**(last[key] or {}), "several": True}
     return found
 
