@@ -148,7 +148,7 @@ def test_generation_keys_are_the_options_one_to_one() -> None:
     assert GenerationOptions(**values) == GenerationOptions() == settings().generation  # type: ignore[arg-type]
 
 
-def test_the_hash_follows_everything_but_where_results_go() -> None:
+def test_the_hash_does_not_follow_where_results_go() -> None:
     assert settings().run_name == settings("output_dir=elsewhere").run_name
     names = {settings(one).run_name for one in ("seed=1234", "seed=1", "cache=dllm", "cache.name=dual", "batch_size=2")}
     assert len(names) == 5
@@ -157,7 +157,10 @@ def test_the_hash_follows_everything_but_where_results_go() -> None:
 
 def test_a_class_can_be_named_in_place_of_a_cache() -> None:
     chosen = settings("+cache._target_=cache_zoo.prefix.PrefixCache", "+cache.use_dual=true").cache
-    assert (chosen.label, chosen.make().use_dual) == ("PrefixCache", True)  # type: ignore[attr-defined]
+    assert (chosen.label, chosen.make().use_dual) == ("dual", True)  # type: ignore[attr-defined] # it is registered
+    chosen = settings("+cache._target_=cache_zoo.base.KVCache").cache
+    assert (chosen.label, chosen.target) == ("KVCache", "cache_zoo.base:KVCache")
+    assert chosen.config == {"_target_": "cache_zoo.base.KVCache"}
 
 
 @pytest.mark.parametrize(
@@ -252,7 +255,7 @@ def test_a_sweep_is_checked_whole() -> None:
 
 
 def sample(**values: Any) -> Sample:
-    given = {"task": "t", "doc_id": 0, "prompt": "p", "prompt_tokens": 5, "raw": "", "text": "", "seed": 0}
+    given = {"task": "t", "doc_id": 0, "repeat": 0, "prompt": "p", "prompt_tokens": 5, "raw": "", "text": "", "seed": 0}
     return Sample(**{**given, "ids": [7] * 6, "forwards": 4, "seconds": 2.0, "batch": 0, "tokens_canvas": 8, **values})
 
 
@@ -271,7 +274,7 @@ def test_efficiency_by_hand() -> None:
 
 
 def test_scored_answers_are_no_tokens() -> None:
-    found = efficiency([Scored("t", 0, [], forwards=6, seconds=1.0)], [Batch(2, 2.0, Counts(forwards=3))], 1)
+    found = efficiency([Scored("t", 0, 0, [], forwards=6, seconds=1.0)], [Batch(2, 2.0, Counts(forwards=3))], 1)
     assert (found["samples"], found["nfe"], found["seconds"]) == (1, 6, 2.0)
     for key in ("tokens_out", "tokens_canvas", "tokens_per_second", "tokens_per_forward", "rows_per_token"):
         assert found[key] is None
