@@ -29,6 +29,7 @@ from evaluation.tasks import code, gsm8k, math500, shots
 from evaluation.tasks.extraction import extract, names_used
 from evaluation.tasks.loading import load_task
 from evaluation.tasks.scorers import SCORERS
+from tests.good_rows import GOOD
 from tests.layers import MISSING
 
 HERE = Path(__file__).resolve().parent
@@ -359,9 +360,7 @@ def test_answers_of_gsm8k_score_against_themselves() -> None:
 @pytest.mark.parametrize("name", list(SCORERS))
 def test_malformed_rows_are_named_by_file_and_line(name: str, tmp_path: Path) -> None:
     columns = SCORERS[name].columns
-    good: dict[str, Any] = {
-        key: ["assert a", "assert a", "assert a"] if issubclass(kind, list) else "a" for key, kind in columns.items()
-    }
+    good = GOOD[name]
     *_, last = columns
     file = tmp_path / "test.jsonl"
     for bad, message in (
@@ -396,9 +395,7 @@ def test_tests_that_nothing_could_pass_are_malformed_rows(
     name: str, column: str, value: Any, message: str, tmp_path: Path
 ) -> None:
     """Before anything is generated; else they would be found while scoring, or be a score of 0."""
-    good: dict[str, Any] = {
-        key: ["assert a"] if issubclass(kind, list) else "a" for key, kind in SCORERS[name].columns.items()
-    }
+    good = GOOD[name]
     file = tmp_path / "test.jsonl"
     file.write_text(f"{json.dumps(good)}\n{json.dumps({**good, column: value})}\n")
     with pytest.raises(UsageError) as caught:
