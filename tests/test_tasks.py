@@ -167,7 +167,7 @@ def test_a_name_is_looked_for_among_further_task_files(tmp_path: Path) -> None:
     names.check_name("mine", str(tmp_path / "tasks"))
     with pytest.raises(UsageError, match=r"unknown dataset\.name 'mine'"):
         names.check_name("mine")
-    with pytest.raises(UsageError, match=r"unknown dataset\.name 'mined'"):
+    with pytest.raises(UsageError, match=r"unknown dataset\.name 'mined': did you mean 'mine'\?"):
         names.check_name("mined", str(tmp_path / "tasks"))
 
 
@@ -175,8 +175,8 @@ def test_a_name_is_looked_for_among_further_task_files(tmp_path: Path) -> None:
 def test_the_names_are_those_of_lm_eval() -> None:
     """A name more only means that lm-eval is asked; one less would be a task that can't be run."""
     index = TaskManager().task_index
-    assert [name for name in index if name not in names._index()] == []
-    assert len(names._index()) - len(index) < 50
+    assert [name for name in index if name not in names._index(names.lm_evals())] == []
+    assert len(names._index(names.lm_evals())) - len(index) < 50
     folders = {name: entry.yaml_path.parent for name, entry in index.items() if entry.kind.name in ("TASK", "PY_TASK")}
     assert {name: names.folder_of(name) for name in index} == {name: folders.get(name) for name in index}
 

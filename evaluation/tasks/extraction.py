@@ -166,7 +166,8 @@ class _Search:
 
     def _pieces(self, part: Part, number: int) -> list[Statement]:
         """The statements of a part; what is between stretches of Python is passed over."""
-        lines, found, place, ended, starts = part.lines, [], 0, 0, 0
+        lines, place, ended, starts = part.lines, 0, 0, 0
+        found: list[Statement] = []
         margin = min((len(line) - len(line.lstrip()) for line in lines if _CODE_BEGINS.match(line.lstrip())), default=0)
         lines = [line[margin:] if not line[:margin].strip() else line for line in lines]
         begins = _LINE_BEGINS if part.fenced else _CODE_BEGINS

@@ -73,7 +73,7 @@ def load_task(
         _check_included(included, settings.name)
     manager = _manager(settings.name, included)
     if settings.name not in manager.task_index:
-        raise unknown(settings.name)
+        raise unknown(settings.name, include_path)
     try:
         loaded = manager.load(_spec(settings, manager, known, sandbox))
     except UsageError:

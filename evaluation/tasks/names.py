@@ -11,6 +11,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+import yaml
+
 from cache_zoo import UsageError
 from cache_zoo.errors import nearest
 
@@ -20,6 +22,7 @@ _COMMENT = re.compile(r"(?:^|[ \t])#.*$", re.MULTILINE)
 _NAME = re.compile(r"""(?<![^\s,\[\]"'])[^\s,\[\]"'-][^\s,\[\]"':]*(?![^\s,\[\]"'])""")
 
 
+@cache
 def lm_evals() -> Path:
     """The folder of lm-eval's task files."""
     spec = find_spec("lm_eval")
@@ -38,21 +41,25 @@ def check_name(name: str, include_path: str | None = None) -> None:
 
     Args:
         name: of a task, a group or a tag.
-        include_path: folder of further task files; any mention in one of them is enough, lm-eval reads them later.
+        include_path: folder of further task files. Any mention in one of them is enough here, as is a file that can't
+            be read: lm-eval reads them later.
 
     Raises:
         UsageError: there is no such task; it names the nearest one.
     """
-    if name in own_names() or name in _index():
+    if name in own_names() or name in _index(lm_evals()):
         return
-    if include_path is not None and any(name in _text(file) for file in _files(Path(include_path).expanduser())):
-        return
-    raise unknown(name)
+    if include_path is not None:
+        files = _files(Path(include_path).expanduser())
+        if any(name in _text(file) or not _is_yaml(file) for file in files):
+            return
+    raise unknown(name, include_path)
 
 
-def unknown(name: str) -> UsageError:
+def unknown(name: str, include_path: str | None = None) -> UsageError:
     """What is said of a name that is no task; lm-eval has thousands, too many to list."""
-    near = nearest(name, [*own_names(), *_index()])
+    included = _index(Path(include_path).expanduser()) if include_path is not None else {}
+    near = nearest(name, included) or nearest(name, [*own_names(), *_index(lm_evals())])
     meant = f"did you mean '{near}'? " if near else ""
     known = ", ".join(own_names())
     return UsageError(f"unknown dataset.name '{name}': {meant}Known here: {known}; beside them any task of lm-eval")
@@ -60,14 +67,14 @@ def unknown(name: str) -> UsageError:
 
 def folder_of(name: str) -> Path | None:
     """The folder with the file of a task of lm-eval; None of a group or a tag, whose tasks may be anywhere."""
-    return _index().get(name)
+    return _index(lm_evals()).get(name)
 
 
 @cache
-def _index() -> dict[str, Path | None]:
-    """lm-eval's names; of tasks with their folder."""
+def _index(folder: Path) -> dict[str, Path | None]:
+    """The names in a folder of task files; of tasks with their own folder."""
     found: dict[str, Path | None] = {}
-    for file in _files(lm_evals()):
+    for file in _files(folder):
         for key, values in _KEYS.findall(_text(file)):
             values = _COMMENT.sub("", values)
             listed = "\n" in values.strip() or "[" in values
@@ -87,3 +94,11 @@ def _files(folder: Path) -> list[Path]:
 
 def _text(file: Path) -> str:
     return file.read_text(encoding="utf-8", errors="replace")
+
+
+def _is_yaml(file: Path) -> bool:
+    try:
+        yaml.compose(_text(file), yaml.SafeLoader)
+    except yaml.YAMLError:
+        return False
+    return True
