@@ -23,6 +23,8 @@ MOST_LINE = 64 << 20
 MOST_BYTES = 1 << 30
 """Bytes of a file, unpacked; a file packed to the size of a picture may unpack to any size."""
 MOST_LINES = 5_000_000
+MOST_SOURCE = 200_000
+"""Characters of a program; the longest tests of the benchmarks have 6,000."""
 _SHOWN = 10  # names of a folder
 
 Problem = Callable[[Mapping[str, Any]], str | None]
@@ -44,7 +46,7 @@ def read_splits(
     Raises:
         UsageError: a missing or malformed file.
     """
-    given = Path(path).expanduser()
+    given = _expanded(path)
     wanted = f"{asked}.jsonl"
     if _is_there(given) and given.is_dir():
         there = sorted(file.name for file in _listed(given))
@@ -108,7 +110,11 @@ def check_row(where: str, row: Mapping[str, Any], columns: Mapping[str, type], p
             raise UsageError(f"{where} has no '{column}'; its columns are {_cut(', '.join(row)) or '(none)'}")
         if not _fits(row[column], kind):
             raise UsageError(f"{where}: '{column}' must be {_WANTED[kind]}, not {_short(row[column])}")
-    if problem and (found := problem(row)):
+    try:
+        found = problem(row) if problem else None
+    except RecursionError:
+        found = "its Python source is nested too deeply"
+    if found:
         raise UsageError(f"{where}: {found}")
 
 
@@ -133,8 +139,8 @@ _WANTED: dict[type, str] = {
     Filled: "text that is not blank",
     list: "a list of texts",
     Name: "the name of a function",
-    Source: "Python source",
-    Sources: "a list of texts that are Python source",
+    Source: f"Python source of at most {MOST_SOURCE:,} characters",
+    Sources: f"a list of texts that are Python source of at most {MOST_SOURCE:,} characters",
 }
 
 
@@ -159,6 +165,8 @@ def _is_whole(text: str) -> bool:
 
 
 def _compiles(text: str) -> bool:
+    if len(text) > MOST_SOURCE:
+        return False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes, and the like
@@ -174,6 +182,13 @@ def _short(value: Any) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"dataset.path {_short(path)} names the home folder of a user who is not known") from error
 
 
 def _is_there(path: Path) -> bool:

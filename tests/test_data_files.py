@@ -115,6 +115,7 @@ def test_paths_with_nothing_to_ask_name_what_is_there(tmp_path: Path) -> None:
     assert refused(tmp_path / "test.jsonl").endswith("test.jsonl does not exist: did you mean 'tests.jsonl'?")
     assert "is no name of a file or folder" in refused("a\0b")
     assert "is no name of a file or folder" in refused("a" * 5000)
+    assert "names the home folder of a user who is not known" in refused("~nobody-of-that-name/data")
     if sys.platform != "win32" and os.geteuid():
         tmp_path.chmod(0)
         try:

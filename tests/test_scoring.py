@@ -342,11 +342,21 @@ def test_malformed_rows_are_named_by_file_and_line(name: str, tmp_path: Path) ->
     ("name", "column", "value", "message"),
     [
         ("humaneval", "entry_point", "f(", "must be the name of a function, not 'f('"),
-        ("humaneval_instruct", "test", "def check(:", "must be Python source, not 'def check(:'"),
-        ("mbpp", "test_list", ["assert f(:"], "must be a list of texts that are Python source, not ['assert f(:']"),
+        (
+            "humaneval_instruct",
+            "test",
+            "def check(:",
+            "must be Python source of at most 200,000 characters, not 'def check(:'",
+        ),
+        (
+            "mbpp",
+            "test_list",
+            ["assert f(:"],
+            "must be a list of texts that are Python source of at most 200,000 characters, not ['assert f(:']",
+        ),
         ("mbpp_instruct", "test_list", ['assert "\0"'], "must be a list of texts that are Python source"),
-        ("mbpp", "test_setup_code", "import", "must be Python source, not 'import'"),
-        ("nano-code", "tests", "assert (", "must be Python source, not 'assert ('"),
+        ("mbpp", "test_setup_code", "import", "must be Python source of at most 200,000 characters, not 'import'"),
+        ("nano-code", "tests", "assert (", "must be Python source of at most 200,000 characters, not 'assert ('"),
     ],
 )
 def test_tests_that_nothing_could_pass_are_malformed_rows(

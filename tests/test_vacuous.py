@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,11 @@ BAD = [
     ("humaneval", {"prompt": ""}, "'prompt' must be text that is not blank"),
     ("humaneval", {"entry_point": "g"}, "'prompt' does not define g, which is the 'entry_point'"),
     ("humaneval", {"entry_point": "def"}, "'entry_point' must be the name of a function"),
-    ("mbpp", {"test_list": []}, "'test_list' must be a list of texts that are Python source, not []"),
+    (
+        "mbpp",
+        {"test_list": []},
+        "'test_list' must be a list of texts that are Python source of at most 200,000 characters, not []",
+    ),
     ("mbpp", {"text": ""}, "'text' must be text that is not blank"),
     ("nano-code", {"prompt": "x = 1\n"}, "'prompt' does not begin a function"),
 ]
@@ -154,6 +160,24 @@ def test_a_check_that_checks_nothing_is_refused(test: str, message: str, tmp_pat
 def test_a_check_may_use_helpers_of_its_own() -> None:
     test = "def same(x, y):\n    assert x == y\n\ndef check(g):\n    for x in range(3):\n        same(g(x), x)\n"
     check_row("", {**GOOD["humaneval"], "test": test}, SCORERS["humaneval"].columns, SCORERS["humaneval"].problem)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "def check(f):\n    assert " + "not " * 4000 + "f(1)\n",
+        "def check(f):\n" + "    check(f)\n" * 3000,
+        "def a(f):\n" + "    b(f)\n" * 1000 + "def b(f):\n" + "    a(f)\n" * 1000 + "def check(f):\n    a(f)\n",
+        "def check(f):\n    assert f(1)\n" + "x = 1\n" * 50_000,
+        "def check(f):\n    x = [" + "f(1)," * 10_000 + "]\n" + "    x = x\n" * 500,
+    ],
+    ids=range(5),
+)
+def test_tests_that_are_deep_or_long_take_no_time(test: str) -> None:
+    start = time.process_time()
+    with contextlib.suppress(UsageError):
+        check_row("", {**GOOD["humaneval"], "test": test}, SCORERS["humaneval"].columns, SCORERS["humaneval"].problem)
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "math-500", "humaneval", "mbpp"])

@@ -15,7 +15,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
-from evaluation.data import read_splits
+from evaluation.data import check_row, read_splits
 from evaluation.sandbox import Sandbox
 from evaluation.settings import DatasetSettings
 from evaluation.tasks.names import OWN, check_name, folder_of, unknown
@@ -84,6 +84,9 @@ def load_task(
         ) from error
     tasks = loaded["tasks"]
     for name, task in tasks.items():
+        if known and settings.path is None:  # of files, lines are checked while they are read
+            for number, row in enumerate(task.eval_docs):
+                check_row(f"dataset '{name}', row {number}", row, known.columns, known.problem)
         _check_kind(name, task)
         _set_shots(name, task, settings.n_shot, seed)
     groups = {name: group for name, group in loaded.get("groups", {}).items() if name != _WRAPPER}

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SAYS_NOTHING = {"callable", "hasattr", "isinstance", "id", "repr", "type", "bool", "str", "print"}
 """Built-in functions that a function can be given to without being called."""
+_MOST_READINGS = 50
 _SWALLOWING = {"AssertionError", "Exception", "BaseException"}
 
 
@@ -54,10 +55,11 @@ class _Reader:
         functions: Collection[str],
         helpers: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] | None = None,
         results: Collection[str] = (),
-        depth: int = 0,
+        above: _Reader | None = None,
     ) -> None:
         self._functions, self._results = set(functions), set(results)
-        self._helpers, self._depth = dict(helpers or {}), depth
+        self._helpers = dict(helpers or {})
+        self._readings = above._readings if above else [0]  # of helpers, counted together
         self.decides = self._block(body)
 
     def _block(self, body: Iterable[ast.stmt]) -> bool:
@@ -120,15 +122,18 @@ class _Reader:
         if name.lower().startswith(("assert", "raises")):
             return any(self._depends(one) or self._names(one) & self._functions for one in given)
         helper = self._helpers.get(name) if isinstance(node.func, ast.Name) else None
-        if helper is None or self._depth > 3:
+        if helper is None:
             return False
+        self._readings[0] += 1
+        if self._readings[0] > _MOST_READINGS:
+            return True  # nobody leaves that behind by mistake
         arguments = [one.arg for one in (*helper.args.posonlyargs, *helper.args.args)]
         passed = zip(arguments, node.args, strict=False)
         named = [*passed, *((one.arg, one.value) for one in node.keywords if one.arg)]
         functions = {argument for argument, value in named if self._names(value) & self._functions}
         results = {argument for argument, value in named if self._depends(value)}
         known = {*self._functions, *functions}
-        return _Reader(helper.body, known, self._helpers, {*self._results, *results}, self._depth + 1).decides
+        return _Reader(helper.body, known, self._helpers, {*self._results, *results}, self).decides
 
     def _bind(self, node: ast.stmt) -> None:
         """Names that take a value which a function has made are results; a second name of a function is one."""
