@@ -17,6 +17,7 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from cache_zoo import UsageError
+from evaluation import plugin
 from evaluation.cell import evaluate_cell
 from evaluation.lm import Text
 from evaluation.overrides import cells
@@ -145,6 +146,26 @@ def test_a_task_without_a_filter_is_run_and_scored(name: str, tmp_path: Path) ->
     assert summary is not None
     assert (summary["status"], summary["metric"], summary["n"]) == ("done", "exact_match,none", 3)
     assert summary["score"] is not None
+
+
+def test_a_task_without_a_filter_is_scored_by_lm_evals_own_program(tmp_path: Path) -> None:
+    data = {"data_files": {"test": str(tmp_path / "test.jsonl")}, "cache_dir": str(tmp_path / "cache")}
+    task_file(tmp_path, "mine", {"dataset_kwargs": data, **metric()})
+    assert plugin.CacheZooModel
+    found = lm_eval.simple_evaluate(
+        model="cache_zoo",
+        model_args="pretrained=nano-llada,gen_length=8,block_length=8",
+        tasks=["mine"],
+        task_manager=TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False),
+        device="cpu",
+    )
+    assert found["results"]["mine"]["exact_match,none"] is not None
+
+
+def test_tasks_with_pictures_are_refused(tmp_path: Path) -> None:
+    data = task_file(tmp_path, "mine", {"doc_to_image": ["input"], **metric()})
+    with pytest.raises(UsageError, match="task 'mine' shows pictures or plays sound"):
+        load_task(DatasetSettings("mine", str(data), None, None, None), 1, include_path=str(tmp_path / "tasks"))
 
 
 @pytest.mark.parametrize(

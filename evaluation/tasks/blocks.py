@@ -12,12 +12,10 @@ MOST_CHARACTERS, MOST_LINES = 20_000, 1000
 """Of an answer, without the thoughts: the longest programs of the benchmarks have 3,000 characters."""
 _MOST_FENCES = 40
 
-_THOUGHT = (
-    r"think(?:ing)?|thoughts?|reason(?:ing)?|analysis|reflection|scratchpad|(?:begin|end)_of_(?:thought|thinking)"
-)
-_BEGINS = rf"(?:<\|?(?:{_THOUGHT})\|?>|\[(?:{_THOUGHT})\]|◁(?:{_THOUGHT})▷)"
+_THOUGHT = r"(?:\w+[_:])?think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad"
+_BEGINS = rf"(?:<\|?(?:{_THOUGHT})\|?>|<\|(?:begin_of|start)_(?:thought|thinking)\|>|\[think\]|◁think▷|Thinking\.\.\.$)"
 _ENDS = (
-    rf"(?:<\|?/(?:{_THOUGHT})\|?>|\[/(?:{_THOUGHT})\]|◁/(?:{_THOUGHT})▷|<\|end_of_(?:thought|thinking)\|>"
+    rf"(?:<\|?/(?:{_THOUGHT})\|?>|<\|end_(?:of_)?(?:thought|thinking)\|>|\[/think\]|◁/think▷|\.\.\.done thinking\."
     rf"|<\|channel\|>final<\|message\|>)(?![\"'])"
 )
 _MARKS = re.compile(rf"(?im)(?P<end>{_ENDS})|^[ \t]*(?P<begin>{_BEGINS})")

@@ -111,6 +111,7 @@ class _Program:
         for statement in pool:
             for name in statement.binds:
                 self._binders.setdefault(name, []).append(statement)
+        self._rivals = {one.part for one in pool if one.binds & needed and one.kind != CHANGE} - {main}
         self._names: dict[tuple[str, int], list[Statement]] = {}
 
     def found(self) -> list[Statement]:
@@ -151,6 +152,9 @@ class _Program:
         best = max(one.worth for one in there)
         parts = [one.part for one in there if one.worth == best]
         part = home if home in parts else parts[-1]
+        if name not in self._needed and home == part and home not in self._loose:
+            corrected = [one.part for one in there if one.kind == DEFINITION and one.worth == best]
+            part = max([home, *(one for one in corrected if one not in self._loose | self._rivals)])
         here = [one for one in there if one.part == part]
         changes = [one for one in binders if one.part == part and one.kind == CHANGE]
         definitions = [one for one in here if one.kind == DEFINITION and one.worth == best]

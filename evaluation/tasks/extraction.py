@@ -161,7 +161,7 @@ class _Search:
         return found + [Statement(VALUE, f"{name} = {one}().{name}\n", 0, {name}) for name, (one,) in made]
 
     def _program(self, pools: list[list[Statement]], needed: set[str], main: int, loose: set[int]) -> list[Statement]:
-        loose = loose | {number for number, part in enumerate(self._parts) if not part.fenced}
+        loose = loose | {at for at, part in enumerate(self._parts) if not (part.fenced and self._whole[at])}
         return program([*self._head, *(one for pool in pools for one in pool)], needed, main, loose)
 
     def _pieces(self, part: Part, number: int) -> list[Statement]:

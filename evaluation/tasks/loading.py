@@ -206,6 +206,10 @@ def _check_kind(name: str, task: Any) -> None:
         "generate text or score given answers are supported",
     )
     require(
+        not getattr(task, "MULTIMODAL", False),
+        f"task '{name}' shows pictures or plays sound, which models of text can't take; give a task of texts",
+    )
+    require(
         not getattr(task, "UNSAFE_CODE", False),
         f"task '{name}' runs generated code in lm-eval's own way, without a sandbox; "
         f"the tasks that run it here are {', '.join(one for one, scorer in SCORERS.items() if scorer.execute)}",

@@ -59,7 +59,7 @@ class _Reader:
     ) -> None:
         self._functions, self._results = set(functions), set(results)
         self._helpers = dict(helpers or {})
-        self._readings = above._readings if above else [0]  # of helpers, counted together
+        self._readings: list[int] = above._readings if above else [0]  # of helpers, counted together
         self.decides = self._block(body)
 
     def _block(self, body: Iterable[ast.stmt]) -> bool:
