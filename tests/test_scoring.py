@@ -63,6 +63,7 @@ def total(metric: str, found: list[dict[str, Any]]) -> float:
 def test_names_that_tests_use() -> None:
     assert names_used("assert f(max([1])) == [g(x) for x in range(3)]") == {"f", "g"}
     assert names_used("assert sum(10, 15) == 6") == {"sum"}
+    assert names_used("stack.push(1)\nassert stack.top() == limit") == {"stack", "limit"}
     assert names_used("import math\nroot = Node(1)\nassert math.isclose(f(root), 1)") == {"f", "Node"}
 
 

@@ -209,9 +209,9 @@ def _statement(node: ast.stmt, text: str, part: int) -> Statement | None:
         if isinstance(node, ast.ClassDef):
             found.methods = {one.name for one in node.body if isinstance(one, FUNCTION) and _worth(one) > NOTHING}
     elif isinstance(node, (*_ASSIGNMENT, *_BLOCK)):
-        bound = _bound(node)
-        kind = VALUE if bound and not isinstance(node, ast.AugAssign) else CHANGE
-        found = Statement(kind, text, part, bound | _changed(node))
+        names = bound(node)
+        kind = VALUE if names and not isinstance(node, ast.AugAssign) else CHANGE
+        found = Statement(kind, text, part, names | _changed(node))
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
         found = Statement(CHANGE, text, part, _changed(node), worth=NOTHING)
         found.kept = node.value.func.attr == "setrecursionlimit"
@@ -267,8 +267,8 @@ def _is_nothing(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id == "NotImplemented"
 
 
-def _bound(node: ast.AST) -> set[str]:
-    """Names that a statement gives a value, its functions left out."""
+def bound(node: ast.AST) -> set[str]:
+    """Names that a statement, or all of a program, gives a value, functions left out."""
     found: set[str] = set()
     waiting = [node]
     while waiting:

@@ -20,6 +20,7 @@ from evaluation.tasks.definitions import (
     MOST_STATEMENTS,
     VALUE,
     Statement,
+    bound,
     parsed,
     program,
     statements,
@@ -74,10 +75,9 @@ def extract(raw: str, needed: set[str], prompt: str = "") -> str:
 
 def names_used(tests: str) -> set[str]:
     """Names that a test program uses and does not define itself; built-in ones only where it uses no others."""
-    nodes = [node for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)]
-    bound = {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
-    bound |= {name for statement in statements(tests, 0) for name in statement.binds}
-    used = {node.id for node in nodes} - bound
+    tree = parsed(tests)
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    used = {node.id for node in named} - {node.id for node in named if isinstance(node.ctx, ast.Store)} - bound(tree)
     return used - set(dir(builtins)) or used  # one problem of MBPP asks for a function named sum
 
 
