@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITION = (*FUNCTION, ast.ClassDef)
 _ASSIGNMENT = (ast.Assign, ast.AnnAssign, ast.AugAssign)
-_BLOCK = (ast.If, ast.For, ast.While, ast.With, ast.Try)
+_BLOCK = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match)
 _ASKS = {"input", "exit", "quit", "breakpoint", "__name__"}
 _COMPREHENSIONS = ("listcomp", "setcomp", "dictcomp", "genexpr")
 NOTHING, LITTLE, REAL = 0, 1, 2
