@@ -5,18 +5,34 @@ from __future__ import annotations
 import ast
 import gzip
 import json
+import os
+import stat
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from keyword import iskeyword
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cache_zoo import UsageError
-from cache_zoo.errors import suggest
+from cache_zoo.errors import nearest
+
+MOST_LINE = 64 << 20
+"""Bytes of one row; a book in the longest contexts has 4 MB."""
+MOST_BYTES = 1 << 30
+"""Bytes of a file, unpacked; a file packed to the size of a picture may unpack to any size."""
+MOST_LINES = 5_000_000
+MOST_SOURCE = 200_000
+"""Characters of a program; the longest tests of the benchmarks have 6,000."""
+_SHOWN = 10  # names of a folder
+
+Problem = Callable[[Mapping[str, Any]], str | None]
+"""Why a row whose columns are well-formed can't be asked or scored, as the end of a sentence; None where it can."""
 
 
 def read_splits(
-    path: str, asked: str, others: set[str], columns: Mapping[str, type]
+    path: str, asked: str, others: set[str], columns: Mapping[str, type], problem: Problem | None = None
 ) -> dict[str, list[dict[str, Any]]]:
     """Rows of the splits that are there.
 
@@ -25,82 +41,85 @@ def read_splits(
             looked for beside it.
         asked: the split that is evaluated; it must be there.
         others: splits to read where they are there.
-        columns: what every row must have (see `read_rows`).
+        columns, problem: of every row (see `check_row`).
 
     Raises:
         UsageError: a missing or malformed file.
     """
-    given = Path(path).expanduser()
-    if given.is_dir():
+    given = _expanded(path)
+    wanted = f"{asked}.jsonl"
+    if _is_there(given) and given.is_dir():
+        there = sorted(file.name for file in _listed(given))
+        if wanted not in there:
+            shown = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
+            near = nearest(wanted, [name for name in there if ".jsonl" in name])
+            meant = f": did you mean dataset.path={given / near}?" if near else ""
+            raise UsageError(f"dataset.path {given} has no {wanted}; it holds {shown or 'nothing'}{meant}")
         files = {split: given / f"{split}.jsonl" for split in {asked, *others}}
-        if not files[asked].is_file():
-            there = sorted(file.name for file in given.iterdir())
-            raise UsageError(f"dataset.path {given} has no {asked}.jsonl; it holds {', '.join(there) or 'nothing'}")
-    elif given.is_file():
+    elif _is_there(given):
         files = {split: given.parent / f"{split}.jsonl" for split in others}
         files[asked] = given
     else:
         raise UsageError(_missing(given))
-    return {split: read_rows(file, columns) for split, file in files.items() if file.is_file()}
+    return {
+        split: read_rows(file, columns, problem) for split, file in files.items() if split == asked or file.is_file()
+    }
 
 
-def read_rows(file: Path, columns: Mapping[str, type] | None = None) -> list[dict[str, Any]]:
+def read_rows(
+    file: Path, columns: Mapping[str, type] | None = None, problem: Problem | None = None
+) -> list[dict[str, Any]]:
     """The JSON objects of a file, one per line; empty lines are passed over.
 
     Args:
         file: UTF-8; one whose name ends in ``.gz`` is unpacked.
-        columns: what every row must have, and its type (see `check_row`).
+        columns, problem: of every row (see `check_row`).
 
     Raises:
-        UsageError: not UTF-8, not JSON, not an object, a column missing or of another type, or no row at all.
+        UsageError: no plain file, not UTF-8, not JSON, not an object, too large, a row that `check_row` refuses, or no
+            row at all.
     """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{file} can't be read: {error.strerror}") from error
-    if file.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise UsageError(f"{file} can't be unpacked: {error}") from error
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        where = f"{file}, line {number}"
-        try:
-            text = line.decode("utf-8")
-            if not text.strip():
+    rows: list[dict[str, Any]] = []
+    with _opened(file) as content:
+        for number, line in enumerate(_lines(file, content), start=1):
+            where = f"{file}, line {number}"
+            row = _parsed(where, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+            if row is None:
                 continue
-            row = json.loads(text)
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{where} is not UTF-8: {error.reason} at byte {error.start}") from error
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{where} is not valid JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise UsageError(f"{where} must hold a JSON object, not {type(row).__name__}")
-        check_row(where, row, columns or {})
-        rows.append(row)
+            check_row(where, row, columns or {}, problem)
+            rows.append(row)
     if not rows:
-        raise UsageError(f"{file} is empty")
+        raise UsageError(f"{file} is empty: it must hold a JSON object per line")
     return rows
 
 
-def check_row(where: str, row: Mapping[str, Any], columns: Mapping[str, type]) -> None:
-    """Check what a row must have.
+def check_row(where: str, row: Mapping[str, Any], columns: Mapping[str, type], problem: Problem | None = None) -> None:
+    """Check what a row must have; other columns may hold anything.
 
     Args:
         where: file and line, for messages.
         row: of the data.
-        columns: type by name: `str`; `list` for texts, one at least; `Name`, `Source`, `Sources`.
+        columns: type by name: `str`; `Filled`; `list` for texts, one at least; `Name`, `Source`, `Sources`.
+        problem: looks at the columns together.
 
     Raises:
-        UsageError: a column is missing or of another type.
+        UsageError: a column is missing or of another type, or there is a problem.
     """
     for column, kind in columns.items():
         if column not in row:
-            raise UsageError(f"{where} has no '{column}'; its columns are {', '.join(row) or '(none)'}")
+            raise UsageError(f"{where} has no '{column}'; its columns are {_cut(', '.join(row)) or '(none)'}")
         if not _fits(row[column], kind):
             raise UsageError(f"{where}: '{column}' must be {_WANTED[kind]}, not {_short(row[column])}")
+    try:
+        found = problem(row) if problem else None
+    except RecursionError:
+        found = "its Python source is nested too deeply"
+    if found:
+        raise UsageError(f"{where}: {found}")
+
+
+class Filled(str):
+    """A column with a text that is more than white space."""
 
 
 class Name(str):
@@ -117,10 +136,11 @@ class Sources(list[str]):
 
 _WANTED: dict[type, str] = {
     str: "text",
+    Filled: "text that is not blank",
     list: "a list of texts",
     Name: "the name of a function",
-    Source: "Python source",
-    Sources: "a list of texts that are Python source",
+    Source: f"Python source of at most {MOST_SOURCE:,} characters",
+    Sources: f"a list of texts that are Python source of at most {MOST_SOURCE:,} characters",
 }
 
 
@@ -128,12 +148,25 @@ def _fits(value: Any, kind: type) -> bool:
     if issubclass(kind, list):
         kinds = Source if kind is Sources else str
         return isinstance(value, list) and bool(value) and all(_fits(item, kinds) for item in value)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _is_whole(value):
         return False
-    return kind is str or (value.isidentifier() if kind is Name else _compiles(value))
+    if kind is Name:
+        return value.isidentifier() and not iskeyword(value)
+    return bool(value.strip()) if kind is Filled else kind is str or _compiles(value)
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a text can be written; one with half a surrogate pair can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _compiles(text: str) -> bool:
+    if len(text) > MOST_SOURCE:
+        return False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes, and the like
@@ -144,14 +177,93 @@ def _compiles(text: str) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"dataset.path {_short(path)} names the home folder of a user who is not known") from error
+
+
+def _is_there(path: Path) -> bool:
+    shown = f"dataset.path {_short(str(path))} is no name of a file or folder"
+    if "\0" in str(path):
+        raise UsageError(f"{shown}: it has a NUL")
+    try:
+        return path.exists()
+    except OSError as error:  # a name that is too long
+        raise UsageError(f"{shown}: {error.strerror}") from error
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"dataset.path {folder} can't be read: {error.strerror}") from error
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
+    """A plain file, unpacked; others (a device, a pipe) may have no end, and are not waited for."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UsageError(f"{file} is not a plain file; give a .jsonl file with a JSON object per line")
+    with os.fdopen(descriptor, "rb") as plain:
+        yield gzip.GzipFile(fileobj=plain) if file.suffix == ".gz" else plain  # type: ignore[misc]
+
+
+def _lines(file: Path, content: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, as long as it is no larger than data are."""
+    size = 0
+    for number in range(1, MOST_LINES + 2):
+        try:
+            line = content.readline(MOST_LINE + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            what = "unpacked" if file.suffix == ".gz" else "read"
+            raise UsageError(f"{file} can't be {what}: {error}") from error
+        if not line:
+            return
+        size += len(line)
+        if len(line) > MOST_LINE:
+            raise UsageError(f"{file}, line {number} has more than {MOST_LINE >> 20} MiB, which no question needs")
+        if size > MOST_BYTES or number > MOST_LINES:
+            raise UsageError(f"{file} has more than {MOST_BYTES >> 20} MiB or {MOST_LINES:,} lines; give a part of it")
+        yield line
+
+
+def _parsed(where: str, line: bytes) -> dict[str, Any] | None:
+    """The object on a line; None of an empty line."""
+    try:
+        text = line.decode("utf-8")
+        if not text.strip():
+            return None
+        row = json.loads(text, parse_constant=_constant)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where} is not UTF-8: {error.reason} at byte {error.start}") from error
+    except RecursionError as error:
+        raise UsageError(f"{where} is not usable: its JSON is nested too deeply") from error
+    except ValueError as error:  # of the parser, and of a number of more digits than Python reads
+        raise UsageError(f"{where} is not valid JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise UsageError(f"{where} must hold a JSON object, not {type(row).__name__}")
+    return row
+
+
+def _constant(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def _missing(given: Path) -> str:
     message = f"dataset.path {given} does not exist"
-    if given.parent.is_dir():
-        near = suggest(given.name, [path.name for path in given.parent.iterdir()])
-        if near.startswith("did you mean"):
-            return f"{message}: {near.split('?')[0]}?"
-    return message
+    near = nearest(given.name, [path.name for path in _listed(given.parent)]) if given.parent.is_dir() else None
+    return f"{message}: did you mean '{near}'?" if near else message

@@ -28,13 +28,16 @@ EQUAL = "several answers to a question were asked for; they are equal, since not
 
 
 class Text(str):
-    """An answer as lm-eval sees it, cut at its stop words; ``raw`` is everything generated, which some filters read."""
+    """An answer as lm-eval sees it, cut at its stop words; ``raw`` is everything generated, which some filters read.
+
+    It can be made from whatever a `str` can: lm-eval makes a reference of any kind an object of the answer's class.
+    """
 
     raw: str
 
-    def __new__(cls, text: str, raw: str) -> Text:
+    def __new__(cls, text: object = "", raw: str | None = None) -> Text:
         made = super().__new__(cls, text)
-        made.raw = raw
+        made.raw = str(made) if raw is None else raw
         return made
 
 

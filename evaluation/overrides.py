@@ -22,6 +22,7 @@ from cache_zoo import UsageError, caches
 from cache_zoo.errors import suggest
 from evaluation import installed, recipes
 from evaluation.settings import Settings
+from evaluation.tasks.names import check_name
 
 _LISTS = ("retry", "trace")
 
@@ -36,8 +37,8 @@ def cells(config_dir: Path, config_name: str, overrides: list[str], sweep: bool)
         sweep: values may be lists, ``a,b,c``; one cell per combination.
 
     Raises:
-        UsageError: an override that is none, an unknown key or choice, an unusable value, a recipe that has nothing
-            for a cell.
+        UsageError: an override that is none, an unknown key or choice, an unusable value, a task that no file has, a
+            recipe that has nothing for a cell.
     """
     installed.offer(config_dir)
     overrides = whole_lists(overrides)
@@ -49,9 +50,11 @@ def cells(config_dir: Path, config_name: str, overrides: list[str], sweep: bool)
     lists = [override.input_line for override in parsed if override.is_sweep_override()]
     if lists and not sweep:
         raise UsageError(f"'{lists[0]}' lists several values; a sweep over them needs -m")
-    if not sweep:
-        return [_cell(config_dir, config_name, overrides)]
-    return [_cell(config_dir, config_name, one) for one in _combinations(parsed)]
+    combined = _combinations(parsed) if sweep else [overrides]
+    found = [_cell(config_dir, config_name, one) for one in combined]
+    for settings in found:
+        check_name(settings.dataset.name, settings.include_path)
+    return found
 
 
 def whole_lists(overrides: list[str]) -> list[str]:

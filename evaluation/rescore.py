@@ -105,7 +105,7 @@ def _check(folder: Path, samples: list[dict[str, Any]], tasks: list[str], execut
         require(isinstance(doc, dict), f"{where}: 'doc' must be an object, not {doc!r}")
         lacking = [key for key in scorer.needs if key not in doc]
         require(not lacking, f"{where} lacks doc.{', doc.'.join(lacking)}; run it again")
-        check_row(f"{where}, doc", doc, {key: scorer.columns[key] for key in scorer.needs})
+        check_row(f"{where}, doc", doc, {key: scorer.columns[key] for key in scorer.needs}, scorer.problem)
 
 
 def _read_results(file: Path) -> dict[str, Any]:

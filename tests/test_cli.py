@@ -286,7 +286,7 @@ def test_a_damaged_checkpoint_is_one_error(
 
 def test_malformed_data_is_one_error(run: Run, short: list[str], tmp_path: Path) -> None:
     file = tmp_path / "test.jsonl"
-    file.write_text('{"question": "q", "answer": "a"}\n{"question"')
+    file.write_text('{"question": "q", "answer": "#### 1"}\n{"question"')
     result = run(*short, f"dataset.path={file}")
     assert result.code == 2
     assert f"error: {file}, line 2 is not valid JSON" in result.err

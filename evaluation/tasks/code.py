@@ -7,11 +7,14 @@ what `evaluation.tasks.extraction.extract` finds in all that was generated.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from evaluation.sandbox import Sandbox
 from evaluation.tasks.execution import verdict
 from evaluation.tasks.extraction import extract, names_used
+from evaluation.tasks.vacuous import checker_problem, checks_nothing
 
 EXTRACTED = "extract_code"
 
@@ -65,12 +68,42 @@ def mbpp_programs(doc: dict[str, Any], text: str, raw: str | None = None) -> dic
     return {"none": text, EXTRACTED: extract(text if raw is None else raw, _mbpp_names(doc))}
 
 
-def mbpp_tests(doc: dict[str, Any]) -> str:
+def mbpp_tests(doc: Mapping[str, Any]) -> str:
     """What decides about a program: the dataset's assertions."""
     return _unix("\n".join(doc["test_list"])) + "\n"
 
 
-def _mbpp_names(doc: dict[str, Any]) -> set[str]:
+def humaneval_problem(doc: Mapping[str, Any]) -> str | None:
+    """Why a row of HumanEval could not be scored, or would be right for nothing; None where it is sound."""
+    name = doc["entry_point"]
+    if not defined(doc["prompt"], name):
+        return f"'prompt' does not define {name}, which is the 'entry_point'"
+    return checker_problem(doc["test"], name)
+
+
+def mbpp_problem(doc: Mapping[str, Any]) -> str | None:
+    """As `humaneval_problem`, of MBPP."""
+    if checks_nothing(mbpp_tests(doc), _mbpp_names(doc)):
+        return "'test_list' asserts nothing about a function: any program would pass"
+    return None
+
+
+def functions_problem(doc: Mapping[str, Any]) -> str | None:
+    """As `humaneval_problem`, of nano-code."""
+    names = set(re.findall(r"(?m)^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", doc["prompt"]))
+    if not names:
+        return "'prompt' does not begin a function"
+    if checks_nothing(doc["tests"], names):
+        return f"'tests' assert nothing about {', '.join(sorted(names))}: any program would pass"
+    return None
+
+
+def defined(prompt: str, name: str) -> bool:
+    """Whether a program that is to be continued begins a function or a class of that name."""
+    return bool(re.search(rf"(?m)^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+{name}\b", prompt))
+
+
+def _mbpp_names(doc: Mapping[str, Any]) -> set[str]:
     """What a program has to define: what is used by the assertions, and by the preparation that one problem has."""
     return names_used(_unix(f"{doc['test_setup_code']}\n{mbpp_tests(doc)}"))
 

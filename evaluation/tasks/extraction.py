@@ -1,8 +1,8 @@
 """The program in what a model generated: one function for all tasks that are scored by running code.
 
 Models wrap code in prose and fences, say the prompt again, stop in the middle of a line, or go on with the next
-problem. `extract` finds the functions that the tests call and leaves the rest behind. It only reads text: nothing is
-run here.
+problem. `extract` finds the functions that the tests call, and what these use, and leaves the rest behind. It only
+reads text: nothing is run here.
 """
 
 from __future__ import annotations
@@ -11,19 +11,30 @@ import ast
 import builtins
 import re
 import warnings
+from collections.abc import Iterator
 
-TURN_ENDS = ("<|endoftext|>", "<|eot_id|>", "<|im_end|>", "<|end_of_text|>", "<|end|>", "</s>", "[DONE]", "[/DONE]")
-"""What ends an answer: special tokens of the models, as raw text shows them, and MBPP's own mark."""
+from evaluation.tasks.blocks import Part, parts_of
+from evaluation.tasks.definitions import (
+    BEFORE,
+    DEFINITION,
+    MOST_STATEMENTS,
+    VALUE,
+    Statement,
+    bound,
+    parsed,
+    program,
+    statements,
+    worths,
+)
 
-_MOST_CHARACTERS, _MOST_LINES, _MOST_FENCES, _MOST_STARTS = 20_000, 1000, 20, 30
+_MOST_COMPILED = 200_000
+"""Characters that are compiled in search of an answer's code; a usual answer takes 20,000."""
+_MOST_DEPTH = 200
+"""Levels of statements and expressions within each other; Python takes time and memory that grow with their square."""
+_MOST_STARTS = 100
 _TRIES = 5  # for the end of a stretch of code; errors name their line, so that two or three are the rule
-# Without these bounds a model that repeats an open bracket for a thousand lines would take minutes.
-
-_FENCE = re.compile(r"```[ \t]*(?:[A-Za-z][\w+-]*)?[ \t]*(?:\n|\Z)|```")
-_CODE_BEGINS = re.compile(r"(?:async def|def|class|import|from)\b|@\w|[A-Za-z_]\w*\s*=[^=]")
-_FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
-_ALWAYS = (*_FUNCTION, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Try)
-_ASSIGNMENT = (ast.Assign, ast.AnnAssign, ast.AugAssign)
+_CODE_BEGINS = re.compile(r"(?:async def|def|class|import|from)\b|@\w|[A-Za-z_]\w*\s*(?::[^=]+)?=[^=]")
+_LINE_BEGINS = re.compile(r"[A-Za-z_@(\[]")
 
 
 def extract(raw: str, needed: set[str], prompt: str = "") -> str:
@@ -32,12 +43,15 @@ def extract(raw: str, needed: set[str], prompt: str = "") -> str:
     In this order, the first that defines all names (else the one that defines most of them):
 
     1. what comes before the first fence, as the rest of the function that ``prompt`` begins;
-    2. the code in ``raw`` by itself, fenced or not, up to where the names are defined for the first time;
-    3. a fenced block, as the rest of the function that ``prompt`` begins;
-    4. the rest of the function with its indentation lost, on the first line or on all.
+    2. the code in ``raw`` by itself, fenced or not;
+    3. a method of a class, where there is no such function;
+    4. a fenced block, as the rest of the function that ``prompt`` begins;
+    5. the rest of the function with its indentation lost, on the first line or on all.
 
-    Of the lines those are kept that compile; of the statements imports, functions, classes, and the assignments that
-    come before the names. Calls, prints, assertions and second versions of a function are left out.
+    Names are followed: of all blocks those imports, functions, classes and values are taken that the needed ones use,
+    and their own. Of several versions one that does something counts before a stub, that of an answer that begins with
+    code before others, and else the last; in text without fences, which may go on with another problem, the first.
+    Calls, prints, assertions and blocks of other languages are left out, as are thoughts.
 
     Args:
         raw: everything generated, special tokens included.
@@ -47,172 +61,194 @@ def extract(raw: str, needed: set[str], prompt: str = "") -> str:
     Returns:
         Source of the program, what it needs of ``prompt`` included; "" if none of the names is defined.
     """
-    lines = _cut(raw[:_MOST_CHARACTERS].replace("\r\n", "\n")).split("\n")[:_MOST_LINES]
-    parts = _FENCE.split("\n".join(lines), maxsplit=_MOST_FENCES)
-    candidates = [_continued(prompt, parts[0], needed)]
-    candidates += [_alone(prompt, parts, needed)]
-    candidates += [_continued(prompt, part, needed) for part in parts[1:]]
-    candidates += [_continued(prompt, indented, needed) for part in parts for indented in _indented(part)]
-    return max(candidates, key=lambda program: len(_complete(program, needed)), default="")
+    best = (0, "")
+    try:
+        readings = [parts_of(raw, careful) for careful in (True, False)]
+        for parts in readings if readings[0] != readings[1] else readings[:1]:
+            best = max(best, _Search(parts, needed, prompt).found(), key=lambda one: one[0])
+            if best[0] == len(needed):
+                break
+    except (RecursionError, MemoryError):  # nested so deep that Python can't read it
+        pass
+    return best[1]
 
 
 def names_used(tests: str) -> set[str]:
     """Names that a test program uses and does not define itself; built-in ones only where it uses no others."""
-    nodes = [node for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)]
-    bound = {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
-    bound |= {name for node in ast.parse(tests).body for name in _names(node)}
-    used = {node.id for node in nodes} - bound
+    tree = parsed(tests)
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    used = {node.id for node in named} - {node.id for node in named if isinstance(node.ctx, ast.Store)} - bound(tree)
     return used - set(dir(builtins)) or used  # one problem of MBPP asks for a function named sum
 
 
-def _cut(text: str) -> str:
-    """``text`` up to the end of the turn."""
-    found = [place for mark in TURN_ENDS if (place := text.find(mark)) >= 0]
-    return text[: min(found)] if found else text
+class _Search:
+    """The ways to find the program in one reading of an answer.
+
+    Args:
+        parts: of the answer, one at least.
+        needed, prompt: as of `extract`.
+    """
+
+    def __init__(self, parts: list[Part], needed: set[str], prompt: str) -> None:
+        self._parts, self._needed, self._prompt = parts, needed, prompt
+        self._left = _MOST_COMPILED
+        head = _preamble(prompt, needed)
+        self._head_lines = head.count("\n")
+        self._head = self._read(head, BEFORE)
+        for statement in self._head:
+            statement.kept = True
+        self._whole: list[bool] = []
+        self._pools = [self._pieces(part, number) for number, part in enumerate(self._parts)]
+
+    def found(self) -> tuple[int, str]:
+        """How many of the names are defined, and the program."""
+        best = (0, "")
+        for candidate in self._candidates():
+            known = worths(candidate, self._needed)
+            if len(known) > best[0]:
+                best = (len(known), _text(candidate))
+            if len(known) == len(self._needed):
+                break
+        return best
+
+    def _candidates(self) -> Iterator[list[Statement]]:
+        first, *others = self._parts
+        yield self._continued(first.lines, 0)
+        yield self._alone(self._needed)
+        yield self._methods()
+        for number, part in enumerate(others, start=1):
+            yield self._continued(part.lines, number)
+        for number, part in enumerate(self._parts):
+            for lines in _indented(part.lines):
+                yield self._continued(lines, number)
+
+    def _continued(self, lines: list[str], number: int) -> list[Statement]:
+        """The program that begins with the prompt and goes on with ``lines``."""
+        first = next((line for line in lines if line.strip()), "")
+        if not self._prompt or not first.startswith((" ", "\t")):
+            return []
+        head = self._prompt if self._prompt.endswith("\n") else self._prompt + "\n"
+        spaced = [_spaced(line) for line in lines]
+        count = self._longest(head, spaced)
+        whole = self._read(head + _join(spaced[:count]), number)
+        own = [statement for statement in whole if statement.line > self._head_lines]
+        rest = self._pieces(Part(lines[count:], False, True), number)
+        pools = [own + rest if at == number else pool for at, pool in enumerate(self._pools)]
+        return self._program(pools, self._needed, number, {number})
+
+    def _alone(self, needed: set[str]) -> list[Statement]:
+        """The code of the answer by itself, after what the prompt has before its function."""
+
+        def weight(number: int) -> tuple[int, int, int]:
+            part, pool = self._parts[number], self._pools[number]
+            known = sum(worths(pool, needed).values())
+            first = next((line.strip() for line in part.lines if line.strip()), "")
+            if number == 0 and _CODE_BEGINS.match(first):
+                return known, 3, 0
+            return known, (1 + self._whole[number]) * part.fenced, number if part.fenced else -number
+
+        main = max(range(len(self._parts)), key=weight)
+        return self._program(self._pools, needed, main, set())
+
+    def _methods(self) -> list[Statement]:
+        """Methods that are named like the functions, of a class that can be made without arguments."""
+        classes = {name: one for pool in self._pools for one in pool for name in one.methods & self._needed}
+        names = {name for one in classes.values() for name in one.binds}
+        found = self._alone(names) if names else []
+        if not found:
+            return []
+        made = [(name, one.binds) for name, one in sorted(classes.items())]
+        return found + [Statement(VALUE, f"{name} = {one}().{name}\n", 0, {name}) for name, (one,) in made]
+
+    def _program(self, pools: list[list[Statement]], needed: set[str], main: int, loose: set[int]) -> list[Statement]:
+        loose = loose | {at for at, part in enumerate(self._parts) if not (part.fenced and self._whole[at])}
+        return program([*self._head, *(one for pool in pools for one in pool)], needed, main, loose)
+
+    def _pieces(self, part: Part, number: int) -> list[Statement]:
+        """The statements of a part; what is between stretches of Python is passed over."""
+        lines, place, ended, starts = part.lines, 0, 0, 0
+        found: list[Statement] = []
+        margin = min((len(line) - len(line.lstrip()) for line in lines if _CODE_BEGINS.match(line.lstrip())), default=0)
+        lines = [line[margin:] if not line[:margin].strip() else line for line in lines]
+        begins = _LINE_BEGINS if part.fenced else _CODE_BEGINS
+        while place < len(lines) and starts < _MOST_STARTS and len(found) < MOST_STATEMENTS:
+            is_start = bool(begins.match(lines[place]))
+            starts += is_start
+            count = self._longest("", lines[place:]) if is_start else 0
+            if count:
+                found += self._read(_join(lines[place : place + count]), number)
+                ended = place + count
+            place += max(count, 1)
+        if len(self._whole) == number:
+            self._whole.append(part.closed or not "".join(lines[ended:]).strip())
+        return found
+
+    def _longest(self, head: str, lines: list[str]) -> int:
+        """How many of ``lines``, from the first on, make a program after ``head``."""
+        kept, before = len(lines), head.count("\n")
+        for _ in range(_TRIES):
+            if kept <= 0 or self._left <= 0:
+                break
+            line = self._wrong_line(head + _join(lines[:kept]))
+            if line is None:
+                return kept
+            # a beginning that still holds the line of the error has the same error
+            kept = min(kept - 1, line - before - 1)
+        return 0
+
+    def _wrong_line(self, source: str) -> int | None:
+        """The line of the first error that keeps ``source`` from compiling; None where it compiles."""
+        self._left -= len(source)
+        if self._left < 0:
+            return 0
+        try:
+            if deep := _too_deep(parsed(source)):
+                return deep
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                compile(source, "<answer>", "exec", dont_inherit=True)
+        except SyntaxError as error:
+            return error.lineno or source.count("\n")
+        except (ValueError, RecursionError, MemoryError, OverflowError):  # null bytes, far too deep nesting
+            return source.count("\n")
+        return None
+
+    def _read(self, source: str, number: int) -> list[Statement]:
+        return statements(source, number) if self._wrong_line(source) is None else []
 
 
-def _continued(prompt: str, text: str, needed: set[str]) -> str:
-    """``prompt`` with the lines of ``text`` that continue its last function."""
-    lines = text.split("\n")
-    first = next((line for line in lines if line.strip()), "")
-    if not prompt or not first.startswith((" ", "\t")):
-        return ""
-    head = prompt if prompt.endswith("\n") else prompt + "\n"
-    return _trimmed(head + _join(lines[: _longest(head, lines)]), needed)
-
-
-def _alone(prompt: str, parts: list[str], needed: set[str]) -> str:
-    """The code in ``parts`` up to the one that completes ``needed``, after what ``prompt`` has before its function."""
-    code = before = _preamble(prompt, needed)
-    for part in parts:
-        code += "".join(_pieces(part))
-        if needed <= _complete(code, needed):
-            break
-    return _trimmed(code, needed) if code != before else ""
-
-
-def _pieces(text: str) -> list[str]:
-    """Stretches of lines that are Python; what is between them is not."""
-    lines, found, place, starts = text.split("\n"), [], 0, 0
-    margin = min((len(line) - len(line.lstrip()) for line in lines if _CODE_BEGINS.match(line.lstrip())), default=0)
-    lines = [line[margin:] if not line[:margin].strip() else line for line in lines]
-    while place < len(lines) and starts < _MOST_STARTS:
-        begins = bool(_CODE_BEGINS.match(lines[place]))
-        starts += begins
-        count = _longest("", lines[place:]) if begins else 0
-        if count:
-            found.append(_join(lines[place : place + count]))
-        place += max(count, 1)
-    return found
-
-
-def _indented(text: str) -> list[str]:
-    """``text`` with the indentation of its first line put back, and of all its lines."""
-    lines = text.strip("\n").split("\n")
-    if re.match(r"\s|$|@|(?:async def|def|class)\b", lines[0]):  # there is nothing to put back, or no body
-        return []
-    return ["    " + _join(lines), _join(["    " + line for line in lines])]
-
-
-def _longest(head: str, lines: list[str]) -> int:
-    """How many of ``lines``, from the first on, make a program after ``head``."""
-    kept, before = len(lines), head.count("\n")
-    for _ in range(_TRIES):
-        if kept <= 0:
-            break
-        line = _wrong_line(head + _join(lines[:kept]))
-        if line is None:
-            return kept
-        # a beginning that still holds the line of the error has the same error
-        kept = min(kept - 1, line - before - 1)
+def _too_deep(tree: ast.Module) -> int:
+    """The line of a statement that goes too deep; 0 where none does."""
+    for statement in tree.body:
+        level: list[ast.AST] = [statement]
+        for _ in range(_MOST_DEPTH):
+            level = [child for node in level for child in ast.iter_child_nodes(node)]
+            if not level:
+                break
+        if level:
+            return statement.lineno
     return 0
 
 
-def _wrong_line(source: str) -> int | None:
-    """The line of the first error that keeps ``source`` from compiling; None where it compiles."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes, and the like
-            compile(source, "<answer>", "exec", dont_inherit=True)
-    except SyntaxError as error:
-        return error.lineno or source.count("\n")
-    except (ValueError, RecursionError, MemoryError, OverflowError):  # null bytes, far too deep nesting
-        return source.count("\n")
-    return None
-
-
-def _parsed(source: str) -> list[ast.stmt]:
-    if _wrong_line(source) is not None:
-        return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(source).body
-
-
-def _trimmed(source: str, needed: set[str]) -> str:
-    """The statements of ``source`` that define something, the first full version of what is ``needed``."""
-    missing, kept = set(needed), []
-    for node in _parsed(source):
-        names = _names(node) & needed
-        if names and isinstance(node, _FUNCTION) and not (_has_body(node) and names & missing):
-            continue  # a stub, or one more version
-        if _belongs(node, bool(missing), needed):
-            kept.append(node)
-            missing -= names
-    lines, text, last = source.split("\n"), "", 0
-    for node in kept:
-        start = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", []))])
-        if start > last:  # else it shares a line with the one before
-            gap = "\n" if text and isinstance(node, (*_FUNCTION, ast.ClassDef)) else ""
-            last = node.end_lineno or start
-            text += gap + _join(lines[start - 1 : last])
+def _text(found: list[Statement]) -> str:
+    text = ""
+    for statement in found:
+        text += ("\n" if text and statement.kind == DEFINITION else "") + statement.text
     return text
 
 
-def _belongs(node: ast.stmt, before: bool, needed: set[str]) -> bool:
-    """Whether a statement is part of the answer; ``before`` the needed names are all defined."""
-    if isinstance(node, _ALWAYS):
-        return True
-    calls = [one.func for one in ast.walk(node) if isinstance(one, ast.Call)]
-    called = {one.id for one in calls if isinstance(one, ast.Name)}
-    if isinstance(node, _ASSIGNMENT):
-        return not called & {"input", *needed} if before else not calls
-    if isinstance(node, ast.Expr):
-        return any(isinstance(one, ast.Attribute) and one.attr == "setrecursionlimit" for one in calls)
-    used = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-    return before and isinstance(node, ast.If | ast.For | ast.With) and not used & {"__name__", "input", *needed}
+def _indented(lines: list[str]) -> list[list[str]]:
+    """``lines`` with the indentation of the first one put back, and of all of them."""
+    lines = _join(lines).strip("\n").split("\n")
+    if re.match(r"\s|$|@|(?:async def|def|class)\b", lines[0]):  # there is nothing to put back, or no body
+        return []
+    return [["    " + lines[0], *lines[1:]], ["    " + line for line in lines]]
 
 
-def _complete(source: str, needed: set[str]) -> set[str]:
-    """Those of ``needed`` that ``source`` defines in full."""
-    return {
-        name
-        for node in _parsed(source)
-        if not isinstance(node, _FUNCTION) or _has_body(node)
-        for name in _names(node) & needed
-    }
-
-
-def _names(node: ast.stmt | ast.excepthandler) -> set[str]:
-    """Names that a statement defines."""
-    if isinstance(node, (*_FUNCTION, ast.ClassDef)):
-        return {node.name}
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return {alias.asname or alias.name.split(".")[0] for alias in node.names}
-    if isinstance(node, _ASSIGNMENT):
-        return {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
-    inner = [one for one in ast.iter_child_nodes(node) if isinstance(one, ast.stmt | ast.excepthandler)]
-    return {name for one in inner for name in _names(one)}
-
-
-def _has_body(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether a function does anything: more than a docstring, a bare name, or itself once more."""
-    return any(
-        not isinstance(one, ast.Pass)
-        and not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant | ast.Name))
-        and not (isinstance(one, _FUNCTION) and one.name == node.name)
-        for one in node.body
-    )
+def _spaced(line: str) -> str:
+    """A line whose indentation is of spaces, as that of the prompts is."""
+    rest = line.lstrip(" \t")
+    return line[: len(line) - len(rest)].expandtabs(4) + rest
 
 
 def _preamble(prompt: str, needed: set[str]) -> str:

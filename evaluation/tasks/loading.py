@@ -8,24 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lm_eval
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from cache_zoo import UsageError
-from cache_zoo.errors import nearest, require
-from evaluation.data import read_splits
+from cache_zoo.errors import require
+from evaluation.data import check_row, read_splits
 from evaluation.sandbox import Sandbox
 from evaluation.settings import DatasetSettings
+from evaluation.tasks.names import OWN, check_name, folder_of, unknown
+from evaluation.tasks.rows import as_dataset
 from evaluation.tasks.scorers import SCORERS, Scorer
-
-_OWN = Path(__file__).parent
-_LM_EVAL = Path(lm_eval.__file__).parent / "tasks"
-
-
-_ELSEWHERE = {"gsm8k": _LM_EVAL / "gsm8k"}  # folders of YAML files that are not beside this file
 
 
 @dataclass(frozen=True)
@@ -64,6 +59,7 @@ def load_task(
         UsageError: unknown name, data that can't be had or used, too few examples, a task that needs more than
             generation, or code to run on a machine that can't.
     """
+    check_name(settings.name, include_path)
     known = SCORERS.get(settings.name)
     unscored = None
     if known and known.execute:
@@ -72,14 +68,12 @@ def load_task(
         else:
             unscored = f"{settings.name} is generated and kept; its score takes running generated code: "
             unscored += "give allow_code_execution=true, or run evaluation.rescore later"
-    if include_path is not None:
-        _check_included(Path(include_path).expanduser(), settings.name)
-    folder = str(_ELSEWHERE.get(settings.name, _OWN))
-    manager = TaskManager(include_path=folder, include_defaults=False) if known else _all_tasks(include_path)
+    included = None if include_path is None else Path(include_path).expanduser()
+    if included is not None:
+        _check_included(included, settings.name)
+    manager = _manager(settings.name, included)
     if settings.name not in manager.task_index:
-        raise UsageError(
-            f"unknown dataset.name '{settings.name}': {_near(settings.name, [*SCORERS, *manager.all_tasks])}"
-        )
+        raise unknown(settings.name, include_path)
     try:
         loaded = manager.load(_spec(settings, manager, known, sandbox))
     except UsageError:
@@ -90,6 +84,9 @@ def load_task(
         ) from error
     tasks = loaded["tasks"]
     for name, task in tasks.items():
+        if known and settings.path is None:  # of files, lines are checked while they are read
+            for number, row in enumerate(task.eval_docs):
+                check_row(f"dataset '{name}', row {number}", row, known.columns, known.problem)
         _check_kind(name, task)
         _set_shots(name, task, settings.n_shot, seed)
     groups = {name: group for name, group in loaded.get("groups", {}).items() if name != _WRAPPER}
@@ -101,6 +98,20 @@ def load_task(
         needs=known.needs if known else (),
         sha256={name: _digest(task) for name, task in tasks.items()},
     )
+
+
+def load_own_task(settings: DatasetSettings, seed: int) -> LoadedTask:
+    """`load_task` for a name that is not trusted: files of this package only, and nothing that a run folder names.
+
+    Raises:
+        UsageError: as `load_task`, and for a task that has no scorer here.
+    """
+    require(
+        settings.name in SCORERS,
+        f"task '{settings.name}' is not one of this package, so its files are not read here; "
+        f"those that are: {', '.join(SCORERS)}",
+    )
+    return load_task(settings, seed)
 
 
 def _reason(error: Exception) -> str:
@@ -129,7 +140,7 @@ def _check_included(folder: Path, name: str) -> None:
         except Exception as error:  # of the parser, of an included file, of what is no mapping
             raise UsageError(f"include_path: {file} is not a task file: {' '.join(str(error).split())}") from error
         require(
-            name not in SCORERS or config.get("task") != name or file.parent in (_OWN, _LM_EVAL / name),
+            name not in SCORERS or config.get("task") != name or file.parent in (OWN, folder_of(name)),
             f"include_path: {file} has a task '{name}', which is one of ours: give it a name of its own",
         )
 
@@ -161,18 +172,30 @@ def _local_data(settings: DatasetSettings, manager: Any, known: Scorer | None) -
         asked,
         {split for key in _SPLIT_KEYS if (split := config.get(key))} - {asked},
         known.columns if known else {},
+        known.problem if known else None,
     )
     # A task that names a split without data would fail even where it is not needed.
     absent = {key: None for key in _SPLIT_KEYS if config.get(key) not in splits}
 
     def local_data(**_: Any) -> DatasetDict:
-        return DatasetDict({split: Dataset.from_list(rows) for split, rows in splits.items()})
+        return DatasetDict({split: as_dataset(rows) for split, rows in splits.items()})
 
     return {"custom_dataset": local_data, **absent}
 
 
-def _all_tasks(include_path: str | None) -> TaskManager:
-    return TaskManager(include_path=str(Path(include_path).expanduser()) if include_path else None)
+def _manager(name: str, included: Path | None) -> TaskManager:
+    """What knows a task; of lm-eval's thousands no more than its folder, unless it is a group or a tag."""
+    if name in SCORERS:
+        folder = OWN if (OWN / f"{name}.yaml").is_file() else folder_of(name)
+        return TaskManager(include_path=str(folder), include_defaults=False)
+    for folder in (included, folder_of(name)):
+        if folder is not None:
+            manager = TaskManager(include_path=str(folder), include_defaults=False)
+            if name in manager.all_subtasks:
+                return manager
+            if name in manager.task_index:
+                break
+    return TaskManager(include_path=str(included) if included else None)
 
 
 def _check_kind(name: str, task: Any) -> None:
@@ -181,6 +204,10 @@ def _check_kind(name: str, task: Any) -> None:
         kind in ("generate_until", "multiple_choice", "loglikelihood"),
         f"task '{name}' asks for {kind}, the likelihood of whole texts, for which there is no estimator; tasks that "
         "generate text or score given answers are supported",
+    )
+    require(
+        not getattr(task, "MULTIMODAL", False),
+        f"task '{name}' shows pictures or plays sound, which models of text can't take; give a task of texts",
     )
     require(
         not getattr(task, "UNSAFE_CODE", False),
@@ -217,10 +244,3 @@ def _has_examples(task: Any) -> bool:
 def _digest(task: Any) -> str:
     lines = (json.dumps(doc, sort_keys=True, default=str) for doc in task.eval_docs)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _near(name: str, names: list[str]) -> str:
-    """The nearest name; lm-eval has thousands, so all of them are too many to list."""
-    near = nearest(name, names)
-    meant = f"did you mean '{near}'? " if near else ""
-    return f"{meant}Known here: {', '.join(SCORERS)}; beside them any task of lm-eval"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 
 from evaluation.data import read_splits
+from evaluation.tasks.rows import as_dataset
 from models.nano.data import ITEMS
 
 
@@ -22,4 +23,4 @@ def nano_code(**_: Any) -> DatasetDict:
 
 def _splits(name: str) -> DatasetDict:
     splits = {"train": [], **read_splits(str(ITEMS / name), "test", {"train"}, {})}
-    return DatasetDict({split: Dataset.from_list(rows) for split, rows in splits.items()})
+    return DatasetDict({split: as_dataset(rows) for split, rows in splits.items()})

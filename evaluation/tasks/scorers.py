@@ -7,12 +7,13 @@ test.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cache_zoo import UsageError
-from evaluation.data import Name, Source, Sources
+from evaluation.data import Filled, Name, Problem, Source, Sources
 from evaluation.sandbox import Sandbox
 from evaluation.tasks import code, execution, gsm8k, math500
 
@@ -30,6 +31,8 @@ class Scorer:
         needs: the columns that scoring reads; they are kept with the answers.
         score: row, answer as cut, everything generated, and the sandbox for generated code, to lm-eval's metrics by
             ``metric,filter``.
+        problem: why a row would be scored for nothing, of the columns that scoring reads (see
+            `evaluation.data.check_row`).
         execute: for lm-eval, where scoring takes running generated code: its ``process_results``, after the sandbox.
     """
 
@@ -37,6 +40,7 @@ class Scorer:
     columns: Mapping[str, type]
     needs: tuple[str, ...]
     score: Callable[[Doc, str, str, Sandbox | None], Scores]
+    problem: Problem | None = None
     execute: Callable[[Sandbox, Doc, list[str]], Scores] | None = None
 
 
@@ -85,28 +89,48 @@ def _filtered(name: str, scores: Scores) -> Scores:
 
 
 def _scorer_of_humaneval(headline: str) -> Scorer:
-    columns: dict[str, type] = {"task_id": str, "prompt": str, "entry_point": Name, "test": Source}
-    return Scorer(headline, columns, ("prompt", "entry_point", "test"), _humaneval, code.run_humaneval)
+    columns: dict[str, type] = {"prompt": Filled, "entry_point": Name, "test": Source}
+    return Scorer(headline, columns, tuple(columns), _humaneval, code.humaneval_problem, code.run_humaneval)
 
 
 def _scorer_of_mbpp(headline: str) -> Scorer:
-    columns: dict[str, type] = {"text": str, "test_setup_code": Source, "test_list": Sources}
-    return Scorer(headline, columns, ("test_setup_code", "test_list"), _mbpp, code.run_mbpp)
+    columns: dict[str, type] = {"text": Filled, "test_setup_code": Source, "test_list": Sources}
+    return Scorer(headline, columns, ("test_setup_code", "test_list"), _mbpp, code.mbpp_problem, code.run_mbpp)
 
 
-_MATH500 = Scorer("math_verify,none", {"problem": str, "answer": str}, ("answer",), _math500)
-_QUESTIONS = {"question": str, "answer": str}
-_FUNCTIONS: dict[str, type] = {"prompt": str, "body": str, "entry_point": Name, "tests": Source}
+def _no_number(doc: Mapping[str, Any]) -> str | None:
+    """Of GSM8K's rows, whose answer is the number behind ``####``."""
+    if _NUMBER.fullmatch(doc["answer"].rpartition("#### ")[2].strip()) and "#### " in doc["answer"]:
+        return None
+    return "'answer' must end with #### and a number"
+
+
+def _no_answer(doc: Mapping[str, Any]) -> str | None:
+    """Of rows with a final answer in mathematics."""
+    return None if doc["answer"].strip("$ \t\r\n\\.") else "'answer' is blank"
+
+
+_NUMBER = re.compile(r"-?\$?-?[0-9][0-9,]*(?:\.[0-9]+)?\.?|-?\$?\.[0-9]+")
+_MATH500 = Scorer("math_verify,none", {"problem": Filled, "answer": Filled}, ("answer",), _math500, _no_answer)
+_QUESTIONS: dict[str, type] = {"question": Filled, "answer": Filled}
+_FUNCTIONS: dict[str, type] = {"prompt": Filled, "body": str, "entry_point": Name, "tests": Source}
 
 SCORERS = {
-    "gsm8k": Scorer("exact_match,flexible-extract", _QUESTIONS, ("answer",), _gsm8k),
+    "gsm8k": Scorer("exact_match,flexible-extract", _QUESTIONS, ("answer",), _gsm8k, _no_number),
     "math-500": _MATH500,
     "math-500_instruct": _MATH500,
     "humaneval": _scorer_of_humaneval("pass@1,create_test"),
     "humaneval_instruct": _scorer_of_humaneval("pass@1,extract_code"),
     "mbpp": _scorer_of_mbpp("pass_at_1,none"),
     "mbpp_instruct": _scorer_of_mbpp("pass_at_1,extract_code"),
-    "nano-gsm": Scorer("exact_match,strict-match", _QUESTIONS, ("answer",), _nano_gsm),
-    "nano-code": Scorer("pass@1,none", _FUNCTIONS, ("prompt", "tests"), _nano_code, execution.process_results),
+    "nano-gsm": Scorer("exact_match,strict-match", _QUESTIONS, ("answer",), _nano_gsm, _no_number),
+    "nano-code": Scorer(
+        "pass@1,none",
+        _FUNCTIONS,
+        ("prompt", "tests"),
+        _nano_code,
+        code.functions_problem,
+        execution.process_results,
+    ),
 }
 """By the name of the task."""
