@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from evaluation.tasks import math_answers
-from evaluation.tasks.math_text import tidy
+from evaluation.tasks.mathematics.comparing import equal
+from evaluation.tasks.mathematics.kinds import spelled
+from evaluation.tasks.mathematics.reading import choice, read, readings
+from evaluation.tasks.mathematics.text import tidy
 
 SECONDS = 5
 """Limit of one comparison, in seconds of the processor. Real ones take milliseconds. The limit is a signal, which
@@ -77,7 +79,7 @@ def same(gold: str, answer: str) -> bool:
 def normal(answer: str) -> str:
     """One spelling for answers that are written alike; empty for one that is too long."""
     try:
-        return math_answers.spelled(math_answers.read(tidy(answer))) if len(answer) <= LONGEST else ""
+        return spelled(read(tidy(answer))) if len(answer) <= LONGEST else ""
     except Exception:  # as above
         return ""
 
@@ -85,15 +87,11 @@ def normal(answer: str) -> str:
 def _same(gold: str, answer: str) -> bool:
     if not gold or not answer:
         return False
-    option = math_answers.choice(gold) or (gold if re.fullmatch("[A-J]", gold) else None)
-    if option and math_answers.choice(answer) == option:
+    option = choice(gold) or (gold if re.fullmatch("[A-J]", gold) else None)
+    if option and choice(answer) == option:
         return True
-    first, *others = math_answers.readings(gold)
-    if any(math_answers.equal(first, one) for one in math_answers.readings(answer)):
-        return True
-    if isinstance(first, math_answers.Based):  # a problem that asks for a base may be answered without it
-        return math_answers.equal(math_answers.Expression(first.digits), math_answers.read(answer))
-    return any(math_answers.equal(one, math_answers.read(answer)) for one in others)
+    first, *others = readings(gold)
+    return any(equal(first, one) for one in readings(answer)) or any(equal(one, read(answer)) for one in others)
 
 
 def _boxes(text: str) -> list[tuple[int, int, int]]:

@@ -16,7 +16,7 @@ gram: g gramme; kilogram: kg kilo; milligram: mg; ton: tonne; pound: lb lbs; oun
 second: s sec; minute: min mins; hour: h hr hrs; day; week; month; year: yr yrs; decade; century: centuries
 millisecond: ms; o'clock: oclock; am: a.m. a.m; pm: p.m. p.m
 degree: deg °; celsius; fahrenheit; kelvin; radian: rad; percent: percentage pct; point: pts
-dollar: usd bucks; cent: ¢ pennies penny; euro: eur; pound-sterling: gbp; rupee: rs; yen; nickel; dime; coin
+dollar: usd bucks; cent:  pennies penny; euro: eur; pound-sterling: gbp; rupee: rs; yen; nickel; dime; coin
 newton: n; joule: j; watt: w; kilowatt: kw; volt: v; ohm; hertz: hz; pascal: pa; calorie: cal; kilocalorie: kcal
 acre; hectare: ha; bit; byte; digit; unit: u; mph; kph: kmh kmph; rpm; bpm; fps; knot; mole: mol
 """
@@ -68,6 +68,15 @@ def _table() -> dict[str, str]:
 
 _UNITS = _table()
 _THINGS = frozenset(_COUNTED.split())
+_SYMBOLS = {r"\$": "dollar", "€": "euro", "£": "pound-sterling", "¢": "cent", r"\%": "percent", "%": "percent"}
+_CURRENCY = re.compile(r"([-+]?)\s*(?:\\text\{USD?\}\s*(?:\\\$)?|\\\$|€|£)\s*(?=[-\d.\\(])")
+_WORDS = r"\\text\{[^{}]*\}"
+_LAST = re.compile(
+    rf"(?:{_WORDS}|\\%|%|\\\$|€|£|¢|\^\{{\s*\\circ\s*\}})\s*(?:\^\{{?-?\d\}}?)?\s*$|"
+    rf"\\frac\{{\s*{_WORDS}[^{{}}]*\}}\{{\s*{_WORDS}(?:\^\{{?\d\}}?)?\s*\}}\s*$|"
+    r"(?<=\})\s*(?:/|\\cdot|\^\{?-?\d\}?)\s*$"
+)
+"""The last piece of a unit: words or a symbol with an exponent, a quotient of words, or a sign between two of them."""
 
 
 def known(word: str) -> bool:
@@ -75,36 +84,63 @@ def known(word: str) -> bool:
     return len(word) > 1 and (word.lower() in _UNITS or word.lower() in _SHAPES)
 
 
-def unit(words: list[str]) -> frozenset[str] | None:
-    """What the words behind a number measure.
+def measured(text: str) -> tuple[str, frozenset[str]]:
+    """A number or formula without the unit behind it or the currency before it.
 
     Args:
-        words: in their order, without exponents.
+        text: in the spelling of `text.tidy`.
 
     Returns:
-        The names of the units, without any for things that are counted; None if a word is no unit.
+        The number or formula, times a million if that word stands behind it; and the names of the units, none for
+        things that are counted. If a word is no unit, the text as it is.
     """
+    value = text
+    words: list[str] = []
+    while len(words) < 9 and (last := _LAST.search(value)):
+        words = _words(last[0]) + words
+        value = value[: last.start()].rstrip()
+    currency = _CURRENCY.match(value)
+    if currency:
+        value, words = currency[1] + value[currency.end() :], [*words, r"\$"]
+    if words and words[0].lower() in MULTIPLES and re.fullmatch(r"[-+]?[\d.]+", value):
+        value = rf"{value}\cdot {MULTIPLES[words.pop(0).lower()]}"
+    names = _names(words)
+    return (value, names) if names is not None and value else (text, frozenset())
+
+
+def alike(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether two numbers with these units may be the same: a unit may be left out, but not be another."""
+    return one <= other or other <= one
+
+
+def _words(piece: str) -> list[str]:
+    words: list[str] = []
+    for found in re.finditer(r"\\text\{([^{}]*)\}|(\\%|%|\\\$|€|£|¢)|\\circ", piece):
+        words += found[1].split() if found[1] is not None else [found[2] or "°"]
+    return words
+
+
+def _names(words: list[str]) -> frozenset[str] | None:
+    """The units that words stand for, without exponents; None if a word is no unit, or nothing is measured."""
     names = set()
-    measured = False
+    measures = not words
     for place, word in enumerate(words):
-        lower = word.lower().strip(".") if word.lower() not in _UNITS else word.lower()
-        before = words[place - 1].lower() if place else ""
-        if before in ("degree", "degrees", "°") and word in ("C", "F"):
+        lower = word.lower() if word.lower() in _UNITS else word.lower().strip(".")
+        last = place == len(words) - 1
+        if word in _SYMBOLS:
+            names.add(_SYMBOLS[word])
+            measures = True
+        elif word in ("C", "F") and place and words[place - 1].lower() in ("degree", "degrees", "°"):
             names.add({"C": "celsius", "F": "fahrenheit"}[word])
-        elif lower in _UNITS and (len(word) > 1 or word in LETTERS or word in '"¢°'):
+        elif lower in _UNITS and (len(word) > 1 or word in LETTERS or word in '"°'):
             names.add(_UNITS[lower])
-            measured = True
+            measures = True
         elif lower in _SHAPES:
             continue
         elif lower in _VALUES or not re.fullmatch(r"[^\W\d_]{2,}(?:[-'][^\W\d_]+)*", lower):
             return None
         elif lower in _THINGS or lower.endswith("s"):
-            measured = True
-        elif place == len(words) - 1 or len(lower) < 3:  # what is counted comes last, after words like "different"
+            measures = True
+        elif last or len(lower) < 3:  # what is counted comes last, after words like "different"
             return None
-    return frozenset(names) if measured else None
-
-
-def alike(one: frozenset[str] | None, other: frozenset[str] | None) -> bool:
-    """Whether two numbers with these units may be the same: a unit may be left out, but not be another."""
-    return not one or not other or one <= other or other <= one
+    return frozenset(names) if measures else None

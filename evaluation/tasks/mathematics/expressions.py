@@ -1,7 +1,7 @@
 """Expressions without words: read with math-verify's parser, compared exactly or at fifty digits.
 
-The parser leaves what it reads unevaluated. It is evaluated here, from the leaves up, so that a tower of powers is given
-up before it takes memory.
+The parser leaves what it reads unevaluated. It is evaluated here, from the leaves up, so that a tower of powers is
+given up before it takes memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PLAIN = r"(?:[\d./ -]|\\frac\{\d+\}\{\d+\})+"  # a number
 _Values = Mapping[str, sympy.Expr]
 
 
-class NotRead(Exception):
+class NotReadError(Exception):
     """What is given is no expression, or is one too large to be evaluated."""
 
 
@@ -38,7 +38,7 @@ def equal(one: str, other: str) -> bool:
     A decimal of six significant digits or more is the same as a number that has no end, if it is that number rounded.
 
     Args:
-        one: an expression, in the spelling of `math_text.tidy`.
+        one: an expression, in the spelling of `text.tidy`.
         other: another one.
 
     Returns:
@@ -55,7 +55,7 @@ def equal(one: str, other: str) -> bool:
             )
             for real, absolute in ((False, False), (True, True))
         )
-    except NotRead:
+    except NotReadError:
         return False
 
 
@@ -76,7 +76,7 @@ def proportional(one: tuple[str, str], other: tuple[str, str], signed: bool = Fa
                 return False
             ratios.append(_finite(upper / lower))
         return all(_close(ratio, ratios[0]) for ratio in ratios) and (not signed or bool(ratios[0] > 0))
-    except (NotRead, TypeError):
+    except (NotReadError, TypeError):
         return False
 
 
@@ -85,7 +85,7 @@ def number(text: str) -> sympy.Expr | None:
     try:
         found = tree(text)
         return evaluate(found, {}) if not _names(found) else None
-    except NotRead:
+    except NotReadError:
         return None
 
 
@@ -94,7 +94,7 @@ def tree(text: str) -> sympy.Expr:
     """An expression as the parser reads it, unevaluated; decimals are fractions, i and e the constants.
 
     Raises:
-        NotRead: words, unknown commands, too long, too deep.
+        NotReadError: words, unknown commands, too long, too deep.
     """
     text = _spelled(_unnested(text))
     if (
@@ -102,15 +102,15 @@ def tree(text: str) -> sympy.Expr:
         or len(text) > LONGEST
         or re.search(r"\\text|\\\\|\\begin|\d\s+[\d.]|[=<>,;:'\"?@#&]|\\(?:int|sum|prod|lim)", text)
     ):
-        raise NotRead
+        raise NotReadError
     if _depth(text) > _DEEPEST or re.search(r"\\binom[^a-z]*\d{4}", text):
-        raise NotRead
+        raise NotReadError
     try:
         found = latex2sympy(text, normalization_config=None)
     except (Exception, RecursionError) as error:
-        raise NotRead from error
+        raise NotReadError from error
     if not isinstance(found, sympy.Expr):
-        raise NotRead
+        raise NotReadError
     return found
 
 
@@ -123,7 +123,7 @@ def evaluate(node: Any, values: _Values, absolute: bool = True) -> sympy.Expr:
         absolute: absolute values are taken; else each is some number of its own, so that |x| is not x.
 
     Raises:
-        NotRead: something that is not evaluated here, or a number that is too large.
+        NotReadError: something that is not evaluated here, or a number that is too large.
     """
     if isinstance(node, sympy.Float):
         return sympy.Rational(str(node))
@@ -139,13 +139,13 @@ def evaluate(node: Any, values: _Values, absolute: bool = True) -> sympy.Expr:
         return _finite(_power(*(parts if isinstance(node, sympy.Pow) else (sympy.E, *parts))))
     if isinstance(node, sympy.factorial):
         if parts[0].is_Integer and not 0 <= parts[0] <= 1000:
-            raise NotRead
+            raise NotReadError
         return _finite(sympy.gamma(parts[0] + 1))
     if isinstance(node, sympy.UnevaluatedExpr):
         return parts[0]
     if isinstance(node, _EVALUATED):
         return _finite(node.func(*parts))
-    raise NotRead
+    raise NotReadError
 
 
 _EVALUATED = (
@@ -158,11 +158,11 @@ _EVALUATED = (
 
 def _power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
     if base.is_number and exponent.is_number:
-        size = abs(_numeric(exponent, 5)) * abs(_numeric(sympy.log(abs(_numeric(base, 5)) + 2, 2), 5))
+        size = abs(numeric(exponent, 5)) * abs(numeric(sympy.log(abs(numeric(base, 5)) + 2, 2), 5))
         exact = base.is_Rational and exponent.is_Integer
         bits = max(_bits(base), 1) * abs(exponent) if exact else size
         if bits > (_BITS if exact else _EXPONENT):
-            raise NotRead
+            raise NotReadError
     return sympy.Pow(base, exponent)
 
 
@@ -172,17 +172,22 @@ def _bits(value: sympy.Expr) -> int:
 
 def _finite(value: sympy.Expr) -> sympy.Expr:
     if value is sympy.nan or value is sympy.zoo or _bits(value) > _BITS:
-        raise NotRead
+        raise NotReadError
     return value
 
 
-def _numeric(value: sympy.Expr, digits: int = _DIGITS) -> sympy.Expr:
+def numeric(value: sympy.Expr, digits: int = _DIGITS) -> sympy.Expr:
+    """A number at so many digits.
+
+    Raises:
+        NotReadError: it is none.
+    """
     try:
         found = sympy.N(value, digits)
     except (ArithmeticError, ValueError, TypeError, AttributeError) as error:
-        raise NotRead from error
+        raise NotReadError from error
     if not found.is_number or found is sympy.nan or found is sympy.zoo:
-        raise NotRead
+        raise NotReadError
     return found
 
 
@@ -199,8 +204,8 @@ def _same_number(one: sympy.Expr, other: sympy.Expr, written: str = "", beside: 
 def _close(one: sympy.Expr, other: sympy.Expr) -> bool:
     """Whether two numbers agree to all digits; the scale is that of the terms, which may cancel."""
     terms = (*sympy.Add.make_args(one), *sympy.Add.make_args(other))
-    scale = max(abs(_numeric(term, 15)) for term in terms)
-    return bool(abs(_numeric(_numeric(one) - _numeric(other), 15)) <= _EQUAL * scale)
+    scale = max(abs(numeric(term, 15)) for term in terms)
+    return bool(abs(numeric(numeric(one) - numeric(other), 15)) <= _EQUAL * scale)
 
 
 def _rounded(one: sympy.Expr, other: sympy.Expr, written: str, beside: str) -> bool:
@@ -211,7 +216,7 @@ def _rounded(one: sympy.Expr, other: sympy.Expr, written: str, beside: str) -> b
             continue
         if value.is_Rational and _terminates(int(value.q)):
             continue
-        near = _numeric(value, 15 + len(text))
+        near = numeric(value, 15 + len(text))
         return bool(near.is_real and abs(near - decimal) <= sympy.Rational(1, 2 * 10 ** len(found[2])))
     return False
 
@@ -255,10 +260,10 @@ def _unnested(text: str) -> str:
             opened.append(place)
         elif one in ")}":
             if not opened or text[opened[-1]] + one not in ("()", "{}"):
-                raise NotRead
+                raise NotReadError
             closing[opened.pop()] = place
     if opened:
-        raise NotRead
+        raise NotReadError
     gone = {
         place
         for start, end in closing.items()

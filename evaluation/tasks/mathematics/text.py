@@ -10,7 +10,7 @@ import re
 import unicodedata
 from itertools import groupby
 
-from evaluation.tasks import math_units
+from evaluation.tasks.mathematics import units
 
 _CHARACTERS = {
     **dict.fromkeys("−–—‐‑‒―﹣－", "-"),
@@ -222,7 +222,7 @@ def _upright(found: re.Match[str]) -> str:
         return rf"\text{{{noon[0]}m}}"
     if other is not None:
         return str(other)
-    if len(word) == 1 and word not in math_units.LETTERS:
+    if len(word) == 1 and word not in units.LETTERS:
         return f" {word} "
     return _meant(word) or rf"\text{{{word}}}"
 
@@ -238,7 +238,7 @@ def _plain(found: re.Match[str]) -> str:
     if before.endswith("{") and re.search(r"text\{$", before) is not None:
         return str(word)
     meant = _meant(word)
-    if meant or math_units.known(word) or word.lower() in (*_LINKS, "is", "no", "of", "to"):
+    if meant or units.known(word) or word.lower() in (*_LINKS, "is", "no", "of", "to"):
         return meant or rf"\text{{{word}}}"
     if len(word) < 3 or (before and (before[-1].isdigit() or before[-1] in "_^{")):
         return str(word)
