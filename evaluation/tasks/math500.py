@@ -32,8 +32,11 @@ _STOP = re.compile(r"\.(?=[\s*_\"”)]|$)|\n|<\|")
 _FORMULA = re.compile(
     r"\$\$(.{1,1000}?)\$\$|(?<!\\)\$((?:[^$\\]|\\.){1,1000})\$|\\\((.{1,1000}?)\\\)|\\\[(.{1,1000}?)\\\]", re.DOTALL
 )
-_NUMBER = re.compile(r"[-\u2212]?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
-_LINK = re.compile(r"[\s$\\]*(?:\\text\{)?\s*(?:,|;|and|or|,\s*and|,\s*or)\s*\}?[\s$\\]*(?:[a-zA-Z]\s*=\s*)?\$?\s*")
+_NUMBER = re.compile(
+    r"[-\u2212]?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:[A-Za-z]+|\s(?:hundred|thousand|million|billion|trillion|dozen)\b)?"
+)
+_MOST = 30  # boxes that are one answer
+_NEAR = 60  # characters at most between two boxes that are one answer
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s{0,9}\{|\\.|[{}]", re.DOTALL)
 
 
@@ -50,17 +53,19 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]
 def final_answer(text: str) -> str | None:
     r"""The last ``\boxed{...}``, else what follows "final answer is"; None without either.
 
-    Boxes that are joined by nothing but a comma or "and" are one answer.
+    Boxes that are joined by nothing but a comma, "and" or "or" are one answer; of those that are the same, the last.
     """
     boxes = _boxes(text)
     if boxes:
         start, first, last = boxes[-1]
-        answer = text[first:last]
-        for begin, first, last in reversed(boxes[:-1]):
-            if start - last > 40 or not _LINK.fullmatch(text[last + 1 : start]):
+        answers = [text[first:last].strip()]
+        for begin, first, last in reversed(boxes[-_MOST:-1]):
+            if start - last > _NEAR or not _linked(text[last + 1 : start]):
                 break
-            answer, start = f"{text[first:last]}, {answer}", begin
-        return answer.strip()
+            one, start = text[first:last].strip(), begin
+            if not any(same(one, other) for other in answers):
+                answers.insert(0, one)
+        return ", ".join(answers)
     phrases = [found.end() for found in _PHRASE.finditer(text)]
     return _sentence(text[phrases[-1] : phrases[-1] + LONGEST]) if phrases else None
 
@@ -112,6 +117,13 @@ def _boxes(text: str) -> list[tuple[int, int, int]]:
     return found
 
 
+def _linked(between: str) -> bool:
+    """Whether nothing but a comma, "and" or "or" stands between two boxes, and perhaps the ``x =`` of the second."""
+    between = re.sub(r"\\(?:text\w*|mathrm|mbox|quad|qquad)(?![a-z])|[\s$*_{}~\\]", " ", between)
+    between = re.sub(r"[a-zA-Z]\s*=\s*$", "", between)
+    return bool(between.strip()) and all(word in ("and", "or") for word in re.sub("[,;]", " ", between).split())
+
+
 def _sentence(text: str) -> str:
     """The rest of a sentence; full stops and ends of lines within a formula do not end it."""
     text = text.lstrip()
@@ -124,7 +136,7 @@ def _sentence(text: str) -> str:
     aside = r",?\s(?:which|where|because|since|so|when|if|for)\b|,\s(?!and\b|or\b)(?=[a-z]{2,}\s[^\d$]*$)"
     plain = re.split(aside, text, maxsplit=1)[0]
     whole = (plain.count("$") - plain.count(r"\$")) % 2 == 0
-    return (plain if whole else text).strip()
+    return (plain if whole else text).strip(" \n\t*_")
 
 
 def _last(text: str) -> str | None:

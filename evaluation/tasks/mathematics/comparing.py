@@ -21,6 +21,8 @@ from evaluation.tasks.mathematics.kinds import (
 )
 from evaluation.tasks.mathematics.reading import is_called
 
+_MOST = 100  # parts of a list that are compared
+
 
 def equal(gold: Answer, answer: Answer) -> bool:
     """Whether an answer is the reference: the same kind, and the same parts in the order that matters.
@@ -40,7 +42,11 @@ def equal(gold: Answer, answer: Answer) -> bool:
     if isinstance(gold, Matrix) and isinstance(answer, Matrix):
         return len(gold.rows) == len(answer.rows) and all(map(_in_order, gold.rows, answer.rows))
     if isinstance(gold, Listed | Union) and isinstance(answer, Listed | Union):
-        return type(gold) is type(answer) and _in_any_order(gold.items, answer.items)
+        return (
+            type(gold) is type(answer)
+            and max(len(gold.items), len(answer.items)) <= _MOST
+            and _in_any_order(gold.items, answer.items)
+        )
     if isinstance(gold, Ratio) and isinstance(answer, Ratio):
         return _equal_ratios(gold, answer)
     if isinstance(gold, Based) and isinstance(answer, Formula):  # a problem that asks for a base says which
@@ -99,11 +105,19 @@ def _in_order(gold: Sequence[Answer], answer: Sequence[Answer]) -> bool:
 
 
 def _in_any_order(gold: Sequence[Answer], answer: Sequence[Answer]) -> bool:
-    """Whether each of the reference has a partner of its own in the answer."""
-    left = list(answer)
-    for one in gold if len(gold) == len(answer) else ():
+    """Whether each of the reference has a partner of its own in the answer; what is said twice counts once."""
+    left = _distinct(answer)
+    for one in _distinct(gold):
         partner = next((place for place, candidate in enumerate(left) if equal(one, candidate)), None)
         if partner is None:
             return False
         left.pop(partner)
-    return len(gold) == len(answer)
+    return not left
+
+
+def _distinct(answers: Sequence[Answer]) -> list[Answer]:
+    found: list[Answer] = []
+    for one in answers:
+        if not any(equal(one, other) for other in found):
+            found.append(one)
+    return found

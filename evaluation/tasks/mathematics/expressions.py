@@ -20,11 +20,15 @@ LONGEST = 400
 
 _DEEPEST = 7  # brackets within each other: the parser takes 1.5 times as long for each
 _BITS = 20_000  # of the largest number that is written out
+_FACTORIAL = 1000  # of the largest number whose factorial is taken
 _EXPONENT = 1_000_000  # of the largest number that is not
 _DIGITS = 50
+_LARGE = 3000  # digits of a number that is compared at all of them
 _EQUAL = sympy.Rational(1, 10**30)  # relative difference of two numbers at that many digits
 _SAMPLES = 3
 _PLAIN = r"(?:[\d./ -]|\\frac\{\d+\}\{\d+\})+"  # a number
+_ARGUMENT = r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+_BINOMIAL = re.compile(rf"\\binom{_ARGUMENT}{_ARGUMENT}")  # the parser evaluates it, however large
 _Values = Mapping[str, sympy.Expr]
 
 
@@ -103,7 +107,7 @@ def tree(text: str) -> sympy.Expr:
         or re.search(r"\\text|\\\\|\\begin|\d\s+[\d.]|[=<>,;:'\"?@#&]|\\(?:int|sum|prod|lim)", text)
     ):
         raise NotReadError
-    if _depth(text) > _DEEPEST or re.search(r"\\binom[^a-z]*\d{4}", text):
+    if _depth(text) > _DEEPEST:
         raise NotReadError
     try:
         found = latex2sympy(text, normalization_config=None)
@@ -138,7 +142,7 @@ def evaluate(node: Any, values: _Values, absolute: bool = True) -> sympy.Expr:
     if isinstance(node, sympy.Pow | sympy.exp):
         return _finite(_power(*(parts if isinstance(node, sympy.Pow) else (sympy.E, *parts))))
     if isinstance(node, sympy.factorial):
-        if parts[0].is_Integer and not 0 <= parts[0] <= 1000:
+        if parts[0].is_number and not abs(numeric(parts[0], 5)) <= _FACTORIAL:
             raise NotReadError
         return _finite(sympy.gamma(parts[0] + 1))
     if isinstance(node, sympy.UnevaluatedExpr):
@@ -151,7 +155,7 @@ def evaluate(node: Any, values: _Values, absolute: bool = True) -> sympy.Expr:
 _EVALUATED = (
     *(sympy.Add, sympy.Mul, sympy.log, sympy.Abs, sympy.floor, sympy.ceiling, sympy.Max, sympy.Min, sympy.Mod),
     *(sympy.sin, sympy.cos, sympy.tan, sympy.cot, sympy.sec, sympy.csc, sympy.asin, sympy.acos, sympy.atan, sympy.acot),
-    *(sympy.sinh, sympy.cosh, sympy.tanh, sympy.asinh, sympy.acosh, sympy.atanh, sympy.binomial, sympy.re, sympy.im),
+    *(sympy.sinh, sympy.cosh, sympy.tanh, sympy.asinh, sympy.acosh, sympy.atanh, sympy.re, sympy.im),
     sympy.conjugate,
 )
 
@@ -202,10 +206,19 @@ def _same_number(one: sympy.Expr, other: sympy.Expr, written: str = "", beside: 
 
 
 def _close(one: sympy.Expr, other: sympy.Expr) -> bool:
-    """Whether two numbers agree to all digits; the scale is that of the terms, which may cancel."""
+    """Whether two numbers agree to thirty digits, and to thirty places if they are large.
+
+    The scale is that of the terms, which may cancel.
+    """
+    difference = one - other
+    if difference.is_Rational:
+        return bool(difference == 0)
     terms = (*sympy.Add.make_args(one), *sympy.Add.make_args(other))
     scale = max(abs(numeric(term, 15)) for term in terms)
-    return bool(abs(numeric(numeric(one) - numeric(other), 15)) <= _EQUAL * scale)
+    digits = _DIGITS + max(0, int(sympy.log(scale + 1, 10).n(5)))
+    if digits > _LARGE:
+        raise NotReadError
+    return bool(abs(numeric(numeric(one, digits) - numeric(other, digits), 15)) <= _EQUAL * min(1, scale))
 
 
 def _rounded(one: sympy.Expr, other: sympy.Expr, written: str, beside: str) -> bool:
@@ -292,6 +305,8 @@ def _spelled(text: str) -> str:
     text = re.sub(r"(?<![\d.])(\d+) ?\\frac\{(\d+)\}\{(\d+)\}", _mixed, text)
     # the parser takes other products of a whole number and a number for mixed numbers, too: 2(3) would be 5
     text = re.sub(rf"(?<=\d)(?= ?\({_PLAIN}\)| ?\\frac)|(?<=\))(?= ?\({_PLAIN}\)| ?[\d.]| ?\\frac)", r"\\cdot ", text)
+    for _ in range(text.count(r"\binom")):
+        text = _BINOMIAL.sub(r"\\frac{(\1)!}{(\2)!((\1)-(\2))!}", text, count=1)
     text = re.sub(r"(?<=\d)\s*[xX*]\s*10\s*(?=\^)", r"\\cdot 10", text)
     text = re.sub(r"(?<![\w}])(\d+(?:\.\d+)?|\.\d+)[eE]([+-]?\d+)(?!\w)", r"\1\\cdot 10^{\2}", text)
     text = re.sub(r"(?<![\d.])\.(?=\d)", "0.", re.sub(r"(?<=\d)\.(?!\d)", "", text))
