@@ -51,7 +51,7 @@ def equal(gold: Answer, answer: Answer) -> bool:
         return _equal_ratios(gold, answer)
     if isinstance(gold, Based) and isinstance(answer, Formula):  # a problem that asks for a base says which
         return gold.digits == compact(answer.text)
-    return gold == answer
+    return gold == answer and gold != Words("")
 
 
 def _alike(one: Answer, other: Answer) -> Answer:

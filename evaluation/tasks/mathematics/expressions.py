@@ -297,7 +297,8 @@ def _depth(text: str) -> int:
 
 def _spelled(text: str) -> str:
     """``text`` as the parser wants it: mixed numbers, repeating decimals, powers of ten, no plus in front."""
-    text = re.sub(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\{(\d+)\}", _repeating, text)
+    text = re.sub(r"(\d+(?:\.\d+)?)\s*\^\{\s*\\circ\s*\}", r"\\frac{\1\\pi}{180}", text)
+    text = re.sub(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\{(\d+)\}(?!\d)", _repeating, text)
     text = re.sub(r"(\d*)\.(\d*)\((\d+)\)(?!\d)", _repeating, text)
     text = re.sub(r"(\d*)\.(\d*?)(\d{3,}?)\3+\.\.\.$|(\d*)\.(\d*?)(\d{1,2})\6\6+\.\.\.$", _continued, text)
     text = re.sub(r"(?<![\d.}])(\d+) (\d+)/(\d+)(?![\d.])", r"\1\\frac{\2}{\3}", text)

@@ -34,9 +34,10 @@ _MATRIX = re.compile(
     re.DOTALL,
 )
 _BASE = re.compile(
-    r"(?:\(?\{?(?P<digits>[0-9A-Z][0-9A-Z. ]*)\}?\)?)\s*"
+    r"(?:\(?\{?(?P<digits>[0-9A-Z][0-9A-Z. ]*|[a-f]*\d[0-9a-f]*)\}?\)?)\s*"
     r"(?:_\s*\{?\(?(?P<base>\d+)\)?\}?|_\s*\{?\(?\s*(?:\\text\{)?(?:base )?(?P<name>[a-z]+)\}?\s*\)?\}?|"
-    r"_\s*\{\\text\{base\}\s*(?P<other>\d+)\}|\(?\\text\{(?:in )?base\}\s*(?P<written>\d+)\)?)"
+    r"_\s*\{\\text\{base\}\s*(?P<other>\d+)\}|\(?\\text\{(?:in )?base\}\s*(?P<written>\d+)\)?|"
+    r"\(?\\text\{(?:in )?base (?P<spoken>[a-z]+)\}\)?)"
 )
 _BASES = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
 _CHOICE = re.compile(r"\(?\s*([A-J])\s*(?:\)|[.:])\s*(.*)", re.DOTALL)
@@ -52,8 +53,10 @@ _EMPTY = frozenset(
 
 def read(text: str) -> Answer:
     """The answer that ``text`` is, in the spelling of `text.tidy`."""
-    text = _bare(text)
+    text = re.sub(r"^\]([^\[\]]*)\[$", r"(\1)", _bare(text))
     parts = [part for part in split(_grouped(text), _LINK) if part]
+    if not parts:
+        return Words("")
     if len(parts) != 1:
         ranges = _ranges(text, parts)
         if ranges:
@@ -79,10 +82,13 @@ def _ranges(text: str, parts: list[str]) -> Answer | None:
 
 
 def readings(text: str) -> list[Answer]:
-    """What ``text`` may mean, the likeliest first: ``100,200`` is one number, or two."""
+    """What ``text`` may mean, the likeliest first: ``100,200`` is one number, or two, and ``1 and 1/2``, too."""
     found = [read(text)]
     if re.fullmatch(r"\d{1,3}(?:,\d{3})+", text):
         found.append(read(text.replace(",", ", ")))
+    mixed = re.fullmatch(r"(-?\d+)\s*\\text\{and\}\s*(\d+/\d+|\\frac\{\d+\}\{\d+\})", text)
+    if mixed:
+        found.append(read(f"{mixed[1]} {mixed[2]}"))
     return found
 
 
@@ -111,7 +117,7 @@ def _item(text: str) -> list[Answer]:
 def _one(text: str) -> Answer:
     if text in (r"\emptyset", r"\{\}", r"\{ \}"):
         return Listed(())
-    if text == r"\mathbb{R}":
+    if text in (r"\mathbb{R}", r"\text{all real numbers}", r"\text{all reals}"):
         return _interval("(", r"-\infty", r"\infty", ")")
     sides = split(text, _SIGN)
     if len(sides) > 1:
@@ -148,7 +154,7 @@ def _bare(text: str) -> str:
     while previous != text:
         previous, text = text, re.sub(r"\s+([.,;:])", r"\1", text).strip().strip('"').strip()
         text = re.sub(r"^[:;,]+|\\$" if text.endswith("...") else r"(?<!\\)[.,;:?]+$|^[:;,]+|\\$", "", text).strip()
-        text = text.removeprefix(r"\therefore").strip()
+        text = re.sub(r"^\\(?:therefore|implies|Rightarrow|Longrightarrow)(?![a-z])", "", text).strip()
         inside = re.fullmatch(r"\{([^{}]*)\}", text)
         text = inside[1] if inside else text
         text = _named_away(text)
@@ -278,11 +284,11 @@ def _based(text: str) -> Based | None:
     found = _BASE.fullmatch(text)
     if not found:
         return None
-    name = found["name"]
+    name = found["name"] or found["spoken"]
     if name and name not in _BASES:
         return None
     base = _BASES.index(name) + 2 if name else int(found["base"] or found["other"] or found["written"])
-    digits = found["digits"].replace(" ", "")
+    digits = found["digits"].replace(" ", "").upper()
     values = [int(one, 36) for one in digits.replace(".", "")]
     fits = values and 2 <= base <= 36 and max(values) < base and (digits[0].isdigit() or base > 10)
     return Based(digits.lstrip("0") or "0", base) if fits else None

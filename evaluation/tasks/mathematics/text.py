@@ -61,6 +61,8 @@ _CHARACTERS = {
     "⋯": "...",
     "℃": r"^{\circ}\text{C}",
     "∶": ":",
+    "、": ",",
+    "。": ".",
 }
 _GREEK = frozenset(
     """
@@ -68,8 +70,17 @@ _GREEK = frozenset(
     """.split()
 )
 _FUNCTIONS = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp max gcd lcm".split())
+_ABROAD = {
+    "cosec": "csc",
+    "tg": "tan",
+    "ctg": "cot",
+    "arctg": "arctan",
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+}
 _SYNONYMS = {
-    **dict.fromkeys(("dfrac", "tfrac", "cfrac"), r"\frac"),
+    **dict.fromkeys(("dfrac", "tfrac", "cfrac", "nicefrac", "sfrac"), r"\frac"),
     **dict.fromkeys(("dbinom", "tbinom"), r"\binom"),
     **dict.fromkeys(("leq", "leqslant", "leqq"), r"\le "),
     **dict.fromkeys(("geq", "geqslant", "geqq"), r"\ge "),
@@ -113,9 +124,9 @@ _SYNONYMS = {
 _COMMAND = re.compile(r"\\(not=|[a-zA-Z]+) ?")
 _UPRIGHT = re.compile(
     r"\\(?:text|textbf|textrm|textit|textsf|texttt|textnormal|textup|emph|mathrm|mathsf|mathtt|mathit|mathbf|"
-    r"boldsymbol|mbox|hbox|operatorname\*?|underline|bold|bm)\s*\{([^{}]*)\}"
+    r"boldsymbol|mbox|hbox|operatorname\*?|underline|bold|bm)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
-_WORD = re.compile(r"([ap]\.\s?m\b\.?)|([^\W\d_]+(?:['-][^\W\d_]+)*)|(.)", re.DOTALL)
+_WORD = re.compile(r"(\\[a-zA-Z]+)|([ap]\.\s?m\b\.?)|([^\W\d_]+(?:['-][^\W\d_]+)*)|(.)", re.DOTALL)
 _PLAIN = re.compile(
     r"(\\[a-zA-Z]+(?:\{[a-zA-Z]*\*?\})?|\\.)|(?<![A-Za-z])([ap]\.\s?m\b\.?|[A-Za-z]{3,}(?:['-][A-Za-z]{3,})+|[A-Za-z]+(?:'[a-z])?)"
 )
@@ -125,12 +136,15 @@ _LINKS = ("and", "or")
 def tidy(text: str) -> str:
     """``text`` in the one spelling; its length should be bounded."""
     text = _layout(_markdown(_characters(text)))
+    text = re.sub(r"(?i)\bper\s+cent\b", "percent", text)
     text = _COMMAND.sub(lambda found: _SYNONYMS.get(found[1], found[0]), text)
     for _ in range(3):  # \textbf{\text{...}}
         text = _UPRIGHT.sub(lambda found: _words(found[1]), text)
+    text = re.sub(r"(?<=[\d)])\s*\^\s*(?:o(?![a-z])|\{\s*o\s*\})", r"^{\\circ}", text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?\s*([CF])(?![a-zA-Z])", r"^{\\circ}\\text{\1}", text)
     text = _PLAIN.sub(_plain, text)
-    text = re.sub(r"(\\text\{[^{}]*\})\.(?=\s*\\text)", r"\1", text)  # sq. units
+    text = re.sub(r"(\\text\{[^{}]*\})\.(?=\s*(?:\\text|\^))", r"\1", text)  # sq. units
+    text = re.sub(r"(?<=\d)\s*\((\\text\{[^{}]*\})\)", r" \1", text)
     text = re.sub(r"(?<=[\d} ])(m|\\text\{\w+\})/([smh])(?![a-zA-Z])", _per, text)
     text = re.sub(r"\\text\{([^{}]*)\}(?:\s*\\text\{([^{}]*)\})+", _joined, text)
     text = re.sub(r"\s+", " ", text).strip()
@@ -140,6 +154,7 @@ def tidy(text: str) -> str:
 def _characters(text: str) -> str:
     """ASCII where there is a LaTeX way to write it; no control characters, no formatting characters."""
     found: list[str] = []
+    text = re.sub("([⁰¹²³⁴-⁹]+)[⁄/]([₀-₉]+)", _small, text)
     text = re.sub(r"((?:\d\u0305)+)", lambda runs: rf"\overline{{{runs[1]}}}".replace("\u0305", ""), text)
     for kind, group in groupby(text, _kind):
         run = "".join(group)
@@ -152,6 +167,10 @@ def _characters(text: str) -> str:
         else:
             found.extend(_character(one) for one in run)
     return "".join(found)
+
+
+def _small(found: re.Match[str]) -> str:
+    return rf"\frac{{{unicodedata.normalize('NFKC', found[1])}}}{{{unicodedata.normalize('NFKC', found[2])}}}"
 
 
 def _kind(one: str) -> str:
@@ -211,13 +230,15 @@ def _layout(text: str) -> str:
 
 def _words(content: str) -> str:
     """What stands in an upright command: its words in ``\\text{}``, all else as mathematics."""
-    if content.strip() in _FUNCTIONS:
-        return rf"\{content.strip()} "
+    if content.strip() in (*_FUNCTIONS, *_ABROAD):
+        return _meant(content.strip())
     return "".join(_upright(found) for found in _WORD.finditer(content))
 
 
 def _upright(found: re.Match[str]) -> str:
-    noon, word, other = found.groups()
+    command, noon, word, other = found.groups()
+    if command:
+        return f"{command} "
     if noon:
         return rf"\text{{{noon[0]}m}}"
     if other is not None:
@@ -238,7 +259,7 @@ def _plain(found: re.Match[str]) -> str:
     if before.endswith("{") and re.search(r"text\{$", before) is not None:
         return str(word)
     meant = _meant(word)
-    if meant or units.known(word) or word.lower() in (*_LINKS, "is", "no", "of", "to"):
+    if meant or units.known(word) or word.lower() in (*_LINKS, "is", "no", "of", "to") or word in ("We", "So", "It"):
         return meant or rf"\text{{{word}}}"
     if len(word) < 3 or (before and (before[-1].isdigit() or before[-1] in "_^{")):
         return str(word)
@@ -246,6 +267,7 @@ def _plain(found: re.Match[str]) -> str:
 
 
 def _meant(word: str) -> str:
+    word = _ABROAD.get(word, word)
     lower = word.lower()
     if lower in _GREEK or word in _FUNCTIONS or lower == "sqrt":
         return rf"\{lower if word.islower() else word} "

@@ -105,7 +105,8 @@ def measured(text: str) -> tuple[str, frozenset[str]]:
     if words and words[0].lower() in MULTIPLES and re.fullmatch(r"[-+]?[\d.]+", value):
         value = rf"{value}\cdot {MULTIPLES[words.pop(0).lower()]}"
     names = _names(words)
-    return (value, names) if names is not None and value else (text, frozenset())
+    angle = re.search(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])", value) is not None  # the sine of degrees
+    return (value, names) if names is not None and not angle and value not in ("", "a", "A") else (text, frozenset())
 
 
 def alike(one: frozenset[str], other: frozenset[str]) -> bool:
