@@ -28,6 +28,7 @@ LONGEST = 1000
 _PHRASE = re.compile(
     r"(?i)final\s{1,3}answer(?:[^.\n$\d]{0,60}?\s(?:is|are)\b|\s{0,3}[*_]{0,3}\s{0,3}(?:[:=\n]|\*\*))[\s*_:]{0,12}"
 )
+_ANSWER = re.compile(r"(?i)\banswer(?:[^.\n$\d]{0,40}?\s(?:is|are)\b|\s{0,3}[*_]{0,3}\s{0,3}[:=])[\s*_:]{0,12}")
 _STOP = re.compile(r"\.(?=[\s*_\"”)]|$)|\n|<\|")
 _FORMULA = re.compile(
     r"\$\$(.{1,1000}?)\$\$|(?<!\\)\$((?:[^$\\]|\\.){1,1000})\$|\\\((.{1,1000}?)\\\)|\\\[(.{1,1000}?)\\\]", re.DOTALL
@@ -140,7 +141,11 @@ def _sentence(text: str) -> str:
 
 
 def _last(text: str) -> str | None:
-    """The last formula of a text, or its last number where that comes later."""
+    """What "answer is" says, else the last formula of a text, or its last number where that comes later."""
+    answers = list(_ANSWER.finditer(text))
+    sentence = _sentence(text[answers[-1].end() :]) if answers else ""
+    if re.search(r"[\d$\\]", sentence):
+        return sentence
     formulas = list(_FORMULA.finditer(text))
     numbers = list(_NUMBER.finditer(text))
     if formulas and (not numbers or numbers[-1].start() < formulas[-1].end()):

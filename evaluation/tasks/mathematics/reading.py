@@ -41,6 +41,7 @@ _BASE = re.compile(
 )
 _BASES = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
 _CHOICE = re.compile(r"\(?\s*([A-J])\s*(?:\)|[.:])\s*(.*)", re.DOTALL)
+_DENIED = re.compile(r"\b(?:not|no|never|isn't|if|when|unless)\b")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _EMPTY = frozenset(
     """
@@ -105,7 +106,7 @@ def _item(text: str) -> list[Answer]:
     inside = enclosed(text)
     if inside and inside[0] == "{":
         return [_set(inside[1])]
-    if r"\pm" in text or r"\mp" in text:
+    if (r"\pm" in text or r"\mp" in text) and not outside(text, _SIGN):
         signs = ((r"\pm", "+", "-"), (r"\mp", "-", "+"))
         both = [text, text]
         for sign, first, second in signs:
@@ -155,14 +156,19 @@ def _bare(text: str) -> str:
         previous, text = text, re.sub(r"\s+([.,;:])", r"\1", text).strip().strip('"').strip()
         text = re.sub(r"^[:;,]+|\\$" if text.endswith("...") else r"(?<!\\)[.,;:?]+$|^[:;,]+|\\$", "", text).strip()
         text = re.sub(r"^\\(?:therefore|implies|Rightarrow|Longrightarrow)(?![a-z])", "", text).strip()
-        inside = re.fullmatch(r"\{([^{}]*)\}", text)
-        text = inside[1] if inside else text
+        if text.startswith("{") and 0 not in depths(text)[1:]:
+            text = text[1:-1]
         text = _named_away(text)
     return text
 
 
 def _named_away(text: str) -> str:
     """``text`` without "the answer is" before it, or "is the answer" behind it."""
+    found = re.search(r"\\text\{([^{}]*?) (?:is|are) ([^{}]*)\}$", text)
+    if found and not found.start() and _says_nothing(found[1]):
+        return rf"\text{{{found[2]}}}"
+    if found and _says_nothing(found[2]):
+        return rf"{text[: found.start()]}\text{{{found[1]}}}"
     found = re.match(r"\\text\{([^{}]*)\}\s*[:=]?", text)
     if found and _says_nothing(found[1]):
         return text[found.end() :] or text
@@ -170,7 +176,7 @@ def _named_away(text: str) -> str:
     if found and found.start() and _says_nothing(found[1]) and re.match(r"(?:is|are) ", found[1]):
         return text[: found.start()]
     found = re.search(r"\\text\{([^{}]*\b)?(?:is|are)(?: (?:equal )?(?:to|exactly|simply|just))?\}", text)
-    if found and not re.search(r"\b(?:not|no|never|if|when)\b", text[: found.end()]):
+    if found and not _DENIED.search(text[: found.end()]):
         return text[found.end() :].lstrip(": ") or text
     return text
 
@@ -217,11 +223,15 @@ def _matrix(factor: str, content: str) -> Answer:
 def _relation(sides: list[str], signs: list[str]) -> Answer:
     if set(signs) <= {"=", r"\approx", r"\equiv", r"\in"}:
         left, right, sign = sides[0], sides[-1], signs[-1]
-        if sign == r"\equiv" or (not left and sign != "="):
+        if not left and sign == "=":
+            return read(right)
+        if _DENIED.search(left):
+            return Words(_spoken(left + sign + right))
+        if sign == r"\equiv" or not left:
             return Relation(sign, left, right, read(right), False)
         if not _is_name(left) and _is_name(right) and sign == "=":
             left, right = right, left
-        if not left or all(expressions.number(side) is not None for side in (left, right)):
+        if all(expressions.number(side) is not None for side in (left, right)):
             return read(right)
         return Relation("=", left, right, read(right), _is_name(left))
     bounded = _bounded(sides, signs)
@@ -313,6 +323,6 @@ def _leaf(text: str) -> Answer:
 
 def _spoken(text: str) -> str:
     """Words in small letters, without commands, punctuation and articles."""
-    text = re.sub(r"\\text|[{}$\\\"'.,!?]", "", text.replace("-", " "))
+    text = re.sub(r"\\text|[{}$\\\"'.,!?]", "", re.sub(r"(?<=\w)-(?=\w)", " ", text))
     words = text.lower().split()
     return " ".join(word for word in words if word not in ("the", "a", "an") or len(words) == 1)

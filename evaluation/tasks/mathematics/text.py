@@ -225,7 +225,7 @@ def _layout(text: str) -> str:
     text = re.sub(r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:boxed|fbox)(?![a-zA-Z])", "", text)
     text = re.sub(r"(?<=[)\]])\s*U\s*(?=[(\[])", r"\\cup ", text)
     text = re.sub(r"\\(?:hspace|vspace|phantom|hphantom|label|tag)\s*\*?\{[^{}]*\}", " ", text)
-    return re.sub(r"(?<!\\)\\[,;:> \n]|~", " ", text)
+    return re.sub(r"(?<!\\)((?:\\\\)*)\\[,;:> \n]|~", r"\1 ", text)
 
 
 def _words(content: str) -> str:

@@ -74,7 +74,7 @@ _WORDS = r"\\text\{[^{}]*\}"
 _LAST = re.compile(
     rf"(?:{_WORDS}|\\%|%|\\\$|€|£|¢|\^\{{\s*\\circ\s*\}})\s*(?:\^\{{?-?\d\}}?)?\s*$|"
     rf"\\frac\{{\s*{_WORDS}[^{{}}]*\}}\{{\s*{_WORDS}(?:\^\{{?\d\}}?)?\s*\}}\s*$|"
-    r"(?<=\})\s*(?:/|\\cdot|\^\{?-?\d\}?)\s*$"
+    r"(?<=\})\s*(?:/|\\cdot)\s*$"
 )
 """The last piece of a unit: words or a symbol with an exponent, a quotient of words, or a sign between two of them."""
 
