@@ -88,7 +88,8 @@ def number(text: str) -> sympy.Expr | None:
     """The value of an expression without variables; None if it has some, or can't be read."""
     try:
         found = tree(text)
-        return evaluate(found, {}) if not _names(found) else None
+        value = evaluate(found, {})
+        return value if value.is_number else None
     except NotReadError:
         return None
 
@@ -101,11 +102,9 @@ def tree(text: str) -> sympy.Expr:
         NotReadError: words, unknown commands, too long, too deep.
     """
     text = _spelled(_unnested(text))
-    if (
-        not text
-        or len(text) > LONGEST
-        or re.search(r"\\text|\\\\|\\begin|\d\s+[\d.]|[=<>,;:'\"?@#&]|\\(?:int|sum|prod|lim)", text)
-    ):
+    commas = "" if re.search(r"\\(?:max|min|gcd|lcm)(?![a-z])", text) else ","
+    foreign = rf"\\text|\\\\|\\begin|\d\s+[\d.]|[=<>;:'\"?@#&{commas}]|\\(?:int|sum|prod|lim)"
+    if not text or len(text) > LONGEST or re.search(foreign, text):
         raise NotReadError
     if _depth(text) > _DEEPEST:
         raise NotReadError
@@ -167,6 +166,8 @@ def _power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
         bits = max(_bits(base), 1) * abs(exponent) if exact else size
         if bits > (_BITS if exact else _EXPONENT):
             raise NotReadError
+    if base.is_negative and exponent.is_Rational and exponent.q > 1 and exponent.q % 2:
+        return (-1) ** exponent.p * sympy.Pow(-base, exponent)  # the real root of three
     return sympy.Pow(base, exponent)
 
 

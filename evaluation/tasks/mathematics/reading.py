@@ -106,7 +106,7 @@ def _item(text: str) -> list[Answer]:
     inside = enclosed(text)
     if inside and inside[0] == "{":
         return [_set(inside[1])]
-    if (r"\pm" in text or r"\mp" in text) and not outside(text, _SIGN):
+    if re.search(r"\\(?:pm|mp)(?![a-zA-Z])", text) and not outside(text, _SIGN):
         signs = ((r"\pm", "+", "-"), (r"\mp", "-", "+"))
         both = [text, text]
         for sign, first, second in signs:
@@ -231,8 +231,9 @@ def _relation(sides: list[str], signs: list[str]) -> Answer:
             return Relation(sign, left, right, read(right), False)
         if not _is_name(left) and _is_name(right) and sign == "=":
             left, right = right, left
-        if all(expressions.number(side) is not None for side in (left, right)):
-            return read(right)
+        if all(expressions.number(side) is not None for side in (left, right)):  # 3 * 9 = 27, but not 3 = 27
+            true = sign == r"\approx" or expressions.equal(left, right)
+            return read(right) if true else Words(_spoken(left + sign + right))
         return Relation("=", left, right, read(right), _is_name(left))
     bounded = _bounded(sides, signs)
     if bounded:
@@ -290,7 +291,7 @@ def is_called(text: str) -> bool:
     )
 
 
-def _based(text: str) -> Based | None:
+def _based(text: str) -> Answer | None:
     found = _BASE.fullmatch(text)
     if not found:
         return None
@@ -301,7 +302,8 @@ def _based(text: str) -> Based | None:
     digits = found["digits"].replace(" ", "").upper()
     values = [int(one, 36) for one in digits.replace(".", "")]
     fits = values and 2 <= base <= 36 and max(values) < base and (digits[0].isdigit() or base > 10)
-    return Based(digits.lstrip("0") or "0", base) if fits else None
+    digits = digits.lstrip("0") or "0"
+    return None if not fits else Formula(digits) if base == 10 else Based(digits, base)
 
 
 def _ratio(text: str) -> Ratio | None:
@@ -322,7 +324,7 @@ def _leaf(text: str) -> Answer:
 
 
 def _spoken(text: str) -> str:
-    """Words in small letters, without commands, punctuation and articles."""
-    text = re.sub(r"\\text|[{}$\\\"'.,!?]", "", re.sub(r"(?<=\w)-(?=\w)", " ", text))
-    words = text.lower().split()
+    """Words in small letters, without commands, punctuation, hyphens and articles."""
+    text = re.sub(r"\\text|[{}$\\\"'.,!?]", "", text)
+    words = re.sub(r"(?<=\w)\s*-\s*(?=\w)", " ", text).lower().split()
     return " ".join(word for word in words if word not in ("the", "a", "an") or len(words) == 1)

@@ -117,6 +117,7 @@ _SYNONYMS = {
     "bigcup": r"\cup ",
     "doteq": "=",
     "simeq": r"\approx ",
+    "bmod": r"\mod ",
     **dict.fromkeys(("left", "right", "displaystyle", "textstyle", "limits", "nolimits", "mathstrut", "strut"), ""),
     **dict.fromkeys(("big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "middle", "rm", "bf", "it"), ""),
     **dict.fromkeys(("quad", "qquad", "hfill", "newline", "par", "centering", "boldmath"), " "),
@@ -128,7 +129,7 @@ _UPRIGHT = re.compile(
 )
 _WORD = re.compile(r"(\\[a-zA-Z]+)|([ap]\.\s?m\b\.?)|([^\W\d_]+(?:['-][^\W\d_]+)*)|(.)", re.DOTALL)
 _PLAIN = re.compile(
-    r"(\\[a-zA-Z]+(?:\{[a-zA-Z]*\*?\})?|\\.)|(?<![A-Za-z])([ap]\.\s?m\b\.?|[A-Za-z]{3,}(?:['-][A-Za-z]{3,})+|[A-Za-z]+(?:'[a-z])?)"
+    r"(\\text\{[^{}]*\}|\\[a-zA-Z]+(?:\{[a-zA-Z]*\*?\})?|\\.)|(?<![A-Za-z])([ap]\.\s?m\b\.?|[A-Za-z]{3,}(?:['-][A-Za-z]{3,})+|[A-Za-z]+(?:'[a-z])?)"
 )
 _LINKS = ("and", "or")
 
@@ -219,7 +220,7 @@ def _markdown(text: str) -> str:
 
 def _layout(text: str) -> str:
     """``text`` without spaces that carry no value; row ends of a matrix stay."""
-    text = re.sub(r"\{\s*,\s*\}", ",", re.sub(r"(?<!\\)\\!\s*", "", text))
+    text = re.sub(r"\{\s*([,:;])\s*\}", r"\1", re.sub(r"(?<!\\)\\!\s*", "", text))
     text = re.sub(r"\\\\\s*\[-?[\d.]+ ?[a-z]{2}\]", r"\\\\", text)  # row distance of a matrix
     text = re.sub(r"(?<=\d)(?:\\,|\\ |\\;|\\:|~|\\thinspace|[\s'])(?=\d{3}(?!\d))", "", text)
     text = re.sub(r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:boxed|fbox)(?![a-zA-Z])", "", text)
@@ -256,8 +257,6 @@ def _plain(found: re.Match[str]) -> str:
     if re.fullmatch(r"[ap]\.\s?m\b\.?", word):
         return rf"\text{{{word[0]}m}}"
     before = found.string[max(0, found.start() - 6) : found.start()]
-    if before.endswith("{") and re.search(r"text\{$", before) is not None:
-        return str(word)
     meant = _meant(word)
     if meant or units.known(word) or word.lower() in (*_LINKS, "is", "no", "of", "to") or word in ("We", "So", "It"):
         return meant or rf"\text{{{word}}}"
@@ -308,6 +307,7 @@ def _arguments(text: str) -> str:
     text = re.sub(r"\\(overline|bar|dot)\s*(\d)", r"\\\1{\2}", text)
     text = re.sub(r"\\dot\{(\d)\}(\d*)\\dot\{(\d)\}", r"\\overline{\1\2\3}", text)
     text = re.sub(r"_\s*(\w)", r"_{\1}", text)
+    text = re.sub(r"\\pmod\s*(\w)", r"\\pmod{\1}", text)
     text = re.sub(r"\^\s*([+-]?\d+(?:\.\d+)?|[a-zA-Z]|\\circ|\\pi|\*)", r"^{\1}", text)
     for command in (r"\\sqrt\s*(?:\[[^\[\]]*\])?", r"\^"):
         text = _bracketed(text, command)

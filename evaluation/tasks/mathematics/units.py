@@ -18,7 +18,8 @@ millisecond: ms; o'clock: oclock; am: a.m. a.m; pm: p.m. p.m
 degree: deg °; celsius; fahrenheit; kelvin; radian: rad; percent: percentage pct; point: pts
 dollar: usd bucks; cent:  pennies penny; euro: eur; pound-sterling: gbp; rupee: rs; yen; nickel; dime; coin
 newton: n; joule: j; watt: w; kilowatt: kw; volt: v; ohm; hertz: hz; pascal: pa; calorie: cal; kilocalorie: kcal
-acre; hectare: ha; bit; byte; digit; unit: u; mph; kph: kmh kmph; rpm; bpm; fps; knot; mole: mol
+acre; hectare: ha; bit; byte; digit; unit: u; knot; mole: mol; rpm; bpm; fps
+mile*hour: mph; kilometer*hour: kph kmh kmph
 """
 _COUNTED = """
 apple ball base book box boy bushel car card case chair child children color combination cookie cow crayon cube customer
@@ -105,8 +106,8 @@ def measured(text: str) -> tuple[str, frozenset[str]]:
     if words and words[0].lower() in MULTIPLES and re.fullmatch(r"[-+]?[\d.]+", value):
         value = rf"{value}\cdot {MULTIPLES[words.pop(0).lower()]}"
     names = _names(words)
-    angle = re.search(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])", value) is not None  # the sine of degrees
-    return (value, names) if names is not None and not angle and value not in ("", "a", "A") else (text, frozenset())
+    no_value = re.search(r"^[aA]?$|[-+*/^_(]$|\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])", value)  # or sine of degrees
+    return (text, frozenset()) if names is None or no_value else (value, names)
 
 
 def alike(one: frozenset[str], other: frozenset[str]) -> bool:
@@ -134,7 +135,7 @@ def _names(words: list[str]) -> frozenset[str] | None:
         elif word in ("C", "F") and place and words[place - 1].lower() in ("degree", "degrees", "°"):
             names.add({"C": "celsius", "F": "fahrenheit"}[word])
         elif lower in _UNITS and (len(word) > 1 or word in LETTERS or word in '"°'):
-            names.add(_UNITS[lower])
+            names.update(_UNITS[lower].split("*"))
             measures = True
         elif lower in _SHAPES:
             continue
