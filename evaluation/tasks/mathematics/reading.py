@@ -46,8 +46,8 @@ _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _EMPTY = frozenset(
     """
     the a an answer final is are that there therefore thus so hence we have get which value number of total it exactly
-    simply just equal equals to given by be must will option choice solution solutions result this these ans about only
-    approximately all in as they
+    simply just equal equals to given by be must will option choice solution solutions result this these ans only all
+    in as they
     """.split()
 )
 

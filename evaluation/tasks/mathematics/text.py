@@ -129,7 +129,8 @@ _UPRIGHT = re.compile(
 )
 _WORD = re.compile(r"(\\[a-zA-Z]+)|([ap]\.\s?m\b\.?)|([^\W\d_]+(?:['-][^\W\d_]+)*)|(.)", re.DOTALL)
 _PLAIN = re.compile(
-    r"(\\text\{[^{}]*\}|\\[a-zA-Z]+(?:\{[a-zA-Z]*\*?\})?|\\.)|(?<![A-Za-z])([ap]\.\s?m\b\.?|[A-Za-z]{3,}(?:['-][A-Za-z]{3,})+|[A-Za-z]+(?:'[a-z])?)"
+    r"(\\text\{[^{}]*\}|\\[a-zA-Z]+(?:\{[a-zA-Z]*\*?\})?|\\.)|"
+    r"(?<![A-Za-z])([ap]\.\s?m\b\.?|[A-Za-z]{3,}(?:['-][A-Za-z]{3,})+|[A-Za-z]+(?:'[a-z])?)"
 )
 _LINKS = ("and", "or")
 
@@ -256,11 +257,11 @@ def _plain(found: re.Match[str]) -> str:
         return str(command)
     if re.fullmatch(r"[ap]\.\s?m\b\.?", word):
         return rf"\text{{{word[0]}m}}"
-    before = found.string[max(0, found.start() - 6) : found.start()]
+    before = found.string[max(0, found.start() - 1) : found.start()]
     meant = _meant(word)
     if meant or units.known(word) or word.lower() in (*_LINKS, "is", "no", "of", "to") or word in ("We", "So", "It"):
         return meant or rf"\text{{{word}}}"
-    if len(word) < 3 or (before and (before[-1].isdigit() or before[-1] in "_^{")):
+    if len(word) < 3 or (before and (before.isdigit() or before in "_^{")):
         return str(word)
     return rf"\text{{{word}}}"
 
