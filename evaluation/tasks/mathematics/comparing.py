@@ -55,7 +55,13 @@ def equal(gold: Answer, answer: Answer) -> bool:
 
 
 def _alike(one: Answer, other: Answer) -> Answer:
-    """``one`` as the kind that ``other`` is, where both can be: a vector as a point, a ratio as a quotient."""
+    """``one`` as the kind that ``other`` is, where both can be: a vector as a point, a ratio as a quotient.
+
+    A list that says the same twice, ``1/2 or 0.5``, is what it says.
+    """
+    if isinstance(one, Listed) and not isinstance(other, Listed) and 1 < len(one.items) <= _MOST:
+        distinct = _distinct(one.items)
+        return distinct[0] if len(distinct) == 1 else one
     if isinstance(one, Matrix) and isinstance(other, Ordered) and all(len(row) == 1 for row in one.rows):
         return Ordered("(", tuple(row[0] for row in one.rows), ")")
     if isinstance(one, Ratio) and isinstance(other, Formula):

@@ -221,6 +221,12 @@ def _matrix(factor: str, content: str) -> Answer:
 
 
 def _relation(sides: list[str], signs: list[str]) -> Answer:
+    if r"\approx" in signs:  # what stands before it is exact, if it is more than a name
+        place = signs.index(r"\approx")
+        if place or expressions.number(sides[0]) is not None:
+            sides, signs = sides[: place + 1], signs[:place]
+    if not signs:
+        return read(sides[0])
     if set(signs) <= {"=", r"\approx", r"\equiv", r"\in"}:
         left, right, sign = sides[0], sides[-1], signs[-1]
         if not left and sign == "=":
@@ -232,8 +238,7 @@ def _relation(sides: list[str], signs: list[str]) -> Answer:
         if not _is_name(left) and _is_name(right) and sign == "=":
             left, right = right, left
         if all(expressions.number(side) is not None for side in (left, right)):  # 3 * 9 = 27, but not 3 = 27
-            true = sign == r"\approx" or expressions.equal(left, right)
-            return read(right) if true else Words(_spoken(left + sign + right))
+            return read(right) if expressions.equal(left, right) else Words(_spoken(left + sign + right))
         return Relation("=", left, right, read(right), _is_name(left))
     bounded = _bounded(sides, signs)
     if bounded:
