@@ -47,8 +47,8 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]
     if answer is None:
         last = _last(results[0][-LONGEST:])
         return {"math_verify": float(last is not None and same(gold, last)), "exact_match": 0.0}
-    exact = normal(answer)
-    return {"math_verify": float(same(gold, answer)), "exact_match": float(exact != "" and exact == normal(gold))}
+    right = same(gold, answer)
+    return {"math_verify": float(right), "exact_match": float(right and normal(answer) == normal(gold))}
 
 
 def final_answer(text: str) -> str | None:

@@ -29,6 +29,7 @@ _SAMPLES = 3
 _PLAIN = r"(?:[\d./ -]|\\frac\{\d+\}\{\d+\})+"  # a number
 _ARGUMENT = r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 _BINOMIAL = re.compile(rf"\\binom{_ARGUMENT}{_ARGUMENT}")  # the parser evaluates it, however large
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?|\\frac\{(-?\d+)\}\{0*([1-9]\d*)\}")
 _Values = Mapping[str, sympy.Expr]
 
 
@@ -106,6 +107,9 @@ def tree(text: str) -> sympy.Expr:
     foreign = rf"\\text|\\\\|\\begin|\d\s+[\d.]|[=<>;:'\"?@#&{commas}]|\\(?:int|sum|prod|lim)"
     if not text or len(text) > LONGEST or re.search(foreign, text):
         raise NotReadError
+    plain = _NUMBER.fullmatch(text)
+    if plain:  # most answers; the parser takes ten milliseconds
+        return sympy.Rational(plain[0] if plain[1] is None else f"{plain[1]}/{plain[2]}")
     if _depth(text) > _DEEPEST:
         raise NotReadError
     try:
