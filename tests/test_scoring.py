@@ -142,8 +142,6 @@ def test_reference_answers_of_math_500_are_right() -> None:
     stated = scores("math-500", rows, [phrase.format(row["answer"]) for row in rows])
     for found in (boxed, worked, stated):
         assert (total("math_verify,none", found), total("exact_match,none", found)) == (500, 500)
-    # math-verify by itself, without the shortcut of equal strings
-    assert sum(math500.verified(row["answer"], f"\\boxed{{{math500.clean(row['answer'])}}}") for row in rows) == 500
 
 
 def test_other_answers_of_math_500_are_wrong() -> None:
@@ -280,6 +278,9 @@ NUMBERS = [
     "#### 5.",
     "Question 2: 3",
 ]
+_PIECES = ["#### ", "####", "#", "5", "1,234", ".", ",", "$", "-", " ", "\n", "070", "A", "%", "\u0663", "\u00a0", "\r"]
+_STREAM = random.Random(5)
+NUMBERS += ["".join(_STREAM.choices(_PIECES, k=_STREAM.randrange(1, 12))) for _ in range(120)]
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "nano-gsm"])

@@ -1,122 +1,176 @@
 r"""MATH-500: the final answer of a solution, and whether it is the same as the reference.
 
-Two metrics, named as in lm-eval's ``minerva_math500``: ``math_verify`` compares as mathematics, with the library of
-that name (``1/2`` is ``0.5``), ``exact_match`` compares normalised strings.
+Two metrics, named as in lm-eval's ``minerva_math500``: ``math_verify`` compares as mathematics (``1/2`` is ``0.5``),
+reading formulas with the library of that name, ``exact_match`` compares normalised strings.
 """
 
 from __future__ import annotations
 
-import logging
 import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from math_verify import parse, verify
+from evaluation.tasks.mathematics.comparing import equal
+from evaluation.tasks.mathematics.kinds import spelled
+from evaluation.tasks.mathematics.reading import choice, read, readings
+from evaluation.tasks.mathematics.text import tidy
 
 SECONDS = 5
-"""Wall-clock limit of reading one answer, and of one comparison. Real ones take milliseconds; a tower of powers takes
-forever, on every machine, and is wrong when the time is up. The limit is a signal, which needs the main thread."""
+"""Limit of one comparison, in seconds of the processor. Real ones take milliseconds. The limit is a signal, which
+needs the main thread; without it the bounds on length, depth and size hold alone."""
 
 LONGEST = 1000
-"""Characters of the longest text that is read as mathematics; the longest answer of MATH-500 has 53."""
+"""Characters of the longest text that is taken for an answer; the longest answer of MATH-500 has 53."""
 
-_PHRASE = re.compile(r"(?is)final answer is:?\s*(.+?)\s*(?:\.\s*I hope it is correct|\.?\s*$|\.?\s*\n)")
-_NUMBER = r"-?(?:\d+\.?\d*|\.\d+)"
-_WORDS = r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"
-_BASE = re.compile(r"([0-9A-Z.]+)_\{?(\d+)\}?")  # 2516_8
-_SPACES = re.compile(r"(?<!\\)\\[,;:> ]|\\q?quad\b|~")  # but not the end of a row, a double backslash
-
-# Its warnings are of answers that time out, which the score says already.
-logging.getLogger("math_verify").setLevel(logging.ERROR)
+_PHRASE = re.compile(
+    r"(?i)final\s{1,3}answer(?:[^.\n$\d]{0,60}?\s(?:is|are)\b|\s{0,3}[*_]{0,3}\s{0,3}(?:[:=\n]|\*\*))[\s*_:]{0,12}"
+)
+_ANSWER = re.compile(r"(?i)\banswer(?:[^.\n$\d]{0,40}?\s(?:is|are)\b|\s{0,3}[*_]{0,3}\s{0,3}[:=])[\s*_:]{0,12}")
+_STOP = re.compile(r"\.(?=[\s*_\"”)]|$)|\n|<\|")
+_FORMULA = re.compile(
+    r"\$\$(.{1,1000}?)\$\$|(?<!\\)\$((?:[^$\\]|\\.){1,1000})\$|\\\((.{1,1000}?)\\\)|\\\[(.{1,1000}?)\\\]", re.DOTALL
+)
+_NUMBER = re.compile(
+    r"[-\u2212]?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:[A-Za-z]+|\s(?:hundred|thousand|million|billion|trillion|dozen)\b)?"
+)
+_MOST = 30  # boxes that are one answer
+_NEAR = 60  # characters at most between two boxes that are one answer
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s{0,9}\{|\\.|[{}]", re.DOTALL)
 
 
 def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     """Both metrics of one generation, as lm-eval asks for them."""
-    answer = final_answer(results[0])
-    if answer is None:  # math-verify looks for the last formula or number by itself
-        right = verified(doc["answer"], results[0][-LONGEST:])
-        return {"math_verify": float(right), "exact_match": 0.0}
-    exact = normal(answer) == normal(doc["answer"])
-    return {"math_verify": float(same(doc["answer"], answer)), "exact_match": float(exact)}
+    answer, gold = final_answer(results[0]), doc["answer"]
+    if answer is None:
+        last = _last(results[0][-LONGEST:])
+        return {"math_verify": float(last is not None and same(gold, last)), "exact_match": 0.0}
+    right = same(gold, answer)
+    return {"math_verify": float(right), "exact_match": float(right and normal(answer) == normal(gold))}
 
 
 def final_answer(text: str) -> str | None:
     r"""The last ``\boxed{...}``, else what follows "final answer is"; None without either.
 
-    Boxes that are joined by nothing but a comma or "and" are one answer.
+    Boxes that are joined by nothing but a comma, "and" or "or" are one answer; of those that are the same, the last.
     """
     boxes = _boxes(text)
     if boxes:
-        answer, start = text[boxes[-1][1] : boxes[-1][2]], boxes[-1][0]
-        for one in reversed(boxes[:-1]):
-            if not re.fullmatch(r"[\s$]*(?:,|and|or|,\s*and)[\s$]*", text[one[2] + 1 : start]):
+        start, first, last = boxes[-1]
+        answers = [text[first:last].strip()]
+        for begin, first, last in reversed(boxes[-_MOST:-1]):
+            if start - last > _NEAR or not _linked(text[last + 1 : start]):
                 break
-            answer, start = f"{text[one[1] : one[2]]}, {answer}", one[0]
-        return answer.strip()
-    phrases = _PHRASE.findall(text)
-    return str(phrases[-1]) if phrases else None
+            one, start = text[first:last].strip(), begin
+            if not any(same(one, other) for other in answers):
+                answers.insert(0, one)
+        return ", ".join(answers)
+    phrases = [found.end() for found in _PHRASE.finditer(text)]
+    return _sentence(text[phrases[-1] : phrases[-1] + LONGEST]) if phrases else None
 
 
 def same(gold: str, answer: str) -> bool:
-    """Whether ``answer`` is as good as ``gold``: as normalised strings, or as mathematics."""
-    if normal(gold) == normal(answer):
-        return bool(normal(answer))
-    reference, other = (_BASE.fullmatch(normal(one)) for one in (gold, answer))
-    if reference and other:  # math-verify passes over the base
-        return reference.groups() == other.groups()
-    return verified(gold, rf"\boxed{{{clean(answer)}}}")
-
-
-def verified(gold: str, text: str) -> bool:
-    """Whether math-verify finds ``gold`` in ``text``; a text that is too long, or takes too long, has nothing in it."""
-    if len(text) > LONGEST:
+    """Whether ``answer`` is as good as ``gold``; one that is too long, or takes too long, is not."""
+    if max(len(gold), len(answer)) > LONGEST:
         return False
-    reference = parse(f"${clean(gold)}$", parsing_timeout=SECONDS)
-    answer = parse(text, parsing_timeout=SECONDS)
-    return bool(verify(reference, answer, timeout_seconds=SECONDS))
-
-
-def clean(answer: str) -> str:
-    """``answer`` without what carries no value: dollar and percent signs, degrees, units behind a number, ``x =``."""
-    text = answer.strip()
-    if text.startswith("$") and text.endswith("$"):
-        text = text.strip("$")
-    text = re.sub(r"\\(?:left|right)(?![a-zA-Z])", "", _SPACES.sub(" ", re.sub(r"\\!\s*", "", text)))
-    text = re.sub(r"\\[dt]frac", r"\\frac", text)
-    text = re.sub(r"\\?\$|\\?%|\^\s*\{?\s*\\circ\s*\}?|\\degree\b", "", text)
-    text = text.replace("{,}", ",")
-    if re.fullmatch(r"[^\d(\[{]*\d{1,3}(,\d{3})+(\.\d+)?\D*", text):  # one number; (1,234) is a pair
-        text = text.replace(",", "")
-    text = text.strip().rstrip(".").strip()
-    text = re.sub(rf"^{_WORDS}$", r"\1", text)
-    text = re.sub(rf"({_NUMBER}|\}})\s*{_WORDS}(?:\s*\^\s*\{{?\d\}}?)?$", r"\1", text)
-    text = re.sub(rf"^({_NUMBER})\s+[A-Za-z][A-Za-z .]+$", r"\1", text)
-    text = re.sub(r"^[A-Za-z]\s*=\s*(?!.*=)", "", text)
-    return re.sub(r"^(-?\d+(?:\.\d+)?)[eE]([+-]?\d+)$", r"\1\\times10^{\2}", text).strip()
+    try:
+        with _limited():
+            return _same(tidy(gold), tidy(answer))
+    except (Exception, _OutOfTime):  # an answer may be any text at all, and what can't be read is wrong
+        return False
 
 
 def normal(answer: str) -> str:
-    """One spelling for answers that are written alike: `clean`, without spaces, short fractions, short roots, case."""
-    text = re.sub(_WORDS, r"\1", clean(answer))
-    text = re.sub(r"\\frac\s*([0-9a-zA-Z])\s*([0-9a-zA-Z])", r"\\frac{\1}{\2}", text)
-    text = re.sub(r"\\frac\s*([0-9a-zA-Z])\s*\{", r"\\frac{\1}{", text)
-    text = re.sub(r"\\sqrt\s*([0-9a-zA-Z])", r"\\sqrt{\1}", text)
-    text = re.sub(r"^(-?)(\d+)/(\d+)$", r"\1\\frac{\2}{\3}", text)
-    text = re.sub(r"^\(([A-Za-z])\)$", r"\1", text)
-    text = re.sub(r"(?<![\d.])\.(\d)", r"0.\1", text)
-    text = re.sub(r"(\d)\.0+(?!\d)", r"\1", text)
-    text = re.sub(r"\s+", "", text)
-    return text.lower() if re.fullmatch(r"[A-Za-z]{2,}", text) else text
+    """One spelling for answers that are written alike; empty for one that is too long."""
+    try:
+        return spelled(read(tidy(answer))) if len(answer) <= LONGEST else ""
+    except Exception:  # as above
+        return ""
+
+
+def _same(gold: str, answer: str) -> bool:
+    if not gold or not answer:
+        return False
+    option = choice(gold) or (gold if re.fullmatch("[A-J]", gold) else None)
+    if option and choice(answer) == option:
+        return True
+    first, *others = readings(gold)
+    return any(equal(first, one) for one in readings(answer)) or any(equal(one, read(answer)) for one in others)
 
 
 def _boxes(text: str) -> list[tuple[int, int, int]]:
-    r"""``\boxed{...}`` and ``\fbox{...}``: where each starts, and start and end of what is inside."""
+    r"""``\boxed{...}`` and ``\fbox{...}`` that are in no other: where each and its inside starts, and the end."""
     found: list[tuple[int, int, int]] = []
-    for match in re.finditer(r"\\(?:boxed|fbox)\s*\{", text):
-        depth, place = 1, match.end()
-        while place < len(text) and depth:
-            escaped = text[place - 1] == "\\"
-            depth += (text[place] == "{") - (text[place] == "}") if not escaped else 0
-            place += 1
-        if not depth and not (found and match.start() < found[-1][2]):
-            found.append((match.start(), match.end(), place - 1))
+    opened: list[tuple[int, int] | None] = []
+    for match in _BRACES.finditer(text):
+        if match[0] == "{":
+            opened.append(None)
+        elif match[0] == "}":
+            box = opened.pop() if opened else None
+            if box:
+                while found and found[-1][0] > box[0]:
+                    found.pop()
+                found.append((*box, match.start()))
+        elif match[0].endswith("{") and len(match[0]) > 2:
+            opened.append((match.start(), match.end()))
     return found
+
+
+def _linked(between: str) -> bool:
+    """Whether nothing but a comma, "and" or "or" stands between two boxes, and perhaps the ``x =`` of the second."""
+    between = re.sub(r"\\(?:text\w*|mathrm|mbox|quad|qquad)(?![a-z])|[\s$*_{}~\\]", " ", between)
+    between = re.sub(r"[a-zA-Z]\s*=\s*$", "", between)
+    return bool(between.strip()) and all(word in ("and", "or") for word in re.sub("[,;]", " ", between).split())
+
+
+def _sentence(text: str) -> str:
+    """The rest of a sentence; full stops and ends of lines within a formula do not end it."""
+    text = text.lstrip()
+    formulas = [(found.start(), found.end()) for found in _FORMULA.finditer(text)]
+    for stop in _STOP.finditer(text):
+        inside = any(start < stop.start() < end for start, end in formulas)
+        if not inside and not re.search(r"(?i)\b[ap]$", text[max(0, stop.start() - 2) : stop.start()]):
+            text = text[: stop.start()]
+            break
+    aside = r",?\s(?:which|where|because|since|so|when|if|for)\b|,\s(?!and\b|or\b)(?=[a-z]{2,}\s[^\d$]*$)"
+    plain = re.split(aside, text, maxsplit=1)[0]
+    whole = (plain.count("$") - plain.count(r"\$")) % 2 == 0
+    return (plain if whole else text).strip(" \n\t*_")
+
+
+def _last(text: str) -> str | None:
+    """What "answer is" says, else the last formula of a text, or its last number where that comes later."""
+    answers = list(_ANSWER.finditer(text))
+    sentence = _sentence(text[answers[-1].end() :]) if answers else ""
+    if re.search(r"[\d$\\]", sentence):
+        return sentence
+    formulas = list(_FORMULA.finditer(text))
+    numbers = list(_NUMBER.finditer(text))
+    if formulas and (not numbers or numbers[-1].start() < formulas[-1].end()):
+        return next(one for one in formulas[-1].groups() if one is not None)
+    return numbers[-1][0].rstrip(",") if numbers else None
+
+
+class _OutOfTime(BaseException):
+    """Not an Exception, so that nothing on the way catches it."""
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """`SECONDS` for what is within, where signals are to be had."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise _OutOfTime
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

@@ -1,0 +1,335 @@
+r"""From the one spelling to the kind of answer: `read`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from evaluation.tasks.mathematics import expressions
+from evaluation.tasks.mathematics.brackets import depths, enclosed, outside, split
+from evaluation.tasks.mathematics.kinds import (
+    Answer,
+    Based,
+    Formula,
+    Listed,
+    Matrix,
+    Ordered,
+    Ratio,
+    Relation,
+    Union,
+    Words,
+    compact,
+)
+from evaluation.tasks.mathematics.units import measured
+
+_LINK = re.compile(r",?\s*\\text\{(?:and|or)\}|[,;]")
+_SIGN = re.compile(r"\\(?:ne|le|ge|approx|in|equiv|notin)(?![a-zA-Z])|[=<>]")
+_TURNED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+_OPENING = {">": "(", r"\ge": "["}
+_CLOSING = {"<": ")", r"\le": "]"}
+_MATRIX = re.compile(
+    r"(?P<factor>[^&]*?)[(\[]?\s*\\begin\{(?:[pbBV]?|small)(?:matrix|array)\}(?:\{[clr| ]*\})?(?P<rows>.*)"
+    r"\\end\{[a-zA-Z]+\}\s*[)\]]?",
+    re.DOTALL,
+)
+_BASE = re.compile(
+    r"(?:\(?\{?(?P<digits>[0-9A-Z][0-9A-Z. ]*|[a-f]*\d[0-9a-f]*)\}?\)?)\s*"
+    r"(?:_\s*\{?\(?(?P<base>\d+)\)?\}?|_\s*\{?\(?\s*(?:\\text\{)?(?:base )?(?P<name>[a-z]+)\}?\s*\)?\}?|"
+    r"_\s*\{\\text\{base\}\s*(?P<other>\d+)\}|\(?\\text\{(?:in )?base\}\s*(?P<written>\d+)\)?|"
+    r"\(?\\text\{(?:in )?base (?P<spoken>[a-z]+)\}\)?)"
+)
+_BASES = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
+_CHOICE = re.compile(r"\(?\s*([A-J])\s*(?:\)|[.:])\s*(.*)", re.DOTALL)
+_DENIED = re.compile(r"\b(?:not|no|never|isn't|if|when|unless)\b")
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_EMPTY = frozenset(
+    """
+    the a an answer final is are that there therefore thus so hence we have get which value number of total it exactly
+    simply just equal equals to given by be must will option choice solution solutions result this these ans only all
+    in as they
+    """.split()
+)
+
+
+def read(text: str) -> Answer:
+    """The answer that ``text`` is, in the spelling of `text.tidy`."""
+    text = re.sub(r"^\]([^\[\]]*)\[$", r"(\1)", _bare(text))
+    parts = [part for part in split(_grouped(text), _LINK) if part]
+    if not parts:
+        return Words("")
+    if len(parts) != 1:
+        ranges = _ranges(text, parts)
+        if ranges:
+            return ranges
+        return Listed(tuple(each for part in parts for each in _item(part)))
+    items = _item(parts[0])
+    return items[0] if len(items) == 1 else Listed(tuple(items))
+
+
+def _ranges(text: str, parts: list[str]) -> Answer | None:
+    """Inequalities that are joined: by "or" a union, else what holds for both."""
+    found = [_one(_bare(part)) for part in parts if _SIGN.search(part)]
+    ranges = [each for each in found if isinstance(each, Ordered)]
+    if len(ranges) != len(parts):
+        return None
+    if r"\text{or}" in text:
+        return Union(tuple(ranges))
+    low = [each for each in ranges if each.items[1] == Formula(r"\infty")]
+    high = [each for each in ranges if each.items[0] == Formula(r"-\infty")]
+    if len(low) == len(high) == 1 and len(ranges) == 2:
+        return Ordered(low[0].opening, (low[0].items[0], high[0].items[1]), high[0].closing)
+    return None
+
+
+def readings(text: str) -> list[Answer]:
+    """What ``text`` may mean, the likeliest first: ``100,200`` is one number, or two, and ``1 and 1/2``, too."""
+    found = [read(text)]
+    if re.fullmatch(r"\d{1,3}(?:,\d{3})+", text):
+        found.append(read(text.replace(",", ", ")))
+    mixed = re.fullmatch(r"(-?\d+)\s*\\text\{and\}\s*(\d+/\d+|\\frac\{\d+\}\{\d+\})", text)
+    if mixed:
+        found.append(read(f"{mixed[1]} {mixed[2]}"))
+    return found
+
+
+def choice(text: str) -> str | None:
+    """The letter of an option, if ``text`` is one, with or without what the option says: ``(C)``, ``C. 12``."""
+    found = _CHOICE.fullmatch(_bare(text))
+    rest = found[2].strip() if found else ""
+    return found[1] if found and not re.match(r"[,;/+*^_=-]|\\text\{(?:and|or)\b|\\c|[(]", rest) else None
+
+
+def _item(text: str) -> list[Answer]:
+    """One part of a list; two answers if it has ``\\pm``."""
+    text = _bare(text)
+    inside = enclosed(text)
+    if inside and inside[0] == "{":
+        return [_set(inside[1])]
+    if re.search(r"\\(?:pm|mp)(?![a-zA-Z])", text) and not outside(text, _SIGN):
+        signs = ((r"\pm", "+", "-"), (r"\mp", "-", "+"))
+        both = [text, text]
+        for sign, first, second in signs:
+            both = [re.sub(rf"\{sign}(?![a-zA-Z])\s*", by, one) for one, by in zip(both, (first, second), strict=True)]
+        return [each for one in both for each in _item(one)]
+    return [_one(text)]
+
+
+def _one(text: str) -> Answer:
+    if text in (r"\emptyset", r"\{\}", r"\{ \}"):
+        return Listed(())
+    if text in (r"\mathbb{R}", r"\text{all real numbers}", r"\text{all reals}"):
+        return _interval("(", r"-\infty", r"\infty", ")")
+    sides = split(text, _SIGN)
+    if len(sides) > 1:
+        return _relation([_bare(side) for side in sides], [match[0] for match in outside(text, _SIGN)])
+    parts = split(text, re.compile(r"\\cup(?![a-zA-Z])"))
+    if len(parts) > 1:
+        return Union(tuple(_one(_bare(part)) for part in parts))
+    missing = re.fullmatch(
+        r"(?:\\mathbb\{R\}|\(-\s*\\infty\s*,\s*\\infty\s*\))\s*(?:\\setminus|-)\s*\\\{(.*)\\\}", text
+    )
+    if missing:
+        return _without([part.strip() for part in split(missing[1], _LINK)])
+    matrix = _MATRIX.fullmatch(text)
+    if matrix:
+        return _matrix(matrix["factor"].strip(), matrix["rows"])
+    inside = enclosed(text)
+    if inside and not _BASE.fullmatch(text):
+        opening, content, closing = inside
+        parts = split(content, re.compile(r"[,;]"))
+        if len(parts) > 1:
+            return Ordered(opening, tuple(_first(part) for part in parts), closing)
+        return read(content)
+    return _based(text) or _ratio(text) or _leaf(text)
+
+
+def _first(text: str) -> Answer:
+    items = _item(text)
+    return items[0] if len(items) == 1 else Listed(tuple(items))
+
+
+def _bare(text: str) -> str:
+    """``text`` without spaces, full stops, quotes and words around it that say nothing."""
+    previous = None
+    while previous != text:
+        previous, text = text, re.sub(r"\s+([.,;:])", r"\1", text).strip().strip('"').strip()
+        text = re.sub(r"^[:;,]+|\\$" if text.endswith("...") else r"(?<!\\)[.,;:?]+$|^[:;,]+|\\$", "", text).strip()
+        text = re.sub(r"^\\(?:therefore|implies|Rightarrow|Longrightarrow)(?![a-z])", "", text).strip()
+        if text.startswith("{") and 0 not in depths(text)[1:]:
+            text = text[1:-1]
+        text = _named_away(text)
+    return text
+
+
+def _named_away(text: str) -> str:
+    """``text`` without "the answer is" before it, or "is the answer" behind it."""
+    found = re.search(r"\\text\{([^{}]*?) (?:is|are) ([^{}]*)\}$", text)
+    if found and not found.start() and _says_nothing(found[1]):
+        return rf"\text{{{found[2]}}}"
+    if found and _says_nothing(found[2]):
+        return rf"{text[: found.start()]}\text{{{found[1]}}}"
+    found = re.match(r"\\text\{([^{}]*)\}\s*[:=]?", text)
+    if found and _says_nothing(found[1]):
+        return text[found.end() :] or text
+    found = re.search(r"\\text\{([^{}]*)\}$", text)
+    if found and found.start() and _says_nothing(found[1]) and re.match(r"(?:is|are) ", found[1]):
+        return text[: found.start()]
+    found = re.search(r"\\text\{([^{}]*\b)?(?:is|are)(?: (?:equal )?(?:to|exactly|simply|just))?\}", text)
+    if found and not _DENIED.search(text[: found.end()]):
+        return text[found.end() :].lstrip(": ") or text
+    return text
+
+
+def _says_nothing(words: str) -> bool:
+    return all(word in _EMPTY for word in words.lower().split())
+
+
+def _grouped(text: str) -> str:
+    """``text`` without separators of thousands; those within brackets are commas between coordinates."""
+    depth = depths(text)
+    return _THOUSANDS.sub(lambda found: found[0] if depth[found.start()] else found[0].replace(",", ""), text)
+
+
+def _set(content: str) -> Answer:
+    builder = re.split(r"\\mid(?![a-zA-Z])|\||:", content, maxsplit=1)
+    if len(builder) == 2 and re.fullmatch(r"\s*\\?[a-zA-Z]+\s*(?:\\in\s*\\mathbb\{R\})?\s*", builder[0]):
+        return read(builder[1])
+    found = read(content) if content else Listed(())
+    return found if isinstance(found, Listed) else Listed((found,))
+
+
+def _interval(opening: str, low: str, high: str, closing: str) -> Ordered:
+    return Ordered(opening, (Formula(low), Formula(high)), closing)
+
+
+def _without(points: Sequence[str]) -> Answer:
+    """All real numbers but these."""
+    values = {point: expressions.number(point) for point in points}
+    if not all(value is not None and value.is_real for value in values.values()):
+        return Words(" ".join(points))
+    ends = [r"-\infty", *sorted(points, key=lambda point: float(str(expressions.numeric(values[point])))), r"\infty"]
+    return Union(tuple(_interval("(", low, high, ")") for low, high in pairwise(ends)))
+
+
+def _matrix(factor: str, content: str) -> Answer:
+    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?", content.replace(r"\hline", "")) if row.strip()]
+    factor = re.sub(r"\s*(?:\\cdot|\\times|\*)\s*$", "", factor)
+    factor = "-1" if factor == "-" else factor
+    cells = [[f"({factor})({cell.strip()})" if factor else cell for cell in row.split("&")] for row in rows]
+    return Matrix(tuple(tuple(_first(cell) for cell in row) for row in cells))
+
+
+def _relation(sides: list[str], signs: list[str]) -> Answer:
+    if r"\approx" in signs:  # what stands before it is exact, if it is more than a name
+        place = signs.index(r"\approx")
+        if place or expressions.number(sides[0]) is not None:
+            sides, signs = sides[: place + 1], signs[:place]
+    if not signs:
+        return read(sides[0])
+    if set(signs) <= {"=", r"\approx", r"\equiv", r"\in"}:
+        left, right, sign = sides[0], sides[-1], signs[-1]
+        if not left and sign == "=":
+            return read(right)
+        if _DENIED.search(left):
+            return Words(_spoken(left + sign + right))
+        if sign == r"\equiv" or not left:
+            return Relation(sign, left, right, read(right), False)
+        if not _is_name(left) and _is_name(right) and sign == "=":
+            left, right = right, left
+        if all(expressions.number(side) is not None for side in (left, right)):  # 3 * 9 = 27, but not 3 = 27
+            return read(right) if expressions.equal(left, right) else Words(_spoken(left + sign + right))
+        return Relation("=", left, right, read(right), _is_name(left))
+    bounded = _bounded(sides, signs)
+    if bounded:
+        return bounded
+    if len(signs) == 1:
+        left, right, sign = sides[0], sides[1], signs[0]
+        if sign in (">", r"\ge"):
+            left, right, sign = right, left, _TURNED[sign]
+        return Relation(sign, left, right, read(right), False)
+    return Words(compact("".join(side + sign for side, sign in zip(sides, [*signs, ""], strict=True))))
+
+
+def _bounded(sides: list[str], signs: list[str]) -> Answer | None:
+    """Inequalities for one variable as an interval, or two; without a left side they are for any."""
+    if len(sides) == 2:
+        name, end, sign = sides[0], sides[1], signs[0]
+        if _is_variable(end) and not _is_variable(name):
+            name, end, sign = end, name, _TURNED.get(sign, sign)
+        if not end or (name and (not _is_variable(name) or expressions.number(end) is None)):
+            return None
+        below, above = (
+            _interval("(", r"-\infty", end, _CLOSING.get(sign, "")),
+            _interval(_OPENING.get(sign, ""), end, r"\infty", ")"),
+        )
+        return _without([end]) if sign == r"\ne" else below if below.closing else above if above.opening else None
+    if len(sides) == 3 and _is_variable(sides[1]):
+        (low, _, high), (first, second) = sides, signs
+        if first in _OPENING:
+            low, high, first, second = high, low, _TURNED[second], _TURNED[first]
+        if first in _CLOSING and second in _CLOSING:
+            return _interval(_OPENING[_TURNED[first]], low, high, _CLOSING[second])
+    return None
+
+
+def _is_variable(text: str) -> bool:
+    return re.fullmatch(r"[a-zA-Z](?:_\{?\w+\}?)?|\\(?!pi|infty)[a-z]+", text) is not None
+
+
+def _is_name(text: str) -> bool:
+    """Whether a side of an equation only names the other: ``x``, ``f(x)``, ``\\angle ABC``, ``|AB|``, words."""
+    text = re.sub(r"_\{[^{}]*\}|'", "", text)
+    bare = re.sub(r"\\(?:angle|overline|vec|mathbf|mathbb|mathrm|triangle|hat)(?![a-zA-Z])|[|{}()\s,]", "", text)
+    return bool(
+        is_called(text)
+        or re.fullmatch(r"[a-zA-Z]|m?[A-Z]+|\\[a-z]+", bare)
+        or re.fullmatch(r"\((?:\\?[a-zA-Z]+[,\s]*)+\)", text)
+    )
+
+
+def is_called(text: str) -> bool:
+    """Whether a side is words, or a function of something, of which the name says nothing."""
+    return (
+        r"\text" in text
+        or re.fullmatch(r"(?:[a-zA-Z]|\\(?:mathbb|Pr)\{?[a-zA-Z]*\}?)(?:\^\{-1\})? ?\(.*\)", text) is not None
+    )
+
+
+def _based(text: str) -> Answer | None:
+    found = _BASE.fullmatch(text)
+    if not found:
+        return None
+    name = found["name"] or found["spoken"]
+    if name and name not in _BASES:
+        return None
+    base = _BASES.index(name) + 2 if name else int(found["base"] or found["other"] or found["written"])
+    digits = found["digits"].replace(" ", "").upper()
+    values = [int(one, 36) for one in digits.replace(".", "")]
+    fits = values and 2 <= base <= 36 and max(values) < base and (digits[0].isdigit() or base > 10)
+    digits = digits.lstrip("0") or "0"
+    return None if not fits else Formula(digits) if base == 10 else Based(digits, base)
+
+
+def _ratio(text: str) -> Ratio | None:
+    value, units = measured(text)
+    parts = [part.strip() for part in value.split(":")]
+    return (
+        Ratio(tuple(parts), units)
+        if len(parts) > 1 and all(re.fullmatch(r"[\w\\{}.^ ]+", part) for part in parts)
+        else None
+    )
+
+
+def _leaf(text: str) -> Answer:
+    value, units = measured(text)
+    if not value or r"\text" in value:
+        return Words(_spoken(text))
+    return Formula(value, units)
+
+
+def _spoken(text: str) -> str:
+    """Words in small letters, without commands, punctuation, hyphens and articles."""
+    text = re.sub(r"\\text|[{}$\\\"'.,!?]", "", text)
+    words = re.sub(r"(?<=\w)\s*-\s*(?=\w)", " ", text).lower().split()
+    return " ".join(word for word in words if word not in ("the", "a", "an") or len(words) == 1)
