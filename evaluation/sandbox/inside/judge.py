@@ -9,104 +9,140 @@ from __future__ import annotations
 import ast
 import builtins
 import random
+import symtable
 import sys
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from . import frames, values
+from . import errors
+from .channel import Channel
 
 Verdict = tuple[str, str]
 """Reason and detail of an `Outcome`; ``gone``: the program's part closed its pipe or ended."""
 
 
-_LIBRARY = {*sys.stdlib_module_names, "os.path", "collections.abc"}
+FILE = "<tests>"
 _GARBAGE = "it wrote to the pipe of its answers"
+_CAUGHT, _PASSING = "<caught>", "<passing>"  # no program's and no test's names
 
 
 class _EndedError(BaseException):
     """The verdict is clear, whatever the tests catch."""
 
 
-class _Program:
+class _Program(Channel):
     """The program, as the tests see it."""
 
     def __init__(self, asks: int, answers: int) -> None:
-        self._asks, self._answers = asks, answers
+        super().__init__(answers, asks)
         self.verdict: Verdict | None = None
+        self.uncaught: list[BaseException] = []
+        self._lines: dict[int, str] = {}
 
     def await_loaded(self) -> None:
-        self._read("loaded", 0)
+        kind, content = self.wait()
+        if kind == "raised":
+            self.raised(*content)
+        if (kind, content) != ("loaded", []):
+            self._end("crashed", _GARBAGE)
 
-    def names(self, wanted: list[str]) -> dict[str, Any]:
-        """What the program has of these names."""
+    def names(self, wanted: set[str], dotted: set[str]) -> dict[str, Any]:
+        """What the program has of these names.
+
+        Args:
+            wanted: names.
+            dotted: those whose attributes the tests use: a module's must be the module.
+        """
+        kind, content = self.ask("names", sorted(wanted))
         found = {}
         try:
-            for name, (kind, *what) in self._ask(["names", wanted], "names", 1)[0].items():
-                if kind == "function":
-                    found[name] = self._function(name)
-                elif kind == "module" and what[0] in sys.modules and what[0] in _LIBRARY:
-                    found[name] = sys.modules[what[0]]  # nothing is imported because a program says so
-                elif kind == "value":
-                    found[name] = values.decode(what[0])
-                elif kind == "other":
-                    found[name] = values.Named(name)
+            (described,) = content
+            if kind != "names" or not described.keys() <= wanted:
+                raise ValueError(kind)
+            for name, (what, value) in described.items():
+                if what == "value":
+                    if not (name in dotted and name in sys.stdlib_module_names):
+                        found[name] = self.decode(value)
+                # nothing is imported because a program says so
+                elif what == "module" and value == name and name in sys.modules and name in sys.stdlib_module_names:
+                    found[name] = sys.modules[name]
+                elif what == "library" and value.partition(".")[0] in sys.stdlib_module_names and value in sys.modules:
+                    found[name] = getattr(sys.modules[value], name)
+        except MemoryError:
+            raise
         except Exception:
             self._end("crashed", _GARBAGE)
         return found
 
-    def _function(self, name: str) -> Any:
-        def call(*positional: Any, **keywords: Any) -> Any:
-            given = values.encode([list(positional), keywords])
-            result, after = self._ask(["call", name, given], "returned", 2)
-            try:
-                result, after = values.decode(result), values.decode(after)
-                for old, new in zip(positional, after[0] if after else (), strict=False):
-                    values.overwrite(old, new)
-            except MemoryError:
-                raise
-            except Exception:
-                self._end("crashed", _GARBAGE)
-            return result
-
-        call.__name__ = call.__qualname__ = name
-        return call
-
-    def _ask(self, message: list[Any], kind: str, size: int) -> list[Any]:
+    def ask(self, *question: Any) -> tuple[str, list[Any]]:
+        if self.verdict is not None:
+            raise _EndedError
         try:
-            frames.write_json(self._asks, message)
+            return super().ask(*question)
         except OSError:
             self._end("gone", "")
-        return self._read(kind, size)
 
-    def _read(self, kind: str, size: int) -> list[Any]:
-        """The next answer, without its kind; an exception of the program is raised here."""
+    def wait(self) -> tuple[str, list[Any]]:
         try:
-            found, *rest = frames.read_json(self._answers)
-        except EOFError:
+            return super().wait()
+        except (EOFError, OSError):
             self._end("gone", "")
         except MemoryError:
             raise
         except Exception:
             self._end("crashed", _GARBAGE)
-        if found == "raised" and len(rest) == 3 and isinstance(rest[1], list):
-            self._raise(str(rest[0]), [str(text) for text in rest[1]], str(rest[2]))
-        if found != kind or len(rest) != size:
-            self._end("crashed", _GARBAGE)
-        return rest
 
-    def _raise(self, name: str, kinds: list[str], said: str) -> NoReturn:
+    def answer(self, operation: str, *content: Any) -> list[Any]:
+        """What a function or an iterator of the tests, which was an argument, says to the program."""
+        try:
+            return super().answer(operation, *content)
+        except MemoryError:
+            raise
+        except Exception as error:
+            self.caught(error)  # what becomes of it is up to the program
+            return ["raised", *errors.told(error, self.refer)]
+
+    def _result(self, kind: str, content: list[Any]) -> tuple[Any, Any]:
+        try:
+            result, after = super()._result(kind, content)
+        except MemoryError:
+            raise
+        except Exception:
+            self._end("crashed", _GARBAGE)
+        return result, after
+
+    def raised(self, *content: Any) -> NoReturn:
         """Raise what was raised in the program; what is meant to end a process ends the tests."""
-        kind = next((found for text in kinds if isinstance(found := getattr(builtins, text, None), type)), None)
+        try:
+            name, kinds, said, arguments, line = content
+            kind = errors.kind_of(kinds)
+            error = errors.made(kind, name, said, self.decode(arguments))
+        except MemoryError:
+            raise
+        except Exception:
+            self._end("crashed", _GARBAGE)
         if kind is SystemExit:
             self._end("exited", "")
-        if kind is None or not issubclass(kind, Exception):
-            self._end("failed", _one_line(name, said))
-        if kind.__name__ != name:
-            kind = type(name, (kind,), {})
-        try:
-            error = kind(said)
-        except TypeError:  # some take more than one argument
-            error = type(name, (Exception,), {})(said)
+        if error is None:
+            self._end("failed", f"{name}: {said or line}")
+        self.uncaught.append(error)
+        self._lines[id(error)] = line
         raise error
+
+    def caught(self, error: BaseException | None) -> None:
+        """The tests expect this exception, and what it comes from."""
+        while error is not None:
+            self.uncaught = [other for other in self.uncaught if other is not error]
+            error = error.__cause__ or error.__context__
+
+    def said(self, error: BaseException, tests: str) -> str:
+        """Exception and message, or the line where it has none."""
+        try:
+            said = str(error) or self._lines.get(id(error)) or errors.line(error, tests, FILE)
+        except Exception:
+            said = ""
+        name = type(error).__name__
+        return f"{name}: {said}" if said else name
 
     def _end(self, reason: str, detail: str) -> NoReturn:
         if self.verdict is None:
@@ -125,40 +161,81 @@ def judge(tests: str, own: list[str], asks: int, answers: int) -> Verdict:
     """
     random.seed(0)  # the same program gets the same verdict
     program = _Program(asks, answers)
+    tests = tests.removeprefix("\ufeff")
     try:
-        verdict = _run(tests, own, program)
+        _run(tests, set(own), program)
+        verdict = ("passed", "")
+        if program.uncaught:
+            verdict = ("failed", program.said(program.uncaught[0], tests))
     except _EndedError:
         verdict = ("failed", "")
     except MemoryError:
         verdict = ("memory", "")
     except BaseException as error:
-        verdict = ("failed", _said(error, tests))
+        verdict = ("failed", program.said(error, tests))
     return program.verdict or verdict
 
 
-def _run(tests: str, own: list[str], program: _Program) -> Verdict:
+def _run(tests: str, own: set[str], program: _Program) -> None:
     program.await_loaded()
-    code = compile(tests, "<tests>", "exec", dont_inherit=True)
-    used = {node.id for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)}
-    wanted = sorted(name for name in used if name in own or not hasattr(builtins, name))
-    names = program.names(wanted) if wanted else {}
-    exec(code, {"__name__": "tests", **names})
-    return "passed", ""
+    tree = ast.parse(tests, FILE)
+    free = _free_names(tests)
+    wanted = {name for name in free if not name.startswith("__") and (name in own or not hasattr(builtins, name))}
+    dotted = {
+        node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    names = program.names(wanted, dotted - own) if wanted else {}
+
+    def caught() -> None:
+        program.caught(sys.exc_info()[1])
+
+    def passing() -> None:
+        if not isinstance(sys.exc_info()[1], StopIteration | StopAsyncIteration):  # that a loop outside may take
+            caught()
+
+    given = {"__name__": "tests", "__builtins__": builtins, _CAUGHT: caught, _PASSING: passing}
+    exec(compile(_Watched().visit(tree), FILE, "exec", dont_inherit=True), given | names)
 
 
-def _said(error: BaseException, tests: str) -> str:
-    """Exception and message, or the line of the tests where it has none."""
-    try:
-        said = str(error)
-    except Exception:
-        said = ""
-    trace = error.__traceback__
-    while not said and trace is not None:
-        if trace.tb_frame.f_code.co_filename == "<tests>":
-            said = tests.split("\n")[trace.tb_lineno - 1].strip()
-        trace = trace.tb_next
-    return _one_line(type(error).__name__, said)
+def _free_names(tests: str) -> set[str]:
+    """What the tests use and nowhere define."""
+
+    def tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+        yield table
+        for inner in table.get_children():
+            yield from tables(inner)
+
+    top = symtable.symtable(tests, FILE, "exec")
+    used: set[str] = set()
+    bound: set[str] = set()
+    for table in tables(top):
+        for symbol in table.get_symbols():
+            if table is top or symbol.is_global():
+                kinds = symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
+                (bound if kinds else used).add(symbol.get_name())
+    return used - bound
 
 
-def _one_line(name: str, said: str) -> str:
-    return " ".join((f"{name}: {said}" if said else name).split())[:300]
+class _Watched(ast.NodeTransformer):
+    """Tests that say which exceptions they expect: those that come to an ``except``, or to the end of a ``with``.
+
+    Much else ends with an exception and goes on, as a loop does with `StopIteration`. A program must not get past its
+    tests in that way.
+    """
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
+        self.generic_visit(node)
+        node.body.insert(0, _called(_CAUGHT, node))
+        return node
+
+    def visit_With(self, node: ast.With) -> ast.AST:
+        self.generic_visit(node)
+        handler = ast.ExceptHandler(type=None, name=None, body=[_called(_PASSING, node), ast.Raise()])
+        watched = ast.Try(body=node.body, handlers=[handler], orelse=[], finalbody=[])
+        node.body = [ast.fix_missing_locations(ast.copy_location(watched, node))]
+        return node
+
+
+def _called(name: str, place: ast.AST) -> ast.stmt:
+    call = ast.Expr(ast.Call(ast.Name(name, ast.Load()), [], []))
+    return ast.fix_missing_locations(ast.copy_location(call, place))
