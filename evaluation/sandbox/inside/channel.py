@@ -77,17 +77,27 @@ class Channel:
             raise StopIteration
         if kind == "raised":
             self.raised(*content)
-        result, after = self._result(kind, content)
-        if after is not None:
-            for old, new in zip([*positional, *keywords.values()], [*after[0], *after[1].values()], strict=True):
-                values.overwrite(old, new)  # it was changed in place there, and so it is here
-        return result
+        return self.result(kind, content, [*positional, *keywords.values()])
 
-    def _result(self, kind: str, content: list[Any]) -> tuple[Any, Any]:
+    def result(self, kind: str, content: list[Any], given: list[Any]) -> Any:
+        """The result that an answer tells of.
+
+        Args:
+            kind: of the answer.
+            content: of the answer.
+            given: the arguments; those that were changed in place on the other side are so here.
+
+        Raises:
+            Exception: of many kinds, where it is no such answer.
+        """
         if kind != "returned":
             raise ValueError(f"an answer of kind {kind}")
-        result, after = content
-        return self.decode(result), self.decode(after)
+        result, after = (self.decode(message) for message in content)
+        if after is not None:
+            positional, keywords = after
+            for old, new in zip(given, [*positional, *keywords.values()], strict=True):
+                values.overwrite(old, new)
+        return result
 
     def answer(self, operation: str, *content: Any) -> list[Any]:
         """Do what the other side asks for: what that comes to, and what its arguments are afterwards, if they changed.

@@ -12,6 +12,7 @@ import random
 import symtable
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from . import errors
@@ -23,6 +24,7 @@ Verdict = tuple[str, str]
 
 FILE = "<tests>"
 _GARBAGE = "it wrote to the pipe of its answers"
+_LONGEST = 1000  # characters of a detail; the evaluation shows fewer
 _CAUGHT, _PASSING = "<caught>", "<passing>"  # no program's and no test's names
 
 
@@ -36,8 +38,7 @@ class _Program(Channel):
     def __init__(self, asks: int, answers: int) -> None:
         super().__init__(answers, asks)
         self.verdict: Verdict | None = None
-        self.uncaught: list[BaseException] = []
-        self._lines: dict[int, str] = {}
+        self._uncaught: list[tuple[BaseException, str]] = []  # with the lines that they come from
 
     def await_loaded(self) -> None:
         kind, content = self.wait()
@@ -54,8 +55,8 @@ class _Program(Channel):
             dotted: those whose attributes the tests use: a module's must be the module.
         """
         kind, content = self.ask("names", sorted(wanted))
-        found = {}
-        try:
+        found: dict[str, Any] = {}
+        with self._reading():
             (described,) = content
             if kind != "names" or not described.keys() <= wanted:
                 raise ValueError(kind)
@@ -68,10 +69,6 @@ class _Program(Channel):
                     found[name] = sys.modules[name]
                 elif what == "library" and value.partition(".")[0] in sys.stdlib_module_names and value in sys.modules:
                     found[name] = getattr(sys.modules[value], name)
-        except MemoryError:
-            raise
-        except Exception:
-            self._end("crashed", _GARBAGE)
         return found
 
     def ask(self, *question: Any) -> tuple[str, list[Any]]:
@@ -83,14 +80,8 @@ class _Program(Channel):
             self._end("gone", "")
 
     def wait(self) -> tuple[str, list[Any]]:
-        try:
+        with self._reading():
             return super().wait()
-        except (EOFError, OSError):
-            self._end("gone", "")
-        except MemoryError:
-            raise
-        except Exception:
-            self._end("crashed", _GARBAGE)
 
     def answer(self, operation: str, *content: Any) -> list[Any]:
         """What a function or an iterator of the tests, which was an argument, says to the program."""
@@ -102,43 +93,51 @@ class _Program(Channel):
             self.caught(error)  # what becomes of it is up to the program
             return ["raised", *errors.told(error, self.refer)]
 
-    def _result(self, kind: str, content: list[Any]) -> tuple[Any, Any]:
-        try:
-            result, after = super()._result(kind, content)
-        except MemoryError:
-            raise
-        except Exception:
-            self._end("crashed", _GARBAGE)
-        return result, after
+    def result(self, kind: str, content: list[Any], given: list[Any]) -> Any:
+        with self._reading():
+            return super().result(kind, content, given)
 
     def raised(self, *content: Any) -> NoReturn:
         """Raise what was raised in the program; what is meant to end a process ends the tests."""
-        try:
+        with self._reading():
             name, kinds, said, arguments, line = content
             kind = errors.kind_of(kinds)
             error = errors.made(kind, name, said, self.decode(arguments))
-        except MemoryError:
-            raise
-        except Exception:
-            self._end("crashed", _GARBAGE)
         if kind is SystemExit:
             self._end("exited", "")
         if error is None:
             self._end("failed", f"{name}: {said or line}")
-        self.uncaught.append(error)
-        self._lines[id(error)] = line
+        self._uncaught.append((error, line))
         raise error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """End the tests where what the program says can't be read; no exception of that kind reaches them."""
+        try:
+            yield
+        except (EOFError, OSError):
+            self._end("gone", "")
+        except MemoryError:
+            self._end("memory", "")
+        except Exception:
+            self._end("crashed", _GARBAGE)
 
     def caught(self, error: BaseException | None) -> None:
         """The tests expect this exception, and what it comes from."""
         while error is not None:
-            self.uncaught = [other for other in self.uncaught if other is not error]
+            self._uncaught = [pair for pair in self._uncaught if pair[0] is not error]
             error = error.__cause__ or error.__context__
+
+    def raise_uncaught(self) -> None:
+        """Raise the first exception that something else than the tests has taken."""
+        for error, _ in self._uncaught:
+            raise error
 
     def said(self, error: BaseException, tests: str) -> str:
         """Exception and message, or the line where it has none."""
         try:
-            said = str(error) or self._lines.get(id(error)) or errors.line(error, tests, FILE)
+            lines = [line for other, line in self._uncaught if other is error]
+            said = str(error) or "".join(lines) or errors.line(error, tests, FILE)
         except Exception:
             said = ""
         name = type(error).__name__
@@ -164,16 +163,16 @@ def judge(tests: str, own: list[str], asks: int, answers: int) -> Verdict:
     tests = tests.removeprefix("\ufeff")
     try:
         _run(tests, set(own), program)
+        program.raise_uncaught()
         verdict = ("passed", "")
-        if program.uncaught:
-            verdict = ("failed", program.said(program.uncaught[0], tests))
     except _EndedError:
         verdict = ("failed", "")
     except MemoryError:
         verdict = ("memory", "")
     except BaseException as error:
         verdict = ("failed", program.said(error, tests))
-    return program.verdict or verdict
+    reason, detail = program.verdict or verdict
+    return reason, detail[:_LONGEST]
 
 
 def _run(tests: str, own: set[str], program: _Program) -> None:
@@ -181,9 +180,8 @@ def _run(tests: str, own: set[str], program: _Program) -> None:
     tree = ast.parse(tests, FILE)
     free = _free_names(tests)
     wanted = {name for name in free if not name.startswith("__") and (name in own or not hasattr(builtins, name))}
-    dotted = {
-        node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-    }
+    nodes = list(ast.walk(tree))
+    dotted = {node.value.id for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
     names = program.names(wanted, dotted - own) if wanted else {}
 
     def caught() -> None:
@@ -194,7 +192,8 @@ def _run(tests: str, own: set[str], program: _Program) -> None:
             caught()
 
     given = {"__name__": "tests", "__builtins__": builtins, _CAUGHT: caught, _PASSING: passing}
-    exec(compile(_Watched().visit(tree), FILE, "exec", dont_inherit=True), given | names)
+    _watch(nodes)
+    exec(compile(tree, FILE, "exec", dont_inherit=True), given | names)
 
 
 def _free_names(tests: str) -> set[str]:
@@ -216,24 +215,19 @@ def _free_names(tests: str) -> set[str]:
     return used - bound
 
 
-class _Watched(ast.NodeTransformer):
-    """Tests that say which exceptions they expect: those that come to an ``except``, or to the end of a ``with``.
+def _watch(nodes: list[ast.AST]) -> None:
+    """Make tests say which exceptions they expect: those that come to an ``except``, or to the end of a ``with``.
 
     Much else ends with an exception and goes on, as a loop does with `StopIteration`. A program must not get past its
     tests in that way.
     """
-
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
-        self.generic_visit(node)
-        node.body.insert(0, _called(_CAUGHT, node))
-        return node
-
-    def visit_With(self, node: ast.With) -> ast.AST:
-        self.generic_visit(node)
-        handler = ast.ExceptHandler(type=None, name=None, body=[_called(_PASSING, node), ast.Raise()])
-        watched = ast.Try(body=node.body, handlers=[handler], orelse=[], finalbody=[])
-        node.body = [ast.fix_missing_locations(ast.copy_location(watched, node))]
-        return node
+    for node in nodes:
+        if isinstance(node, ast.ExceptHandler):
+            node.body.insert(0, _called(_CAUGHT, node))
+        elif isinstance(node, ast.With):
+            handler = ast.ExceptHandler(type=None, name=None, body=[_called(_PASSING, node), ast.Raise()])
+            watched = ast.Try(body=node.body, handlers=[handler], orelse=[], finalbody=[])
+            node.body = [ast.fix_missing_locations(ast.copy_location(watched, node))]
 
 
 def _called(name: str, place: ast.AST) -> ast.stmt:

@@ -51,6 +51,31 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "msgget": (68, 186),
     "semget": (64, 190),
     "mq_open": (240, 180),
+    # memory that belongs to a pipe after its process has given it up
+    "vmsplice": (278, 75),
+    "splice": (275, 76),
+    "tee": (276, 77),
+    "sendfile": (40, 71),
+    # memory of the kernel that no limit counts
+    "io_setup": (206, 0),
+    "io_submit": (209, 2),
+    "modify_ldt": (154, None),
+    "seccomp": (317, 277),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    # what others do with the files that are shared
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "inotify_add_watch": (254, 27),
+    "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263),
     # parts of the kernel that attacks come through
     "userfaultfd": (323, 282),
     "bpf": (321, 280),
@@ -77,11 +102,12 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "mount_setattr": (442, 442),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
-    "fanotify_init": (300, 262),
     "mknod": (133, None),
     "mknodat": (259, 33),
     # the machine
     "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "personality": (135, 92),
     "swapon": (167, 224),
     "swapoff": (168, 225),
     "reboot": (169, 142),
@@ -105,16 +131,11 @@ _REFUSED_OUTSIDE_A_TREE: dict[str, tuple[int | None, int | None]] = {
     "utimes": (235, None),
     "utimensat": (280, 88),
     "futimesat": (261, None),
-    "setxattr": (188, 5),
-    "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7),
-    "removexattr": (197, 14),
-    "lremovexattr": (198, 15),
-    "fremovexattr": (199, 16),
 }
 _KILL, _TKILL, _TGKILL, _PRLIMIT = (62, 129), (200, 130), (234, 131), (302, 261)
 _PRCTL, _FCNTL, _CLONE3 = (157, 167), (72, 25), (435, 435)
-_F_SETOWN, _F_SETOWN_EX = 8, 15
+_F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15  # whom the kernel signals, and how
+_F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ = 1024, 1026, 1031
 _NEWEST = 451
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -164,7 +185,7 @@ def _program(machine: str, own_tree: bool) -> list[bytes]:
         (_TGKILL, 0, (own,), _ALLOW, _REFUSE),
         (_PRLIMIT, 0, (0, own), _ALLOW, _REFUSE),
         (_PRCTL, 0, (kernel.PR_SET_PDEATHSIG,), _REFUSE, _ALLOW),  # it dies with its keeper
-        (_FCNTL, 1, (_F_SETOWN, _F_SETOWN_EX), _REFUSE, _ALLOW),  # whom the kernel signals
+        (_FCNTL, 1, (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ), _REFUSE, _ALLOW),
     ):
         body = [_step(_LOAD, _ARGUMENTS + 8 * argument)]
         for value in values:

@@ -64,7 +64,7 @@ def encode(value: Any, refer: Refer) -> Any:
     for name, (kind, write) in _TEXTS.items():
         if isinstance(value, kind):
             return {name: write(value)}
-    if isinstance(value, type) and getattr(builtins, value.__name__, None) is value:
+    if isinstance(value, type) and getattr(builtins, value.__name__, object()) is value:
         return {"builtin": value.__name__}
     return refer(value)
 
