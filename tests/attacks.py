@@ -194,7 +194,7 @@ ATTACKS = [
     Attack(
         "an object that equals everything",
         "class E:\n    __eq__ = lambda a, b: True\ndef f(x):\n    return E()\n",
-        "failed: TypeError: E is not plain data",
+        _ASSERTION,
     ),
     Attack(
         "patched built-ins",

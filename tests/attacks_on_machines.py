@@ -56,7 +56,8 @@ MEMORY = [
     Attack("a queue of messages", _CALL + "call(68, 186, 0, 0o1600)\n", _REFUSED),
     Attack(
         "shared pages",
-        "import mmap\nkept = []\nwhile True:\n    kept.append(mmap.mmap(-1, 2**24))\n    kept[-1].write(b'x' * 2**24)\n",
+        "import mmap\nkept = []\n"
+        "while True:\n    kept.append(mmap.mmap(-1, 2**24))\n    kept[-1].write(bytes(2**24))\n",
         _NONE,
     ),
     Attack(
@@ -115,8 +116,9 @@ MEMORY = [
 
 _SEARCH = (
     "import os\nfound = []\n"
-    "for folder, folders, files in os.walk('/'):\n"
-    "    found += [os.path.join(folder, name) for name in files if name.endswith(ENDS)]\n"
+    "for top in ('/', os.path.dirname(os.__file__), '/usr', '/usr/lib', '/usr/local', '/root', '/home', '/tmp'):\n"
+    "    for folder, folders, files in os.walk(top):\n"
+    "        found += [os.path.join(folder, name) for name in files if name.endswith(ENDS)]\n"
     "assert not found, found[:3]\n" + _WRONG
 )
 
