@@ -118,7 +118,9 @@ _SEARCH = (
     "import os\nfound = []\n"
     "for top in ('/', os.path.dirname(os.__file__), '/usr', '/usr/lib', '/usr/local', '/root', '/home', '/tmp'):\n"
     "    for folder, folders, files in os.walk(top):\n"
-    "        found += [os.path.join(folder, name) for name in files if name.endswith(ENDS)]\n"
+    "        for path in (os.path.join(folder, name) for name in files if name.endswith(ENDS)):\n"
+    "            try:\n                open(path, 'rb').close()\n                found.append(path)\n"
+    "            except OSError: pass\n"
     "assert not found, found[:3]\n" + _WRONG
 )
 

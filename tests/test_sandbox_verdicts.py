@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from evaluation.sandbox import Limits, Sandbox
+from evaluation.tasks.code import run_humaneval
 from tests.layers import MISSING
 from tests.odd_programs import PROGRAMS, Odd
 
@@ -115,6 +116,7 @@ def test_there_are_many_odd_programs() -> None:
     assert len({odd.name for odd in PROGRAMS}) == len(PROGRAMS) >= 100
 
 
+CHECK = "def check(candidate):\n    for s in ('ab', 'xyz'):\n        assert candidate(coded(s)) == s\n"
 EXCEPTIONS = ["StopIteration", "StopAsyncIteration", "GeneratorExit", "IndexError", "KeyError", "AttributeError",
               "TypeError", "AssertionError", "LookupError", "RuntimeError", "EOFError", "RecursionError"]  # fmt: skip
 TAKERS = {
@@ -183,3 +185,12 @@ def test_what_is_said_can_be_printed(sandbox: Sandbox, program: str, text: str) 
 def test_a_message_of_any_length_is_no_fault_of_the_machine(sandbox: Sandbox) -> None:
     assert sandbox.run("def f(x):\n    return 'x' * 10**7", "assert 0, f(1) * 3").reason == "failed"
     assert sandbox.run("raise Exception(['x' * 10**7] * 3)").reason == "failed"
+
+
+def test_helpers_of_a_prompt_are_those_of_the_tests(sandbox: Sandbox) -> None:
+    coded = "def coded(s):\n    return s[::-1]\n"
+    doc = {"prompt": f"{coded}\ndef decoded(s):\n", "entry_point": "decoded", "test": CHECK, "task_id": "0"}
+    program = f"{coded}def decoded(s):\n    return s[::-1]\n"
+    assert run_humaneval(sandbox, doc, [program])["outcome"] == "passed"
+    forged = "def coded(s):\n    return s\ndef decoded(s):\n    return s\n"
+    assert run_humaneval(sandbox, doc, [forged])["outcome"].startswith("failed: AssertionError")
