@@ -54,6 +54,8 @@ MEMORY = [
     Attack("secret memory", _CALL + "call(447, 447, 0)\n", _REFUSED),
     Attack("shared memory of System V", _CALL + "call(29, 194, 0, 2**28, 0o1600)\n", _REFUSED),
     Attack("a queue of messages", _CALL + "call(68, 186, 0, 0o1600)\n", _REFUSED),
+    Attack("removing the shared memory of others", _CALL + "for n in range(99): call(31, 195, n, 0, None)\n", _REFUSED),
+    Attack("removing the semaphores of others", _CALL + "for n in range(99): call(66, 191, n, 0, 0, None)\n", _REFUSED),
     Attack(
         "shared pages",
         "import mmap\nkept = []\n"
@@ -168,6 +170,13 @@ FILES = [
     Attack("news of a folder", "import fcntl, os\nfcntl.fcntl(os.open('.', 0), 1026, 4)\n", _REFUSED),
     Attack("watching files", _CALL + "call(294, 26, 0)\n", _REFUSED),
     Attack("watching file systems", _CALL + "call(300, 262, 0, 0)\n", _REFUSED),
+    Attack(
+        "flags of a file of the library",
+        "import array, fcntl, os\nflags = array.array('l', [0x40])\nfd = os.open(os.__file__, os.O_RDONLY)\n"
+        "fcntl.ioctl(fd, 0x40086602, flags)\n",
+        _REFUSED,
+    ),
+    Attack("writing everything to disk", _CALL + "call(306, 267, os.open('.', 0))\n", _REFUSED),
     Attack("signals of files", "import fcntl, os\nfcntl.fcntl(os.pipe()[0], 10, 9)\n", _REFUSED),
 ]
 

@@ -92,12 +92,12 @@ class Channel:
         """
         if kind != "returned":
             raise ValueError(f"an answer of kind {kind}")
-        result, after = (self.decode(message) for message in content)
+        result, after = content
         if after is not None:
-            positional, keywords = after
+            positional, keywords = self.decode(after)
             for old, new in zip(given, [*positional, *keywords.values()], strict=True):
                 values.overwrite(old, new)
-        return result
+        return given[result["given"]] if isinstance(result, dict) and "given" in result else self.decode(result)
 
     def answer(self, operation: str, *content: Any) -> list[Any]:
         """Do what the other side asks for: what that comes to, and what its arguments are afterwards, if they changed.
@@ -116,7 +116,9 @@ class Channel:
         else:
             result = value(*positional, **keywords)
         after = self.encode([positional, keywords])
-        return ["returned", self.encode(result), None if after == given else after]
+        places = [place for place, value in enumerate([*positional, *keywords.values()]) if value is result]
+        message = {"given": places[0]} if places else self.encode(result)  # it stays the same object
+        return ["returned", message, None if after == given else after]
 
     def raised(self, *content: Any) -> NoReturn:
         """Raise what the other side's exception becomes here."""

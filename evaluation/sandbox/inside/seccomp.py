@@ -48,9 +48,17 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
     "shmat": (30, 196),
+    "shmctl": (31, 195),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "semctl": (66, 191),
     "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
     # memory that belongs to a pipe after its process has given it up
     "vmsplice": (278, 75),
     "splice": (275, 76),
@@ -105,6 +113,8 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "mknod": (133, None),
     "mknodat": (259, 33),
     # the machine
+    "sync": (162, 81),
+    "syncfs": (306, 267),
     "quotactl": (179, 60),
     "quotactl_fd": (443, 443),
     "personality": (135, 92),
@@ -136,6 +146,8 @@ _KILL, _TKILL, _TGKILL, _PRLIMIT = (62, 129), (200, 130), (234, 131), (302, 261)
 _PRCTL, _FCNTL, _CLONE3 = (157, 167), (72, 25), (435, 435)
 _F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15  # whom the kernel signals, and how
 _F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ = 1024, 1026, 1031
+_IOCTL = (16, 29)
+_HARMLESS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FION?CLEX
 _NEWEST = 451
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -186,6 +198,7 @@ def _program(machine: str, own_tree: bool) -> list[bytes]:
         (_PRLIMIT, 0, (0, own), _ALLOW, _REFUSE),
         (_PRCTL, 0, (kernel.PR_SET_PDEATHSIG,), _REFUSE, _ALLOW),  # it dies with its keeper
         (_FCNTL, 1, (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ), _REFUSE, _ALLOW),
+        (_IOCTL, 1, _HARMLESS, _ALLOW, _REFUSE),  # others change files that are open to be read
     ):
         body = [_step(_LOAD, _ARGUMENTS + 8 * argument)]
         for value in values:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import builtins
 import datetime
 from array import array
-from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
-from collections.abc import Callable, ItemsView, KeysView, ValuesView
+from collections import Counter, OrderedDict, UserList, UserString, defaultdict, deque, namedtuple
+from collections.abc import Callable, ItemsView, KeysView, Mapping, Set, ValuesView
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 Refer = Callable[[Any], Any]
@@ -56,11 +55,17 @@ def encode(value: Any, refer: Refer) -> Any:
         return {name: pairs(value.items())}
     if isinstance(value, deque):
         return {"deque": [each(value), value.maxlen]}
+    if isinstance(value, ItemsView):
+        return {"items": pairs(value)}
     for name, kind in _COLLECTIONS.items():
         if isinstance(value, kind):
             return {name: each(value)}
-    if isinstance(value, ItemsView | MappingProxyType):
-        return {"items": pairs(value)} if isinstance(value, ItemsView) else {"mappingproxy": pairs(value.items())}
+    if isinstance(value, UserList):
+        return each(value)
+    if isinstance(value, UserString):
+        return str(value)
+    if isinstance(value, Mapping):  # none of the classes above, and equal to a dict
+        return {"dict": pairs(value.items())}
     for name, (kind, write) in _TEXTS.items():
         if isinstance(value, kind):
             return {name: write(value)}
@@ -69,7 +74,12 @@ def encode(value: Any, refer: Refer) -> Any:
     return refer(value)
 
 
-_COLLECTIONS: dict[str, Any] = {"set": set, "frozenset": frozenset, "keys": KeysView, "values": ValuesView}
+_COLLECTIONS: dict[str, Any] = {
+    "frozenset": frozenset,
+    "keys": KeysView,
+    "values": ValuesView,
+    "set": Set,  # the others are first
+}
 _TEXTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "bytes": (bytes, bytes.hex),
     "bytearray": (bytearray, bytearray.hex),
@@ -148,7 +158,6 @@ _FROM_PAIRS: dict[str, Callable[[dict[Any, Any]], Any]] = {
     "dict": dict,
     "Counter": Counter,
     "OrderedDict": OrderedDict,
-    "mappingproxy": MappingProxyType,
     "items": dict.items,
 }
 _FROM_TEXT: dict[str, Callable[[Any], Any]] = {
@@ -175,7 +184,7 @@ def overwrite(value: Any, new: Any) -> Any:
     Returns:
         ``value``, where it could be changed; else ``new``.
     """
-    if type(value) is not type(new):
+    if not isinstance(value, type(new)):
         return new
     if isinstance(value, list | deque):
         both = [overwrite(old, item) for old, item in zip(value, new, strict=False)]
