@@ -25,7 +25,7 @@ class Borrowed:
 
 
 class _Function(Borrowed):
-    def __call__(self, *positional: Any, **keywords: Any) -> Any:
+    def __call__(self, /, *positional: Any, **keywords: Any) -> Any:
         channel, number = self._borrowed
         return channel.use(number, "call", positional, keywords)
 
@@ -39,7 +39,7 @@ class _Iterator(Borrowed):
         return channel.use(number, "next", (), {})
 
 
-_STAND_INS = {"function": _Function, "iterator": _Iterator, "object": Borrowed}
+_KINDS = {"function": _Function, "iterator": _Iterator, "object": Borrowed}
 
 
 class Channel:
@@ -54,7 +54,7 @@ class Channel:
         self._reads, self._writes = reads, writes
         self._lent: list[Any] = []
         self._numbers: dict[int, int] = {}
-        self._borrowed: dict[int, Borrowed] = {}
+        self._stand_ins: dict[int, Borrowed] = {}
 
     def ask(self, *question: Any) -> tuple[str, list[Any]]:
         """Ask, and answer what is asked meanwhile; the kind of the answer, and what it says."""
@@ -168,9 +168,9 @@ class Channel:
         if "yours" in message:
             return self._lent[message["yours"]]
         number, kind, name = message["mine"]
-        if number not in self._borrowed:
-            self._borrowed[number] = _STAND_INS[kind](self, int(number), str(name))
-        return self._borrowed[number]
+        if number not in self._stand_ins:
+            self._stand_ins[number] = _KINDS[kind](self, int(number), str(name))
+        return self._stand_ins[number]
 
     def _write(self, message: list[Any]) -> None:
         text = json.dumps(message).encode()

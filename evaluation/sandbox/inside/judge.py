@@ -107,7 +107,8 @@ class _Program(Channel):
             self._end("exited", "")
         if error is None:
             self._end("failed", f"{name}: {said or line}")
-        self._uncaught.append((error, line))
+        if not _is_asked_by_unittest():
+            self._uncaught.append((error, line))
         raise error
 
     @contextmanager
@@ -147,6 +148,14 @@ class _Program(Channel):
         if self.verdict is None:
             self.verdict = (reason, detail)
         raise _EndedError
+
+
+def _is_asked_by_unittest() -> bool:
+    """Whether `unittest` itself calls the program, as ``assertRaises(ValueError, f, 1)`` does."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        frame = frame.f_back
+    return frame.f_globals.get("__name__") == "unittest.case"
 
 
 def judge(tests: str, own: list[str], asks: int, answers: int) -> Verdict:

@@ -44,7 +44,7 @@ def encode(value: Any, refer: Refer) -> Any:
     if isinstance(value, int):
         return int(value) if abs(value) < 2**53 else {"int": hex(value)}
     if isinstance(value, list):
-        return each(value)
+        return [encode(item, refer) for item in value]
     if isinstance(value, tuple):
         fields = getattr(type(value), "_fields", None)
         return {"tuple": each(value)} if fields is None else {"namedtuple": [type(value).__name__, fields, each(value)]}
@@ -114,7 +114,7 @@ def decode(message: Any, resolve: Refer) -> Any:
         return {decode(key, resolve): decode(item, resolve) for key, item in items}
 
     if isinstance(message, list):
-        return each(message)
+        return [decode(item, resolve) for item in message]
     if not isinstance(message, dict):
         return message
     ((kind, content),) = message.items()
@@ -144,7 +144,7 @@ def _builtin(name: str) -> type:
 
 @lru_cache
 def _named(name: str, fields: tuple[str, ...]) -> Any:
-    return namedtuple(name, fields)
+    return namedtuple(name, fields, rename=True)
 
 
 _FROM_ITEMS: dict[str, Callable[[list[Any]], Any]] = {
