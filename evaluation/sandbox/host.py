@@ -106,9 +106,10 @@ class Sandbox:
         """Run a program, then its tests; it passes if both run to their end.
 
         The tests run in a process of their own. What they name and neither define nor find among the built-ins comes
-        from the program: its functions, called with plain data and answering with plain data, its data, its modules of
-        the standard library. So the program can't touch how its answers are judged. Where ``tests`` is empty there is
-        no judge: nothing but the program's own word says that it ran to its end.
+        from the program: its functions and its data. Plain data passes as a copy, anything else as a reference that
+        has no attributes, so the program can't touch how its answers are judged. An exception of the program that no
+        ``except`` of the tests takes fails them. Where ``tests`` is empty there is no judge: nothing but the program's
+        own word says that it ran to its end.
 
         Its output is thrown away, its standard input is empty, and of modules it has the standard library.
 

@@ -35,7 +35,7 @@ def told(error: BaseException, refer: values.Refer, source: str = "", file: str 
     except BaseException:
         arguments = None
     kinds = [kind.__name__ for kind in type(error).__mro__ if getattr(builtins, kind.__name__, None) is kind]
-    return [type(error).__name__[:100], kinds, str(said)[:300], arguments, line(error, source, file)]
+    return [type(error).__name__[:100], kinds, str(said)[:10_000], arguments, line(error, source, file)]
 
 
 def line(error: BaseException, source: str, file: str) -> str:
