@@ -134,6 +134,20 @@ EXCEPTIONS = [
         "assert all(map(g, [2, 5]))\n",
     ),
     Attack(
+        "an end that is raised again",
+        _STOP,
+        _STOPPED,
+        tests="def g(x):\n    try:\n        return f(x) == x + 1\n    except Exception:\n        raise\n"
+        "assert all(map(g, [2, 5]))\n",
+    ),
+    Attack(
+        "an end that becomes another",
+        _STOP,
+        _STOPPED,
+        tests="def g(x):\n    try:\n        return f(x) == x + 1\n    except Exception as e:\n"
+        "        raise StopIteration from e\nassert all(map(g, [2, 5]))\n",
+    ),
+    Attack(
         "an end of an iterator that is none",
         "class I:\n    def __iter__(self): return self\n    def __next__(self): raise AssertionError\n"
         "def f(x):\n    return I()\n",

@@ -6,6 +6,6 @@
 - `judge`: the part that runs the tests;
 - `channel`: how the two parts ask each other; `values`, `errors`: data and exceptions that pass between them;
 - `frames`, `terms`, `folders`: what this side and the evaluation share;
-- `confine` and the layers `namespaces`, `landlock`, `seccomp`, `limits`: what the two parts are cut off from; `library`:
-  what files they see.
+- `confine` and the layers `namespaces`, `landlock`, `seccomp`, `limits`: what the two parts are cut off from;
+- `library`: what files they see.
 """

@@ -24,8 +24,12 @@ Verdict = tuple[str, str]
 
 FILE = "<tests>"
 _GARBAGE = "it wrote to the pipe of its answers"
+_Raised = tuple[BaseException, str]
+"""An exception of the program, and the line that it comes from."""
+
+_KEPT = 1000  # exceptions
 _LONGEST = 1000  # characters of a detail; the evaluation shows fewer
-_CAUGHT, _PASSING = "<caught>", "<passing>"  # no program's and no test's names
+_CAUGHT, _LOST = "<caught>", "<lost>"  # no program's and no test's names
 
 
 class _EndedError(BaseException):
@@ -38,7 +42,8 @@ class _Program(Channel):
     def __init__(self, asks: int, answers: int) -> None:
         super().__init__(answers, asks)
         self.verdict: Verdict | None = None
-        self._uncaught: list[tuple[BaseException, str]] = []  # with the lines that they come from
+        self._uncaught: list[_Raised] = []
+        self._caught: list[_Raised] = []
 
     def await_loaded(self) -> None:
         kind, content = self.wait()
@@ -124,9 +129,19 @@ class _Program(Channel):
             self._end("crashed", _GARBAGE)
 
     def caught(self, error: BaseException | None) -> None:
-        """The tests expect this exception, and what it comes from."""
+        """The tests take this exception, and what it comes from."""
+        self._move(error, self._uncaught, self._caught)
+
+    def lost(self, error: BaseException | None) -> None:
+        """The tests have not kept this exception, nor what it comes from."""
+        self._move(error, self._caught, self._uncaught)
+
+    @staticmethod
+    def _move(error: BaseException | None, source: list[_Raised], target: list[_Raised]) -> None:
         while error is not None:
-            self._uncaught = [pair for pair in self._uncaught if pair[0] is not error]
+            moved = [pair for pair in source if pair[0] is error]
+            source[:] = [pair for pair in source if pair[0] is not error]
+            target[:] = [*target, *moved][-_KEPT:]
             error = error.__cause__ or error.__context__
 
     def raise_uncaught(self) -> None:
@@ -137,7 +152,7 @@ class _Program(Channel):
     def said(self, error: BaseException, tests: str) -> str:
         """Exception and message, or the line where it has none."""
         try:
-            lines = [line for other, line in self._uncaught if other is error]
+            lines = [line for other, line in self._uncaught + self._caught if other is error]
             said = str(error) or "".join(lines) or errors.line(error, tests, FILE)
         except Exception:
             said = ""
@@ -196,12 +211,12 @@ def _run(tests: str, own: set[str], program: _Program) -> None:
     def caught() -> None:
         program.caught(sys.exc_info()[1])
 
-    def passing() -> None:
-        if not isinstance(sys.exc_info()[1], StopIteration | StopAsyncIteration):  # that a loop outside may take
-            caught()
+    def lost() -> None:
+        program.lost(sys.exc_info()[1])
 
-    given = {"__name__": "tests", "__builtins__": builtins, _CAUGHT: caught, _PASSING: passing}
-    _watch(nodes)
+    if any(isinstance(node, ast.ExceptHandler | ast.With) for node in nodes):
+        tree = ast.fix_missing_locations(_Watched().visit(tree))
+    given = {"__name__": "tests", "__builtins__": builtins, _CAUGHT: caught, _LOST: lost}
     exec(compile(tree, FILE, "exec", dont_inherit=True), given | names)
 
 
@@ -224,21 +239,29 @@ def _free_names(tests: str) -> set[str]:
     return used - bound
 
 
-def _watch(nodes: list[ast.AST]) -> None:
-    """Make tests say which exceptions they expect: those that come to an ``except``, or to the end of a ``with``.
+class _Watched(ast.NodeTransformer):
+    """Tests that say which exceptions they take: those that come to an ``except``, or to the end of a ``with``.
 
     Much else ends with an exception and goes on, as a loop does with `StopIteration`. A program must not get past its
-    tests in that way.
+    tests in that way. What leaves the ``except`` or the ``with`` again is not taken.
     """
-    for node in nodes:
-        if isinstance(node, ast.ExceptHandler):
-            node.body.insert(0, _called(_CAUGHT, node))
-        elif isinstance(node, ast.With):
-            handler = ast.ExceptHandler(type=None, name=None, body=[_called(_PASSING, node), ast.Raise()])
-            watched = ast.Try(body=node.body, handlers=[handler], orelse=[], finalbody=[])
-            node.body = [ast.fix_missing_locations(ast.copy_location(watched, node))]
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
+        self.generic_visit(node)
+        node.body = [_call(_CAUGHT, node), _passing(node.body, _LOST, node)]
+        return node
+
+    def visit_With(self, node: ast.With) -> ast.AST:
+        self.generic_visit(node)
+        node.body = [_passing(node.body, _CAUGHT, node)]
+        return _passing([node], _LOST, node)
 
 
-def _called(name: str, place: ast.AST) -> ast.stmt:
-    call = ast.Expr(ast.Call(ast.Name(name, ast.Load()), [], []))
-    return ast.fix_missing_locations(ast.copy_location(call, place))
+def _passing(body: list[ast.stmt], name: str, place: ast.AST) -> ast.stmt:
+    """Statements, with a call whenever an exception leaves them."""
+    handler = ast.ExceptHandler(type=None, name=None, body=[_call(name, place), ast.Raise()])
+    return ast.copy_location(ast.Try(body=body, handlers=[handler], orelse=[], finalbody=[]), place)
+
+
+def _call(name: str, place: ast.AST) -> ast.stmt:
+    return ast.copy_location(ast.Expr(ast.Call(ast.Name(name, ast.Load()), [], [])), place)
