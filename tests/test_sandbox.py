@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import signal
@@ -166,6 +167,7 @@ def test_no_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 DEEP = """
+import ast
 import os
 for n in range(DEPTH):
     os.mkdir("d" * 200)
@@ -343,3 +345,12 @@ def test_where_nothing_can_run_no_score_is_made(monkeypatch: pytest.MonkeyPatch)
 def test_unknown_layers_are_refused() -> None:
     with pytest.raises(UsageError, match=r"unknown layer 'landlok'.*landlock"):
         Sandbox(["landlok"])
+
+
+def test_the_inside_has_the_standard_library_only() -> None:
+    for file in (ROOT / "evaluation" / "sandbox" / "inside").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [str(node.module)]
+            assert {name.partition(".")[0] for name in names} <= {*sys.stdlib_module_names}, file

@@ -32,6 +32,12 @@ def encode(value: Any, refer: Refer) -> Any:
         TypeError: ``refer`` does not take it.
         RecursionError: it contains itself.
     """
+    if value is None or isinstance(value, (str, float, bool)):
+        return value
+    if isinstance(value, int):
+        return int(value) if abs(value) < 2**53 else {"int": hex(value)}
+    if isinstance(value, list):
+        return [encode(item, refer) for item in value]
 
     def each(items: Any) -> list[Any]:
         return [encode(item, refer) for item in items]
@@ -39,12 +45,6 @@ def encode(value: Any, refer: Refer) -> Any:
     def pairs(items: Any) -> list[Any]:
         return [[encode(key, refer), encode(item, refer)] for key, item in items]
 
-    if value is None or isinstance(value, bool | str | float):
-        return value
-    if isinstance(value, int):
-        return int(value) if abs(value) < 2**53 else {"int": hex(value)}
-    if isinstance(value, list):
-        return [encode(item, refer) for item in value]
     if isinstance(value, tuple):
         fields = getattr(type(value), "_fields", None)
         return {"tuple": each(value)} if fields is None else {"namedtuple": [type(value).__name__, fields, each(value)]}
@@ -106,6 +106,10 @@ def decode(message: Any, resolve: Refer) -> Any:
     Raises:
         Exception: of many kinds, where it made no such message.
     """
+    if isinstance(message, list):
+        return [decode(item, resolve) for item in message]
+    if not isinstance(message, dict):
+        return message
 
     def each(items: Any) -> list[Any]:
         return [decode(item, resolve) for item in items]
@@ -113,10 +117,6 @@ def decode(message: Any, resolve: Refer) -> Any:
     def pairs(items: Any) -> dict[Any, Any]:
         return {decode(key, resolve): decode(item, resolve) for key, item in items}
 
-    if isinstance(message, list):
-        return [decode(item, resolve) for item in message]
-    if not isinstance(message, dict):
-        return message
     ((kind, content),) = message.items()
     if kind in _FROM_ITEMS:
         return _FROM_ITEMS[kind](each(content))
