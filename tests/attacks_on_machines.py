@@ -141,7 +141,7 @@ FILES = [
     ),
     Attack(
         "importing this package",
-        "import sys\nsys.path += [p + '/site-packages' for p in sys.path] + ['/work', '/app', '/src', '.']\n"
+        "import sys\nsys.path += [p + '/site-packages' for p in sys.path] + ['/app', '/src', '.']\n"
         "import models.nano.data\n",
         "failed: ModuleNotFoundError: No module named 'models'",
     ),
