@@ -11,19 +11,21 @@ _WRONG = "def f(x):\n    return 0\n"
 
 @dataclass(frozen=True)
 class Attack:
-    """A program that must not pass `TESTS`.
+    """A program that must not pass its tests.
 
     Attributes:
         name: as in the table of docs/sandbox.md.
         program: what it does; ``SECRET`` stands for a file of the user, ``HOME`` for the home folder.
         outcome: how the outcome begins.
         seconds: its time.
+        tests: what it must not pass.
     """
 
     name: str
     program: str
     outcome: str
     seconds: float = 5.0
+    tests: str = TESTS
 
 
 def _during(body: str) -> str:
@@ -192,7 +194,7 @@ ATTACKS = [
     Attack(
         "an object that equals everything",
         "class E:\n    __eq__ = lambda a, b: True\ndef f(x):\n    return E()\n",
-        "failed: TypeError: E is not plain data",
+        _ASSERTION,
     ),
     Attack(
         "patched built-ins",

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from evaluation.page import render_page
+from evaluation.sandbox import Sandbox
 from models import Transformer, load_model
 from models.tiny import SMALLEST, make_tiny
+from tests.layers import MISSING
 from tests.page_frames import PUBLISHED, Opener, drawn, frame
 from tests.small_runs import make_runs
 
@@ -27,6 +29,13 @@ def _one_thread() -> None:
 def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of small real runs, to read only (see `tests.small_runs`)."""
     return make_runs(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    """A place to run programs in, with all layers that there are here."""
+    with Sandbox(MISSING) as made:
+        yield made
 
 
 @pytest.fixture

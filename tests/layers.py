@@ -1,9 +1,12 @@
-"""Which layers of the sandbox the machine lacks that the tests run on; tests that need them are skipped and say so."""
+"""What tests of the sandbox share: which layers this machine lacks (tests that need them are skipped and say so)."""
 
 from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
+
+import pytest
 
 from cache_zoo import UsageError
 from evaluation.sandbox import run_program
@@ -24,3 +27,19 @@ def _missing() -> list[str]:
 
 MISSING = _missing()
 REASON = f"this machine lacks layers of the sandbox: {', '.join(MISSING)}"
+
+all_layers = pytest.mark.skipif(bool(MISSING), reason=REASON)
+
+
+def descendants(process: int) -> set[int]:
+    """Processes that a process started, directly or not."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has just ended
+    found = {process}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {process}

@@ -1,16 +1,16 @@
-"""Generated programs: what passes and what does not, and that none harms, outlives or deceives the evaluation."""
+"""Generated programs: that none harms or outlives the evaluation, and what the layers are good for."""
 
 from __future__ import annotations
 
+import ast
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,8 @@ from evaluation.settings import DatasetSettings
 from evaluation.tasks.execution import count_outcomes, process_results
 from evaluation.tasks.loading import load_task
 from models.nano.data import ITEMS
-from tests.attacks import ATTACKS, HONEST, TESTS, Attack
-from tests.layers import MISSING, REASON
+from tests.attacks import HONEST, TESTS
+from tests.layers import MISSING, all_layers, descendants
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="programs are not run on Windows")
 
@@ -34,31 +34,8 @@ LATE = 1.0
 """Seconds by which a program may outlive its time."""
 
 
-all_layers = pytest.mark.skipif(bool(MISSING), reason=REASON)
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(MISSING) as made:
-        yield made
-
-
 def run(sandbox: Sandbox, program: str, seconds: float = 10.0, memory: int = 512 * 2**20) -> Outcome:
     return sandbox.run(program, "", Limits(seconds=seconds, memory=memory))
-
-
-def descendants(process: int) -> set[int]:
-    """Processes that a process started, directly or not."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # it has just ended
-    found = {process}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {process}
 
 
 def test_all_reference_bodies_pass_and_no_empty_one_does(sandbox: Sandbox) -> None:
@@ -83,129 +60,6 @@ def test_each_answer_is_run_on_its_own(sandbox: Sandbox) -> None:
 def test_outcomes_are_counted_by_reason() -> None:
     outcomes = ["failed: NameError: name 'x' is not defined", "passed", "failed: AssertionError", "timeout"]
     assert list(count_outcomes(outcomes).items()) == [("failed", 2), ("passed", 1), ("timeout", 1)]
-
-
-@pytest.mark.parametrize(
-    ("program", "outcome"),
-    [
-        ("", "passed"),
-        ("import collections, dataclasses, functools, heapq, itertools, json, math, re, typing", "passed"),
-        ("import hashlib, sqlite3, zoneinfo, decimal, unittest, tempfile\ntempfile.TemporaryFile()", "passed"),
-        ("assert 1 == 2, 'one is\\nnot two'", "failed: AssertionError: one is not two"),
-        ("assert 1 == 2", "failed: AssertionError: assert 1 == 2"),
-        ("def f(:\n", "failed: SyntaxError: invalid syntax (<program>, line 1)"),
-        ("x = '\0'", "failed: "),
-        ("x = '\ud800'", "failed: UnicodeEncodeError"),
-        ("import torch", "failed: ModuleNotFoundError: No module named 'torch'"),
-        ("input()", "failed: EOFError: EOF when reading a line"),
-        ("def f():\n    f()\nf()", "failed: RecursionError: "),
-        ("class E(Exception):\n    def __str__(self):\n        raise self\nraise E", "failed: E"),
-        ("raise Exception('x' * 10**6)", "failed: Exception: xxx"),
-        ("raise KeyboardInterrupt", "failed: KeyboardInterrupt"),
-        ("import ctypes\nctypes.string_at(0)", "crashed: Segmentation fault"),
-        ("import threading\nthreading.Thread(target=print).start()", "failed: RuntimeError: can't start new thread"),
-        pytest.param(
-            "x = [0] * 10**10",
-            "memory",
-            marks=pytest.mark.skipif("memory" in MISSING, reason="the layer 'memory' is missing: address space"),
-        ),
-    ],
-)
-def test_an_outcome_says_why(sandbox: Sandbox, program: str, outcome: str) -> None:
-    if "Thread" in program and "seccomp" in MISSING:
-        pytest.skip("the layer 'seccomp' is missing: threads can be started")
-    found = run(sandbox, program)
-    assert str(found).startswith(outcome)
-    assert found.passed == (outcome == "passed")
-    assert "\n" not in found.detail
-    assert len(found.detail) <= 300
-
-
-@pytest.mark.parametrize(
-    ("program", "tests", "outcome"),
-    [
-        ("def f(x):\n    return x + [4]", "assert f([1, 2]) == [1, 2, 4]", "passed"),
-        ("def f(x, *, by):\n    x.sort(key=lambda y: y * by)", "a = [1, 2]\nf(a, by=-1)\nassert a == [2, 1]", "passed"),
-        ("import math\ndef f(x):\n    return x", "assert math.fabs(f(-2)) == 2", "passed"),
-        ("LIMIT = 3\ndef f():\n    return LIMIT", "assert f() == LIMIT", "passed"),
-        ("def f(x):\n    yield from range(x)", "assert list(f(3)) == [0, 1, 2]\nassert f(1) != [0]", "passed"),
-        (
-            "def f(x):\n    raise ValueError('no')",
-            "try:\n    f(1)\nexcept ValueError as e:\n    assert str(e) == 'no'",
-            "",
-        ),
-        ("class E(KeyError): pass\ndef f(x):\n    raise E", "try:\n    f(1)\nexcept KeyError: pass", "passed"),
-        ("class E(KeyError): pass\ndef f(x):\n    raise E", "f(1)", "failed: E: "),
-        ("def f(x):\n    return y", "f(1)", "failed: NameError: name 'y' is not defined"),
-        ("def g(): pass", "assert f(1) == 1", "failed: NameError: name 'f' is not defined"),
-        ("class A: pass\ndef f(x):\n    return A()", "f(1)", "failed: TypeError: A is not plain data"),
-        ("def f(x): return x", "f(object())", "failed: TypeError: object is not plain data"),
-        ("def f(x):\n    a = []\n    a.append(a)\n    return a", "f(1)", "failed: RecursionError: "),
-        ("def f(x):\n    return x", "def check(candidate):\n    assert candidate(1) == 2\ncheck(f)", "failed: Ass"),
-        ("def f(x):\n    return 'x' * 2**25", "f(1)", "failed: ValueError: the result is too long"),
-        ("def f(x): return x", "assert f(:", "failed: SyntaxError: invalid syntax (<tests>, line 1)"),
-        ("import os\ndef f(x): os._exit(3)", "f(1)", "exited: status 3"),
-        ("x = 1", "while True: pass", "timeout"),
-        ("class A: n = 1\ndef f(x): return x.n\na = A()", "assert f(a) == f(x=a) == 1", "passed"),
-        ("class A: n = 1\ndef f(x): return x.n\na = A()", "a.n", "failed: AttributeError: "),
-        ("def sum(x): return 5", "assert sum([1]) == 5", "failed: AssertionError: "),
-    ],
-)
-def test_tests_judge_what_functions_answer(sandbox: Sandbox, program: str, tests: str, outcome: str) -> None:
-    assert str(sandbox.run(program, tests, Limits(seconds=1.0 if outcome == "timeout" else 10.0))).startswith(
-        outcome or "passed"
-    )
-
-
-def test_a_function_may_have_the_name_of_a_builtin_if_it_is_asked_for(sandbox: Sandbox) -> None:
-    assert str(sandbox.run("def sum(x): return 5", "assert sum([1]) == 5", names=["sum"])) == "passed"
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "None", "True", "-7", "2**80", "-(10**4000)", "1.5", "float('inf')", "'a\\ud800\\0'", "b'\\xff'", "3j",
-        "(1, (2,))",
-        "{1: 'a', (2, 3): [4]}", "{1, 2}", "frozenset('ab')", "range(1, 9, 2)", "bytearray(b'x')",
-        "__import__('fractions').Fraction(1, 3)", "__import__('decimal').Decimal('1.10')",
-        "__import__('collections').deque([1])", "__import__('collections').Counter('aab')",
-        "__import__('collections').OrderedDict(a=1)",
-    ],
-)  # fmt: skip
-def test_plain_data_passes_unchanged(sandbox: Sandbox, value: str) -> None:
-    tests = f"assert f({value}) == {value}\nassert repr({value})[:3] == repr(f({value}))[:3] or isinstance(f(1), int)"
-    assert str(sandbox.run("def f(x):\n    return x", tests)) == "passed"
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
-@all_layers
-def test_an_attack_fails_harms_nothing_and_ends_in_time(sandbox: Sandbox, attack: Attack, tmp_path: Path) -> None:
-    assert "not permitted" in str(run(sandbox, "import os\nos.fork()")), "a bomb would be real"
-    secret = tmp_path / "secret"
-    secret.write_text("secret")
-    held = secret.open()  # a descriptor that could be inherited
-    os.set_inheritable(held.fileno(), True)
-    program = attack.program.replace("SECRET", str(secret)).replace("HOME", str(Path.home()))
-    start = time.monotonic()
-    outcome = sandbox.run(program, TESTS, Limits(seconds=attack.seconds))
-    took = time.monotonic() - start
-    held.close()
-    assert not outcome.passed
-    assert str(outcome).startswith(attack.outcome), outcome
-    assert took < attack.seconds + LATE
-    assert secret.read_text() == "secret"
-    assert list(tmp_path.iterdir()) == [secret]
-    server = sandbox._server
-    assert server is not None
-    assert server.poll() is None
-    assert len(descendants(server.pid)) == 1, "only the first process of the number space is left"
-    assert str(sandbox.run(HONEST, TESTS)) == "passed"
-
-
-def test_the_table_of_attacks_is_what_happens() -> None:
-    text = (ROOT / "docs" / "sandbox.md").read_text()
-    table = dict(re.findall(r"^\| ([^|]+?) \| `([^|]+?)` \|$", text, re.MULTILINE))
-    assert table == {attack.name: attack.outcome.rstrip(": ") for attack in ATTACKS}
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -312,6 +166,65 @@ def test_no_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert set(Path("/tmp").glob("cache-zoo-*")) == before
 
 
+DEEP = """
+import ast
+import os
+for n in range(1200):
+    os.mkdir("d" * 200)
+    open("file", "w").close()
+    os.symlink("/", "link")
+    os.chdir("d" * 200)
+def f(x):
+    return x + 1
+"""
+
+
+@pytest.mark.parametrize("without", [[], ["namespaces"]], ids=["own tree", "none"])
+def test_folders_of_any_depth_go(without: list[str]) -> None:
+    before = set(Path(tempfile.gettempdir()).glob("cache-zoo-*"))
+    with Sandbox({*MISSING, *without}) as sandbox:
+        assert str(sandbox.run(DEEP, TESTS)) == "passed"
+        assert str(sandbox.run("import os\nos.mkdir('locked', 0)")) == "passed"
+        assert str(sandbox.run("import os\nassert os.listdir('..') == ['run'] and not os.listdir()")) == "passed"
+    assert set(Path(tempfile.gettempdir()).glob("cache-zoo-*")) == before
+
+
+def test_a_killed_server_leaves_no_folder() -> None:
+    before = set(Path(tempfile.gettempdir()).glob("cache-zoo-*"))
+    with Sandbox({*MISSING, "namespaces"}) as sandbox:
+        assert sandbox.run("open('a', 'w').close()\nwhile True: pass", "", Limits(seconds=0.5)).reason == "timeout"
+        assert sandbox._server is not None
+        sandbox._server.kill()
+        assert str(sandbox.run(HONEST, TESTS)) == "passed"
+        sandbox._server.kill()
+    assert set(Path(tempfile.gettempdir()).glob("cache-zoo-*")) == before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere no layer holds files off")
+@pytest.mark.parametrize("without", [[], ["landlock"], ["namespaces"]], ids=["all layers", "namespaces", "landlock"])
+def test_installed_packages_are_out_of_sight(without: list[str]) -> None:
+    if not set(MISSING) <= set(without):
+        pytest.skip(f"this machine lacks {MISSING}")
+    here = [
+        str(ROOT),
+        str(ITEMS),
+        str(Path(pytest.__file__).parent),
+        str(Path(pytest.__file__)),
+        "/etc",
+        "/proc/1/environ",
+    ]
+    program = (
+        "import os, sys\nlibrary = os.path.dirname(os.__file__)\n"
+        f"for path in {here!r} + [library + '/site-packages', sys.prefix, '/tmp']:\n"
+        "    try:\n        found = os.listdir(path) if os.path.isdir(path) else open(path).read()\n"
+        "    except OSError:\n        continue\n"
+        "    assert not found or path == sys.prefix and found in (['lib'], ['lib64']), (path, found)\n"
+        "import json, email.message, xml.etree.ElementTree, sqlite3, ssl, unittest.mock, asyncio, encodings.koi8_r\n"
+    )
+    with Sandbox(without) as sandbox:
+        assert str(run(sandbox, program)) == "passed"
+
+
 def test_nothing_is_inherited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SECRET", "1")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -354,11 +267,18 @@ IGNORES = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"
         (IGNORES + "while True: pass", TESTS),
         (IGNORES + "def f(x):\n    while True: pass", TESTS),
         (HONEST, "while f(1): pass"),
+        ("x = 1", "while True: pass"),
+        ("x = 1", IGNORES + "while True: pass"),
     ],
 )
 def test_processor_time_ends_a_loop(sandbox: Sandbox, program: str, tests: str) -> None:
-    outcome = sandbox.run(program, tests, Limits(cpu=1, seconds=60.0))
-    assert str(outcome) == "timeout"
+    assert str(sandbox.run(program, tests, Limits(cpu=1, seconds=60.0))) == "timeout"
+
+
+@pytest.mark.slow
+def test_processor_time_ends_a_loop_of_the_tests_always(sandbox: Sandbox) -> None:
+    outcomes = {str(sandbox.run("x = 1", "while True: pass", Limits(cpu=1, seconds=60.0))) for _ in range(15)}
+    assert outcomes == {"timeout"}
 
 
 def test_waiting_for_the_processor_counts_less_than_using_it(sandbox: Sandbox) -> None:
@@ -429,3 +349,12 @@ def test_where_nothing_can_run_no_score_is_made(monkeypatch: pytest.MonkeyPatch)
 def test_unknown_layers_are_refused() -> None:
     with pytest.raises(UsageError, match=r"unknown layer 'landlok'.*landlock"):
         Sandbox(["landlok"])
+
+
+def test_the_inside_has_the_standard_library_only() -> None:
+    for file in (ROOT / "evaluation" / "sandbox" / "inside").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [str(node.module)]
+            assert {name.partition(".")[0] for name in names} <= {*sys.stdlib_module_names}, file

@@ -8,6 +8,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -18,13 +19,16 @@ from typing import Any
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require, suggest
-from evaluation.sandbox.inside import frames
+from evaluation.sandbox.inside import folders, frames
 from evaluation.sandbox.inside.terms import NAMES, Limits
 
 # the package is found by its folder, and nothing else is: the sandbox has the standard library only
 _BOOT = "import sys; sys.path[0] = sys.argv[1]; from inside.server import serve; del sys.path[0]; serve()"
 _STARTS = 60.0  # seconds; a fraction of one, unless the machine is busy
 _GRACE = 0.8  # seconds after a program's time that its keeper has to say so
+
+_REASONS = ("passed", "failed", "exited", "timeout", "memory", "crashed")
+_LONGEST = 300  # characters of a detail
 
 DEFAULT_LIMITS = Limits()
 
@@ -46,6 +50,18 @@ class Outcome:
     reason: str
     detail: str
     seconds: float
+
+    @classmethod
+    def of(cls, reason: str, detail: str, seconds: float) -> Outcome:
+        """What became of a program that may have had a say in these texts.
+
+        They are made printable: one line, of bounded length, in which no character moves a cursor, changes the order
+        of others, is not seen or can't be written to a file.
+        """
+        line = " ".join(detail.split())[:_LONGEST]
+        shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in line)
+        reason = reason if reason in _REASONS else "crashed"
+        return cls(reason == "passed", reason, shown[:_LONGEST], seconds)
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
@@ -71,6 +87,7 @@ class Sandbox:
         require(not windows, "allow_code_execution: generated code is run on Linux and macOS, not on Windows")
         self._without = sorted(set(without))
         self._server: subprocess.Popen[bytes] | None = None
+        self._folder: str | None = None  # where programs write if they have no tree of their own
 
     def __enter__(self) -> Sandbox:
         return self
@@ -89,9 +106,10 @@ class Sandbox:
         """Run a program, then its tests; it passes if both run to their end.
 
         The tests run in a process of their own. What they name and neither define nor find among the built-ins comes
-        from the program: its functions, called with plain data and answering with plain data, its data, its modules of
-        the standard library. So the program can't touch how its answers are judged. Where ``tests`` is empty there is
-        no judge: nothing but the program's own word says that it ran to its end.
+        from the program: its functions and its data. Plain data passes as a copy, anything else as a reference that
+        has no attributes, so the program can't touch how its answers are judged. An exception of the program that no
+        ``except`` of the tests takes fails them. Where ``tests`` is empty there is no judge: nothing but the program's
+        own word says that it ran to its end.
 
         Its output is thrown away, its standard input is empty, and of modules it has the standard library.
 
@@ -106,15 +124,15 @@ class Sandbox:
         """
         texts = [program.encode("utf-8", "surrogatepass"), json.dumps([tests, sorted(names)]).encode()]
         if max(map(len, texts)) > frames.MOST:
-            return Outcome(False, "failed", f"more than {frames.MOST} bytes of source", 0.0)
+            return Outcome.of("failed", f"more than {frames.MOST} bytes of source", 0.0)
         start = time.monotonic()
         found = self._ask(texts, limits) or self._ask(texts, limits)  # a dead server is no fault of the program, once
         if found is None:
-            return Outcome(False, "crashed", "the server of the sandbox died twice", time.monotonic() - start)
+            return Outcome.of("crashed", "the server of the sandbox died twice", time.monotonic() - start)
         if found["reason"] == "broken":
             self.close()
             raise UsageError(f"allow_code_execution: no program can be run here: {found['detail']}")
-        return Outcome(found["reason"] == "passed", **found)
+        return Outcome.of(**found)
 
     def check(self) -> None:
         """Make sure that programs can be run at all, so that a machine's fault never becomes a model's score.
@@ -127,14 +145,16 @@ class Sandbox:
 
     def close(self) -> None:
         """End the server and everything that it started."""
-        if (server := getattr(self, "_server", None)) is None:
-            return
-        if server.stdin is not None:
-            with suppress(OSError):
-                server.stdin.close()  # at which it ends
-        with suppress(subprocess.TimeoutExpired):
-            server.wait(timeout=1.0)
-        self._kill()
+        if (server := getattr(self, "_server", None)) is not None:
+            if server.stdin is not None:
+                with suppress(OSError):
+                    server.stdin.close()  # at which it ends
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=1.0)
+            self._kill()
+        if (folder := getattr(self, "_folder", None)) is not None:
+            self._folder = None
+            _remove(folder)
 
     def _kill(self) -> None:
         if (server := self._server) is None:
@@ -151,9 +171,12 @@ class Sandbox:
 
     def _ask(self, texts: list[bytes], limits: Limits) -> dict[str, Any] | None:
         """What the server says; None: it died."""
-        start = time.monotonic()
         server = self._server or self._start()
         try:
+            if not _comes(server, _STARTS):
+                raise OSError("it is not ready")
+            frames.read_json(_reader(server))
+            start = time.monotonic()
             frames.write_json(_writer(server), asdict(limits))
             for text in texts:
                 frames.write(_writer(server), text)
@@ -172,6 +195,8 @@ class Sandbox:
         """Start a server and hear which layers it misses."""
         command = [sys.executable, "-s", "-S", "-B", "-X", "utf8", "-c", _BOOT, str(Path(__file__).parent)]
         try:
+            if "namespaces" in self._without and self._folder is None:
+                self._folder = tempfile.mkdtemp(prefix="cache-zoo-")
             server = self._server = subprocess.Popen(
                 command,
                 bufsize=0,
@@ -182,7 +207,7 @@ class Sandbox:
                 env={"PYTHONHASHSEED": "0"},  # the same program ends the same way
                 start_new_session=True,
             )
-            frames.write_json(_writer(server), self._without)
+            frames.write_json(_writer(server), [self._without, self._folder])
             if not _comes(server, _STARTS):
                 raise OSError(f"no answer in {_STARTS:.0f} s")
             missing = frames.read_json(_reader(server))
@@ -206,6 +231,18 @@ def run_program(
     """`Sandbox.run` in a sandbox for this one program, which takes some 0.2 s to start."""
     with Sandbox(without) as sandbox:
         return sandbox.run(program, tests, limits)
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder in which a process that was just killed may still write for a moment."""
+    until = time.monotonic() + _GRACE
+    while os.path.exists(folder):
+        try:
+            folders.remove(folder)
+        except OSError:
+            if time.monotonic() > until:
+                return
+            time.sleep(0.01)
 
 
 def _comes(server: subprocess.Popen[bytes], seconds: float) -> bool:

@@ -7,6 +7,7 @@ what `evaluation.tasks.extraction.extract` finds in all that was generated.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -60,7 +61,17 @@ def humaneval_programs(doc: dict[str, Any], text: str, raw: str | None = None) -
 
 def humaneval_tests(doc: dict[str, Any]) -> str:
     """What decides about a program: the dataset's ``check``, called with the function."""
-    return f"{doc['test']}\ncheck({doc['entry_point']})\n"
+    return f"{_helpers(doc)}\n{doc['test']}\ncheck({doc['entry_point']})\n"
+
+
+def _helpers(doc: dict[str, Any]) -> str:
+    """What the prompt has beside the function that it begins. Tests may use it, and a program's own might be forged."""
+    try:
+        tree = ast.parse(f"{doc['prompt']}    pass\n")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+    kept = [node for node in tree.body if getattr(node, "name", None) != doc["entry_point"]]
+    return ast.unparse(ast.Module(kept, type_ignores=[]))
 
 
 def mbpp_programs(doc: dict[str, Any], text: str, raw: str | None = None) -> dict[str, str]:

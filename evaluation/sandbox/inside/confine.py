@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import kernel, landlock, limits, namespaces, seccomp
+from .library import Library
 from .terms import NAMES, Limits
 
 
@@ -18,11 +19,11 @@ class Layers:
 
     Attributes:
         names: of them.
-        readable: absolute paths of the standard library and what it needs.
+        library: files that may be read.
     """
 
     names: frozenset[str]
-    readable: list[str]
+    library: Library
 
     def confine(self, budget: Limits, folder: str | None) -> None:
         """Cut this process off, for good.
@@ -41,22 +42,23 @@ class Layers:
             kernel.drop_capabilities()
             kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if "landlock" in self.names:
-            landlock.restrict(self.readable, folder)
+            # the own tree has nothing but the library
+            landlock.restrict(self.library.roots if "namespaces" in self.names else self.library.parts, folder)
         if "seccomp" in self.names:
             seccomp.install(own_tree="namespaces" in self.names)
 
 
-def missing(readable: list[str], without: list[str]) -> dict[str, str]:
+def missing(library: Library, without: list[str]) -> dict[str, str]:
     """Which layers don't work here and why; each is tried, not looked up.
 
     Args:
-        readable: what the tree would have.
+        library: what the tree would have.
         without: layers not to try; their reason is empty.
     """
     trials: dict[str, Callable[[], None]] = {
         "landlock": _try_landlock,
         "memory": _try_memory,
-        "namespaces": lambda: _try_namespaces(readable),
+        "namespaces": lambda: _try_namespaces(library),
         "seccomp": _try_seccomp,
     }
     found = {name: "" if name in without else attempt(trials[name]) for name in NAMES}
@@ -83,21 +85,6 @@ def attempt(action: Callable[[], None]) -> str | None:
     return answer[1:].decode("utf-8", "replace") or None if answer else "the trial was killed"
 
 
-def library() -> list[str]:
-    """What the interpreter reads: standard library, shared libraries, two devices."""
-    base = sys.base_prefix
-    wanted = {"/usr", "/lib", "/lib64", f"{base}/lib", f"{base}/{sys.platlibdir}", "/etc/ld.so.cache"}
-    wanted |= {os.devnull, "/dev/urandom"} | {path for path in sys.path if path}
-    try:
-        with open("/proc/self/maps", encoding="utf-8") as file:
-            mapped = [line.split(maxsplit=5)[5].strip() for line in file if line.count("/")]
-        wanted |= {os.path.dirname(path) for path in mapped if ".so" in os.path.basename(path)}
-    except OSError:
-        pass  # not everywhere
-    wanted |= {os.path.realpath(path) for path in wanted}
-    return sorted(path for path in wanted if os.path.isabs(path) and path != "/" and os.path.exists(path))
-
-
 def _try_landlock() -> None:
     landlock.version()
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
@@ -116,8 +103,8 @@ def _try_memory() -> None:
     raise OSError("memory is not refused")
 
 
-def _try_namespaces(readable: list[str]) -> None:
-    namespaces.enter(readable)
+def _try_namespaces(library: Library) -> None:
+    namespaces.enter(library)
     if reason := attempt(lambda: namespaces.fresh_folder(2**20)):
         raise OSError(reason)
     if os.path.exists("/proc"):

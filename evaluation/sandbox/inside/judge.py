@@ -9,109 +9,168 @@ from __future__ import annotations
 import ast
 import builtins
 import random
+import symtable
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from . import frames, values
+from . import errors
+from .channel import Channel
 
 Verdict = tuple[str, str]
 """Reason and detail of an `Outcome`; ``gone``: the program's part closed its pipe or ended."""
 
 
-_LIBRARY = {*sys.stdlib_module_names, "os.path", "collections.abc"}
+FILE = "<tests>"
 _GARBAGE = "it wrote to the pipe of its answers"
+_Raised = tuple[BaseException, str]
+"""An exception of the program, and the line that it comes from."""
+
+_KEPT = 1000  # exceptions
+_LONGEST = 1000  # characters of a detail; the evaluation shows fewer
+_CAUGHT, _LOST = "<caught>", "<lost>"  # no program's and no test's names
 
 
 class _EndedError(BaseException):
     """The verdict is clear, whatever the tests catch."""
 
 
-class _Program:
+class _Program(Channel):
     """The program, as the tests see it."""
 
     def __init__(self, asks: int, answers: int) -> None:
-        self._asks, self._answers = asks, answers
+        super().__init__(answers, asks)
         self.verdict: Verdict | None = None
+        self._uncaught: list[_Raised] = []
+        self._caught: list[_Raised] = []
 
     def await_loaded(self) -> None:
-        self._read("loaded", 0)
-
-    def names(self, wanted: list[str]) -> dict[str, Any]:
-        """What the program has of these names."""
-        found = {}
-        try:
-            for name, (kind, *what) in self._ask(["names", wanted], "names", 1)[0].items():
-                if kind == "function":
-                    found[name] = self._function(name)
-                elif kind == "module" and what[0] in sys.modules and what[0] in _LIBRARY:
-                    found[name] = sys.modules[what[0]]  # nothing is imported because a program says so
-                elif kind == "value":
-                    found[name] = values.decode(what[0])
-                elif kind == "other":
-                    found[name] = values.Named(name)
-        except Exception:
+        kind, content = self.wait()
+        if kind == "raised":
+            self.raised(*content)
+        if (kind, content) != ("loaded", []):
             self._end("crashed", _GARBAGE)
+
+    def names(self, wanted: set[str], dotted: set[str]) -> dict[str, Any]:
+        """What the program has of these names.
+
+        Args:
+            wanted: names.
+            dotted: those whose attributes the tests use: a module's must be the module.
+        """
+        kind, content = self.ask("names", sorted(wanted))
+        found: dict[str, Any] = {}
+        with self._reading():
+            (described,) = content
+            if kind != "names" or not described.keys() <= wanted:
+                raise ValueError(kind)
+            for name, (what, value) in described.items():
+                if what == "value":
+                    if not (name in dotted and name in sys.stdlib_module_names):
+                        found[name] = self.decode(value)
+                # nothing is imported because a program says so
+                elif what == "module" and value == name and name in sys.modules and name in sys.stdlib_module_names:
+                    found[name] = sys.modules[name]
+                elif what == "library" and value.partition(".")[0] in sys.stdlib_module_names and value in sys.modules:
+                    found[name] = getattr(sys.modules[value], name)
         return found
 
-    def _function(self, name: str) -> Any:
-        def call(*positional: Any, **keywords: Any) -> Any:
-            given = values.encode([list(positional), keywords])
-            result, after = self._ask(["call", name, given], "returned", 2)
-            try:
-                result, after = values.decode(result), values.decode(after)
-                for old, new in zip(positional, after[0] if after else (), strict=False):
-                    values.overwrite(old, new)
-            except MemoryError:
-                raise
-            except Exception:
-                self._end("crashed", _GARBAGE)
-            return result
-
-        call.__name__ = call.__qualname__ = name
-        return call
-
-    def _ask(self, message: list[Any], kind: str, size: int) -> list[Any]:
+    def ask(self, *question: Any) -> tuple[str, list[Any]]:
+        if self.verdict is not None:
+            raise _EndedError
         try:
-            frames.write_json(self._asks, message)
+            return super().ask(*question)
         except OSError:
             self._end("gone", "")
-        return self._read(kind, size)
 
-    def _read(self, kind: str, size: int) -> list[Any]:
-        """The next answer, without its kind; an exception of the program is raised here."""
+    def wait(self) -> tuple[str, list[Any]]:
+        with self._reading():
+            return super().wait()
+
+    def answer(self, operation: str, *content: Any) -> list[Any]:
+        """What a function or an iterator of the tests, which was an argument, says to the program."""
         try:
-            found, *rest = frames.read_json(self._answers)
-        except EOFError:
-            self._end("gone", "")
+            return super().answer(operation, *content)
         except MemoryError:
             raise
-        except Exception:
-            self._end("crashed", _GARBAGE)
-        if found == "raised" and len(rest) == 3 and isinstance(rest[1], list):
-            self._raise(str(rest[0]), [str(text) for text in rest[1]], str(rest[2]))
-        if found != kind or len(rest) != size:
-            self._end("crashed", _GARBAGE)
-        return rest
+        except Exception as error:
+            self.caught(error)  # what becomes of it is up to the program
+            return ["raised", *errors.told(error, self.refer)]
 
-    def _raise(self, name: str, kinds: list[str], said: str) -> NoReturn:
+    def result(self, kind: str, content: list[Any], given: list[Any]) -> Any:
+        with self._reading():
+            return super().result(kind, content, given)
+
+    def raised(self, *content: Any) -> NoReturn:
         """Raise what was raised in the program; what is meant to end a process ends the tests."""
-        kind = next((found for text in kinds if isinstance(found := getattr(builtins, text, None), type)), None)
+        with self._reading():
+            name, kinds, said, arguments, line = content
+            kind = errors.kind_of(kinds)
+            error = errors.made(kind, name, said, self.decode(arguments))
         if kind is SystemExit:
             self._end("exited", "")
-        if kind is None or not issubclass(kind, Exception):
-            self._end("failed", _one_line(name, said))
-        if kind.__name__ != name:
-            kind = type(name, (kind,), {})
-        try:
-            error = kind(said)
-        except TypeError:  # some take more than one argument
-            error = type(name, (Exception,), {})(said)
+        if error is None:
+            self._end("failed", f"{name}: {said or line}")
+        if not _is_asked_by_unittest():
+            self._uncaught.append((error, line))
         raise error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """End the tests where what the program says can't be read; no exception of that kind reaches them."""
+        try:
+            yield
+        except (EOFError, OSError):
+            self._end("gone", "")
+        except MemoryError:
+            self._end("memory", "")
+        except Exception:
+            self._end("crashed", _GARBAGE)
+
+    def caught(self, error: BaseException | None) -> None:
+        """The tests take this exception, and what it comes from."""
+        self._move(error, self._uncaught, self._caught)
+
+    def lost(self, error: BaseException | None) -> None:
+        """The tests have not kept this exception, nor what it comes from."""
+        self._move(error, self._caught, self._uncaught)
+
+    @staticmethod
+    def _move(error: BaseException | None, source: list[_Raised], target: list[_Raised]) -> None:
+        while error is not None:
+            moved = [pair for pair in source if pair[0] is error]
+            source[:] = [pair for pair in source if pair[0] is not error]
+            target[:] = [*target, *moved][-_KEPT:]
+            error = error.__cause__ or error.__context__
+
+    def raise_uncaught(self) -> None:
+        """Raise the first exception that something else than the tests has taken."""
+        for error, _ in self._uncaught:
+            raise error
+
+    def said(self, error: BaseException, tests: str) -> str:
+        """Exception and message, or the line where it has none."""
+        try:
+            lines = [line for other, line in self._uncaught + self._caught if other is error]
+            said = str(error) or "".join(lines) or errors.line(error, tests, FILE)
+        except Exception:
+            said = ""
+        name = type(error).__name__
+        return f"{name}: {said}" if said else name
 
     def _end(self, reason: str, detail: str) -> NoReturn:
         if self.verdict is None:
             self.verdict = (reason, detail)
         raise _EndedError
+
+
+def _is_asked_by_unittest() -> bool:
+    """Whether `unittest` itself calls the program, as ``assertRaises(ValueError, f, 1)`` does."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        frame = frame.f_back
+    return frame.f_globals.get("__name__") == "unittest.case"
 
 
 def judge(tests: str, own: list[str], asks: int, answers: int) -> Verdict:
@@ -125,40 +184,84 @@ def judge(tests: str, own: list[str], asks: int, answers: int) -> Verdict:
     """
     random.seed(0)  # the same program gets the same verdict
     program = _Program(asks, answers)
+    tests = tests.removeprefix("\ufeff")
     try:
-        verdict = _run(tests, own, program)
+        _run(tests, set(own), program)
+        program.raise_uncaught()
+        verdict = ("passed", "")
     except _EndedError:
         verdict = ("failed", "")
     except MemoryError:
         verdict = ("memory", "")
     except BaseException as error:
-        verdict = ("failed", _said(error, tests))
-    return program.verdict or verdict
+        verdict = ("failed", program.said(error, tests))
+    reason, detail = program.verdict or verdict
+    return reason, detail[:_LONGEST]
 
 
-def _run(tests: str, own: list[str], program: _Program) -> Verdict:
+def _run(tests: str, own: set[str], program: _Program) -> None:
     program.await_loaded()
-    code = compile(tests, "<tests>", "exec", dont_inherit=True)
-    used = {node.id for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)}
-    wanted = sorted(name for name in used if name in own or not hasattr(builtins, name))
-    names = program.names(wanted) if wanted else {}
-    exec(code, {"__name__": "tests", **names})
-    return "passed", ""
+    tree = ast.parse(tests, FILE)
+    free = _free_names(tests)
+    wanted = {name for name in free if not name.startswith("__") and (name in own or not hasattr(builtins, name))}
+    nodes = list(ast.walk(tree))
+    dotted = {node.value.id for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    names = program.names(wanted, dotted - own) if wanted else {}
+
+    def caught() -> None:
+        program.caught(sys.exc_info()[1])
+
+    def lost() -> None:
+        program.lost(sys.exc_info()[1])
+
+    if any(isinstance(node, ast.ExceptHandler | ast.With) for node in nodes):
+        tree = ast.fix_missing_locations(_Watched().visit(tree))
+    given = {"__name__": "tests", "__builtins__": builtins, _CAUGHT: caught, _LOST: lost}
+    exec(compile(tree, FILE, "exec", dont_inherit=True), given | names)
 
 
-def _said(error: BaseException, tests: str) -> str:
-    """Exception and message, or the line of the tests where it has none."""
-    try:
-        said = str(error)
-    except Exception:
-        said = ""
-    trace = error.__traceback__
-    while not said and trace is not None:
-        if trace.tb_frame.f_code.co_filename == "<tests>":
-            said = tests.split("\n")[trace.tb_lineno - 1].strip()
-        trace = trace.tb_next
-    return _one_line(type(error).__name__, said)
+def _free_names(tests: str) -> set[str]:
+    """What the tests use and nowhere define."""
+
+    def tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+        yield table
+        for inner in table.get_children():
+            yield from tables(inner)
+
+    top = symtable.symtable(tests, FILE, "exec")
+    used: set[str] = set()
+    bound: set[str] = set()
+    for table in tables(top):
+        for symbol in table.get_symbols():
+            if table is top or symbol.is_global():
+                kinds = symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
+                (bound if kinds else used).add(symbol.get_name())
+    return used - bound
 
 
-def _one_line(name: str, said: str) -> str:
-    return " ".join((f"{name}: {said}" if said else name).split())[:300]
+class _Watched(ast.NodeTransformer):
+    """Tests that say which exceptions they take: those that come to an ``except``, or to the end of a ``with``.
+
+    Much else ends with an exception and goes on, as a loop does with `StopIteration`. A program must not get past its
+    tests in that way. What leaves the ``except`` or the ``with`` again is not taken.
+    """
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
+        self.generic_visit(node)
+        node.body = [_call(_CAUGHT, node), _passing(node.body, _LOST, node)]
+        return node
+
+    def visit_With(self, node: ast.With) -> ast.AST:
+        self.generic_visit(node)
+        node.body = [_passing(node.body, _CAUGHT, node)]
+        return _passing([node], _LOST, node)
+
+
+def _passing(body: list[ast.stmt], name: str, place: ast.AST) -> ast.stmt:
+    """Statements, with a call whenever an exception leaves them."""
+    handler = ast.ExceptHandler(type=None, name=None, body=[_call(name, place), ast.Raise()])
+    return ast.copy_location(ast.Try(body=body, handlers=[handler], orelse=[], finalbody=[]), place)
+
+
+def _call(name: str, place: ast.AST) -> ast.stmt:
+    return ast.copy_location(ast.Expr(ast.Call(ast.Name(name, ast.Load()), [], [])), place)

@@ -8,8 +8,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from . import frames, judge, kernel, namespaces, program
@@ -19,7 +19,7 @@ from .terms import Limits
 _SEES_END = 0.5  # seconds for which a process that has closed its pipe may go on ending
 
 
-def keep(layers: Layers, budget: Limits, source: int) -> dict[str, str | float]:
+def keep(layers: Layers, budget: Limits, place: str | None, source: int) -> dict[str, str | float]:
     """Run one program against its tests.
 
     Both texts are read only after the processes that must not know them were forked: the program's process has never
@@ -28,6 +28,7 @@ def keep(layers: Layers, budget: Limits, source: int) -> dict[str, str | float]:
     Args:
         layers: what to cut the processes off with.
         budget: what each may use.
+        place: where the program's folder is made, if not in a tree of its own; it is left there.
         source: descriptor from which the program and the tests are read.
 
     Returns:
@@ -46,29 +47,30 @@ def keep(layers: Layers, budget: Limits, source: int) -> dict[str, str | float]:
 
     # before the program's process number space is made, so that it is outside of that
     judging = _start(run_judge, (tests[0], asks[1], answers[0], verdicts[1]), lambda: layers.confine(budget, None))
-    with _folder(layers, budget.disk) as folder:
+    folder = _folder(layers, budget.disk, place)
 
-        def enter() -> None:
-            os.chdir(os.path.join(folder, "run"))
-            layers.confine(budget, folder)
+    def enter() -> None:
+        os.chdir(os.path.join(folder, "run"))
+        layers.confine(budget, folder)
 
-        running = _start(program.run, (asks[0], answers[1]), enter)
-        for pipe in (asks[0], *answers, tests[0], verdicts[1]):
-            os.close(pipe)
-        texts = frames.read(source), frames.read(source)
-        start = time.monotonic()
-        for pipe, text in zip((asks[1], tests[1]), texts, strict=True):
-            with suppress(BrokenPipeError):  # why it is gone is known below
-                frames.write(pipe, text)
-            os.close(pipe)
-        ready, _, _ = select.select([verdicts[0]], [], [], budget.seconds)
-        reason, detail = _verdict(verdicts[0]) if ready else ("timeout", "")
-        if reason == "gone":
-            reason, detail = _why_gone(running, min(start + budget.seconds, time.monotonic() + _SEES_END))
-        if max(_end(running), _end(judging)) >= budget.cpu and reason == "crashed":
-            reason, detail = "timeout", ""
-        if "namespaces" not in layers.names:
-            _end_orphans()
+    running = _start(program.run, (asks[0], answers[1]), enter)
+    for pipe in (asks[0], *answers, tests[0], verdicts[1]):
+        os.close(pipe)
+    texts = frames.read(source), frames.read(source)
+    start = time.monotonic()
+    for pipe, text in zip((asks[1], tests[1]), texts, strict=True):
+        with suppress(BrokenPipeError):  # why it is gone is known below
+            frames.write(pipe, text)
+        os.close(pipe)
+    ready, _, _ = select.select([verdicts[0]], [], [], budget.seconds)
+    reason, detail = _verdict(verdicts[0]) if ready else ("timeout", "")
+    if reason == "gone":
+        reason, detail = _why_gone(running, min(start + budget.seconds, time.monotonic() + _SEES_END))
+    out_of_time = [_end(process, budget.cpu) for process in (running, judging)]
+    if reason == "crashed" and any(out_of_time):
+        reason, detail = "timeout", ""
+    if "namespaces" not in layers.names:
+        _end_orphans()
     return {"reason": reason, "detail": detail, "seconds": time.monotonic() - start}
 
 
@@ -117,17 +119,15 @@ def _only(pipes: Sequence[int]) -> list[int]:
     return own
 
 
-@contextmanager
-def _folder(layers: Layers, size: int) -> Iterator[str]:
-    """A new folder with an empty folder ``run`` in it, which may be removed; gone afterwards."""
+def _folder(layers: Layers, size: int, place: str | None) -> str:
+    """A new folder with an empty folder ``run`` in it, which may be removed."""
     if "namespaces" in layers.names:
         namespaces.fresh_folder(size)
-        os.mkdir(os.path.join(namespaces.WORK, "run"))
-        yield namespaces.WORK
+        folder = namespaces.WORK
     else:
-        with tempfile.TemporaryDirectory(prefix="cache-zoo-", ignore_cleanup_errors=True) as folder:
-            os.mkdir(os.path.join(folder, "run"))
-            yield folder
+        folder = tempfile.mkdtemp(dir=place)
+    os.mkdir(os.path.join(folder, "run"))
+    return folder
 
 
 def _verdict(pipe: int) -> judge.Verdict:
@@ -154,17 +154,19 @@ def _why_gone(process: int, until: float) -> judge.Verdict:
     return "crashed", "it closed the pipe of its answers"
 
 
-def _end(process: int) -> float:
+def _end(process: int, cpu: int) -> bool:
     """Kill a process and its group, and wait until it is gone; with it goes the number space that it was first in.
 
     Returns:
-        The seconds of processor time that it took.
+        Whether the limit of processor time, these seconds, had ended it before.
     """
     # macOS refuses where nobody is left but the finished process itself
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process, signal.SIGKILL)
-    used = os.wait4(process, 0)[2]
-    return used.ru_utime + used.ru_stime
+    _, status, used = os.wait4(process, 0)
+    by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    # who ignores the first signal of that limit gets the second a second later
+    return by == signal.SIGXCPU or (by == signal.SIGKILL and used.ru_utime + used.ru_stime >= cpu)
 
 
 def _end_orphans() -> None:

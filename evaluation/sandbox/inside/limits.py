@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 
 
 def restrict(cpu: int, file_size: int) -> None:
@@ -19,6 +20,10 @@ def restrict(cpu: int, file_size: int) -> None:
     _limit(resource.RLIMIT_CPU, cpu, more=1)
     _limit(resource.RLIMIT_FSIZE, file_size)
     _limit(resource.RLIMIT_NOFILE, 64)
+    _limit(resource.RLIMIT_MEMLOCK, 0)
+    if sys.platform.startswith("linux"):
+        _limit(resource.RLIMIT_SIGPENDING, 64)  # timers count, too
+        _limit(resource.RLIMIT_MSGQUEUE, 0)
     _limit(resource.RLIMIT_NPROC, 0)  # counts all processes of the user, so that only none is a sensible number
 
 

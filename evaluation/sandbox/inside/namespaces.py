@@ -1,7 +1,7 @@
 """Layer ``namespaces``: an own file tree, own process ids, no network, as a user who is nobody outside.
 
-The tree has the standard library, the system's libraries and two devices, read-only, and nothing else: no home, no
-``/proc``. Each program gets a folder in memory of its own and a process number space of its own, which dies with it.
+The tree has the `library`, read-only, and nothing else: no home, no ``/proc``. Each program gets a folder in memory of
+its own and a process number space of its own, which dies with it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import struct
 
 from . import kernel
+from .library import Library
 
 WORK = "/cache-zoo-work"
 """Where the folder of a program is mounted."""
@@ -26,11 +27,11 @@ _READ_ONLY = struct.pack("=QQQQ", 1 | 2, 0, 0, 0)  # MOUNT_ATTR_RDONLY, MOUNT_AT
 _BASE = "/tmp"  # hidden by the new tree while that is built; any folder that is everywhere would do
 
 
-def enter(readable: list[str]) -> None:
+def enter(library: Library) -> None:
     """Move this process into the tree; its next child is the first process of the new number space.
 
     Args:
-        readable: absolute paths of what the tree has.
+        library: what the tree has.
 
     Raises:
         OSError: something of it is not possible here.
@@ -43,10 +44,16 @@ def enter(readable: list[str]) -> None:
             file.write(text)
     kernel.mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     # copies are taken before anything is hidden
-    trees = [(path, os.path.isdir(path), _copy(path)) for path in sorted(readable)]
+    trees = [(path, os.path.isdir(path), _copy(path)) for path in library.roots]
+    nothing = [_copy(os.devnull) for path in library.hidden if not os.path.isdir(path)]
     kernel.mount("tmpfs", _BASE, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     for path, is_folder, tree in trees:
         _attach(tree, _BASE + path, is_folder)
+    for path in library.hidden:
+        if os.path.isdir(_BASE + path):
+            kernel.mount("tmpfs", _BASE + path, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
+        else:
+            _put(nothing.pop(), _BASE + path)
     os.mkdir(_BASE + WORK)
     os.chdir(_BASE)
     kernel.syscall(pivot_root, b".", b".")
@@ -78,5 +85,11 @@ def _attach(tree: int, target: str, is_folder: bool) -> None:
         os.makedirs(target if is_folder else os.path.dirname(target), exist_ok=True)
         if not is_folder:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-        kernel.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+        _put(tree, target)
+    else:
+        os.close(tree)
+
+
+def _put(tree: int, target: str) -> None:
+    kernel.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
     os.close(tree)

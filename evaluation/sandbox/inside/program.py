@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import builtins
-import json
 import random
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
-from . import frames, values
+from . import errors, frames
+from .channel import Channel
+
+FILE = "<program>"
 
 
 def run(asks: int, answers: int) -> None:
@@ -22,69 +23,58 @@ def run(asks: int, answers: int) -> None:
     random.seed(0)  # the same program ends the same way
     source = frames.read(asks)
     module = sys.modules["program"] = ModuleType("program")  # some of the standard library looks a class's module up
-    text = ""
+    program = _Program(asks, answers, module)
     try:
-        text = source.decode("utf-8", "surrogatepass")
-        exec(compile(text, "<program>", "exec", dont_inherit=True), module.__dict__)
+        program.source = source.decode("utf-8", "surrogatepass").removeprefix("\ufeff")
+        exec(compile(program.source, FILE, "exec", dont_inherit=True), module.__dict__)
     except BaseException as error:
-        frames.write_json(answers, _raised(error, text))
+        frames.write_json(answers, program.told(error))
         return
     frames.write_json(answers, ["loaded"])
-    while True:
+    try:
+        program.wait()
+    except EOFError:
+        return
+
+
+class _Program(Channel):
+    """The program's side of the pipes."""
+
+    def __init__(self, reads: int, writes: int, module: ModuleType) -> None:
+        super().__init__(reads, writes)
+        self._module = module
+        self.source = ""
+
+    def told(self, error: BaseException) -> list[Any]:
+        return ["raised", *errors.told(error, self.refer, self.source, FILE)]
+
+    def answer(self, operation: str, *content: Any) -> list[Any]:
         try:
-            ask = frames.read_json(asks)
-        except EOFError:
-            return
-        answer = json.dumps(_answer(ask, module.__dict__, text)).encode()
-        if len(answer) > frames.MOST:
-            answer = json.dumps(["raised", "ValueError", ["ValueError"], "the result is too long"]).encode()
-        frames.write(answers, answer)
+            if operation != "names":
+                return super().answer(operation, *content)
+            names = self._module.__dict__
+            return ["names", {name: self._described(name, names[name]) for name in content[0] if name in names}]
+        except BaseException as error:
+            return self.told(error)
 
+    def raised(self, *content: Any) -> NoReturn:
+        name, kinds, said, arguments, _ = content
+        raise errors.made(errors.kind_of(kinds), name, said, self.decode(arguments)) or RuntimeError(said)
 
-def _answer(ask: list[Any], names: dict[str, Any], text: str) -> list[Any]:
-    try:
-        if ask[0] == "names":
-            return ["names", {name: _described(name, names[name]) for name in ask[1] if name in names}]
-        _, name, given = ask
-        positional, keywords = values.decode(given)
-        found = [_found(value, names) for value in positional]
-        result = values.encode(names[name](*found, **{key: _found(value, names) for key, value in keywords.items()}))
-        after = values.encode([positional, keywords])
-        return ["returned", result, None if after == given else after]
-    except BaseException as error:
-        return _raised(error, text)
+    def kind_of(self, value: Any) -> str:
+        """Everything of the program may be used by its tests."""
+        try:
+            return super().kind_of(value)
+        except TypeError:
+            return "object"
 
-
-def _found(value: Any, names: dict[str, Any]) -> Any:
-    return names[value.name] if isinstance(value, values.Named) else value
-
-
-def _described(name: str, value: Any) -> list[Any]:
-    if isinstance(value, ModuleType):
-        return ["module", value.__name__]
-    if callable(value):
-        return ["function"]
-    try:
-        return ["value", values.encode(value)]
-    except (TypeError, RecursionError):
-        return ["other", name]
-
-
-def _raised(error: BaseException, text: str) -> list[Any]:
-    """What is known of an exception: its name, its nearest built-in classes, what it says."""
-    try:
-        said = str(error) or _line(error, text)
-    except BaseException:
-        said = ""  # the error fails at saying it
-    kinds = [kind.__name__ for kind in type(error).__mro__ if getattr(builtins, kind.__name__, None) is kind]
-    return ["raised", type(error).__name__[:100], kinds, said[:300].encode("utf-8", "replace").decode()]
-
-
-def _line(error: BaseException, text: str) -> str:
-    """The innermost line of the program that an exception comes from."""
-    trace, line = error.__traceback__, ""
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == "<program>":
-            line = text.split("\n")[trace.tb_lineno - 1]
-        trace = trace.tb_next
-    return line.strip()
+    def _described(self, name: str, value: Any) -> list[Any]:
+        if isinstance(value, ModuleType):
+            return ["module", value.__name__]
+        home = getattr(value, "__module__", None)
+        if isinstance(home, str) and getattr(sys.modules.get(home), name, None) is value and home != "program":
+            return ["library", home]
+        try:
+            return ["value", self.encode(value)]
+        except (TypeError, RecursionError):
+            return ["value", self.refer(value)]

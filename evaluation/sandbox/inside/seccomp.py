@@ -48,9 +48,42 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
     "shmat": (30, 196),
+    "shmctl": (31, 195),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "semctl": (66, 191),
     "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    # memory that belongs to a pipe after its process has given it up
+    "vmsplice": (278, 75),
+    "splice": (275, 76),
+    "tee": (276, 77),
+    "sendfile": (40, 71),
+    # memory of the kernel that no limit counts
+    "io_setup": (206, 0),
+    "io_submit": (209, 2),
+    "modify_ldt": (154, None),
+    "seccomp": (317, 277),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    # what others do with the files that are shared
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "inotify_add_watch": (254, 27),
+    "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263),
     # parts of the kernel that attacks come through
     "userfaultfd": (323, 282),
     "bpf": (321, 280),
@@ -77,11 +110,14 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "mount_setattr": (442, 442),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
-    "fanotify_init": (300, 262),
     "mknod": (133, None),
     "mknodat": (259, 33),
     # the machine
+    "sync": (162, 81),
+    "syncfs": (306, 267),
     "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "personality": (135, 92),
     "swapon": (167, 224),
     "swapoff": (168, 225),
     "reboot": (169, 142),
@@ -105,16 +141,13 @@ _REFUSED_OUTSIDE_A_TREE: dict[str, tuple[int | None, int | None]] = {
     "utimes": (235, None),
     "utimensat": (280, 88),
     "futimesat": (261, None),
-    "setxattr": (188, 5),
-    "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7),
-    "removexattr": (197, 14),
-    "lremovexattr": (198, 15),
-    "fremovexattr": (199, 16),
 }
 _KILL, _TKILL, _TGKILL, _PRLIMIT = (62, 129), (200, 130), (234, 131), (302, 261)
 _PRCTL, _FCNTL, _CLONE3 = (157, 167), (72, 25), (435, 435)
-_F_SETOWN, _F_SETOWN_EX = 8, 15
+_F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15  # whom the kernel signals, and how
+_F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ = 1024, 1026, 1031
+_IOCTL = (16, 29)
+_HARMLESS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FION?CLEX
 _NEWEST = 451
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -164,7 +197,8 @@ def _program(machine: str, own_tree: bool) -> list[bytes]:
         (_TGKILL, 0, (own,), _ALLOW, _REFUSE),
         (_PRLIMIT, 0, (0, own), _ALLOW, _REFUSE),
         (_PRCTL, 0, (kernel.PR_SET_PDEATHSIG,), _REFUSE, _ALLOW),  # it dies with its keeper
-        (_FCNTL, 1, (_F_SETOWN, _F_SETOWN_EX), _REFUSE, _ALLOW),  # whom the kernel signals
+        (_FCNTL, 1, (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ), _REFUSE, _ALLOW),
+        (_IOCTL, 1, _HARMLESS, _ALLOW, _REFUSE),  # others change files that are open to be read
     ):
         body = [_step(_LOAD, _ARGUMENTS + 8 * argument)]
         for value in values:

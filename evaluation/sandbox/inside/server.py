@@ -1,59 +1,58 @@
 """The warm interpreter. It makes its own tree, then forks a keeper for each program that it is told of.
 
-It reads, on its standard input: the layers to go without; then for each program its `Limits`, itself and its tests.
-It writes, on its standard output: the layers that are missing; then for each program what became of it.
+It reads, on its standard input: the layers to go without, and a folder for what programs write if ``namespaces`` is one
+of them; then for each program its `Limits`, itself and its tests.
+It writes, on its standard output: the layers that are missing; then for each program that it is ready for it, and what
+became of it.
 """
 
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import signal
 import sys
 
-from . import confine, frames, kernel, namespaces
+from . import confine, folders, frames, kernel, library, namespaces
 from .confine import Layers
 from .keeper import keep
 from .terms import NAMES, Limits
 
 _IN, _OUT = 0, 1
-_WARM = (  # what programs often import
-    "array bisect cmath collections.abc copy dataclasses datetime decimal enum fractions functools hashlib heapq "
-    "itertools json math numbers operator random re statistics string struct tempfile textwrap time typing"
-)
 
 
 def serve() -> None:
     """Serve until the input ends."""
     os.environ.clear()
-    for name in _WARM.split():
-        importlib.import_module(name)
+    library.load()
     try:
-        without = frames.read_json(_IN)
+        without, folder = frames.read_json(_IN)
     except EOFError:
         return
-    readable = confine.library()
-    missing = confine.missing(readable, without)
-    layers = Layers(frozenset(NAMES) - frozenset(missing), readable)
+    found = library.find()
+    missing = confine.missing(found, without)
+    layers = Layers(frozenset(NAMES) - frozenset(missing), found)
     frames.write_json(_OUT, missing)
     if "namespaces" in layers.names:
-        namespaces.enter(readable)
+        namespaces.enter(found)
         _go_on_as_child()
     if sys.platform.startswith("linux"):
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # no other process of the user reads its memory
     gc.collect()
     gc.freeze()  # so that children share the memory
     while True:
+        if folder is not None:
+            folders.empty(folder)  # of what the program before has left; that may take time, which is no program's
         try:
+            frames.write_json(_OUT, "ready")
             budget = Limits(**frames.read_json(_IN))
-        except EOFError:
+        except (EOFError, OSError):
             return
-        if not _keep(layers, budget):
+        if not _keep(layers, budget, folder):
             return
 
 
-def _keep(layers: Layers, budget: Limits) -> bool:
+def _keep(layers: Layers, budget: Limits, folder: str | None) -> bool:
     """Have a program run and say what became of it; False where the rest of the input is of no use."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -61,7 +60,7 @@ def _keep(layers: Layers, budget: Limits) -> bool:
         try:
             if sys.platform.startswith("linux"):
                 kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-            frames.write_json(writer, keep(layers, budget, _IN))
+            frames.write_json(writer, keep(layers, budget, folder, _IN))
         except (OSError, ValueError) as error:
             frames.write_json(writer, {"reason": "broken", "detail": str(error), "seconds": 0.0})
         finally:

@@ -1,101 +1,212 @@
-"""Plain data as JSON, with types: what passes between the program and its tests.
+"""Data as JSON, with types: what passes between the program and its tests.
 
-Reading makes nothing but plain data, whatever was sent: no class of the program, no ``__eq__`` of its own.
+Plain data is copied. Of anything else only a reference passes, which the side that made it hands out and takes back.
+Reading makes nothing but plain data and stand-ins for references, whatever was sent: no class of the program, no
+``__eq__`` of its own.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
-from dataclasses import dataclass
+import builtins
+import datetime
+from array import array
+from collections import Counter, OrderedDict, UserList, UserString, defaultdict, deque, namedtuple
+from collections.abc import Callable, ItemsView, KeysView, Mapping, Set, ValuesView
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Named:
-    """Something of the program that is not plain data, for which its name stands."""
-
-    name: str
+Refer = Callable[[Any], Any]
+"""From something that is not plain data to a message that stands for it, as from such a message to what it means."""
 
 
-_MOST_ITEMS = 100_000  # of an iterator, which may be endless
+def encode(value: Any, refer: Refer) -> Any:
+    """Data (or an instance of a class derived from a plain one) as something that JSON can say.
 
-
-def encode(value: Any) -> Any:
-    """Plain data (or an instance of a class derived from it) as something that JSON can say.
+    Args:
+        value: of any kind.
+        refer: makes the message for what is not plain data.
 
     Raises:
-        TypeError: it is not plain data.
+        TypeError: ``refer`` does not take it.
         RecursionError: it contains itself.
     """
-    if value is None or isinstance(value, bool | str | float):
+    if value is None or isinstance(value, (str, float, bool)):
         return value
     if isinstance(value, int):
         return int(value) if abs(value) < 2**53 else {"int": hex(value)}
     if isinstance(value, list):
-        return [encode(item) for item in value]
+        return [encode(item, refer) for item in value]
+
+    def each(items: Any) -> list[Any]:
+        return [encode(item, refer) for item in items]
+
+    def pairs(items: Any) -> list[Any]:
+        return [[encode(key, refer), encode(item, refer)] for key, item in items]
+
+    if isinstance(value, tuple):
+        fields = getattr(type(value), "_fields", None)
+        return {"tuple": each(value)} if fields is None else {"namedtuple": [type(value).__name__, fields, each(value)]}
     if isinstance(value, dict):
-        return {"dict": [[encode(key), encode(item)] for key, item in value.items()]}
-    for kind in (tuple, set, frozenset, deque):
+        if isinstance(value, defaultdict):
+            return {"defaultdict": [encode(value.default_factory, refer), pairs(value.items())]}
+        name = "Counter" if isinstance(value, Counter) else "OrderedDict" if isinstance(value, OrderedDict) else "dict"
+        return {name: pairs(value.items())}
+    if isinstance(value, deque):
+        return {"deque": [each(value), value.maxlen]}
+    if isinstance(value, ItemsView):
+        return {"items": pairs(value)}
+    for name, kind in _COLLECTIONS.items():
         if isinstance(value, kind):
-            return {kind.__name__: [encode(item) for item in value]}
-    if isinstance(value, bytes | bytearray):
-        return {"bytearray" if isinstance(value, bytearray) else "bytes": value.hex()}
-    if isinstance(value, complex):
-        return {"complex": [value.real, value.imag]}
-    if isinstance(value, range):
-        return {"range": [encode(value.start), encode(value.stop), encode(value.step)]}
-    if isinstance(value, Fraction):
-        return {"Fraction": [encode(value.numerator), encode(value.denominator)]}
-    if isinstance(value, Decimal):
-        return {"Decimal": str(value)}
-    if isinstance(value, Named):
-        return {"Named": value.name}
-    if hasattr(value, "__next__"):
-        return {"iterator": [encode(item) for item in itertools.islice(value, _MOST_ITEMS)]}
-    raise TypeError(f"{type(value).__name__} is not plain data")
+            return {name: each(value)}
+    if isinstance(value, UserList):
+        return each(value)
+    if isinstance(value, UserString):
+        return str(value)
+    if isinstance(value, Mapping):  # none of the classes above, and equal to a dict
+        return {"dict": pairs(value.items())}
+    for name, (kind, write) in _TEXTS.items():
+        if isinstance(value, kind):
+            return {name: write(value)}
+    if isinstance(value, type) and getattr(builtins, value.__name__, object()) is value:
+        return {"builtin": value.__name__}
+    return refer(value)
 
 
-_DECODERS: dict[str, Any] = {
-    "int": lambda text: int(text, 16),
-    "dict": lambda pairs: {decode(key): decode(value) for key, value in pairs},
-    "tuple": lambda items: tuple(decode(items)),
-    "set": lambda items: set(decode(items)),
-    "frozenset": lambda items: frozenset(decode(items)),
-    "deque": lambda items: deque(decode(items)),
-    "bytes": bytes.fromhex,
-    "bytearray": bytearray.fromhex,
-    "complex": lambda parts: complex(*parts),
-    "range": lambda parts: range(*decode(parts)),
-    "Fraction": lambda parts: Fraction(*decode(parts)),
-    "Decimal": Decimal,
-    "Named": Named,
-    "iterator": lambda items: iter(decode(items)),
+_COLLECTIONS: dict[str, Any] = {
+    "frozenset": frozenset,
+    "keys": KeysView,
+    "values": ValuesView,
+    "set": Set,  # the others are first
+}
+_TEXTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "bytes": (bytes, bytes.hex),
+    "bytearray": (bytearray, bytearray.hex),
+    "memoryview": (memoryview, lambda value: value.tobytes().hex()),
+    "array": (array, lambda value: [value.typecode, value.tobytes().hex()]),
+    "complex": (complex, lambda value: [value.real, value.imag]),
+    "range": (range, lambda value: [hex(value.start), hex(value.stop), hex(value.step)]),
+    "Fraction": (Fraction, lambda value: [hex(value.numerator), hex(value.denominator)]),
+    "Decimal": (Decimal, str),
+    "datetime": (datetime.datetime, datetime.datetime.isoformat),  # before the class that it is derived from
+    "date": (datetime.date, datetime.date.isoformat),
+    "time": (datetime.time, datetime.time.isoformat),
+    "timedelta": (datetime.timedelta, lambda value: [value.days, value.seconds, value.microseconds]),
 }
 
 
-def decode(message: Any) -> Any:
+def decode(message: Any, resolve: Refer) -> Any:
     """The data of which `encode` made the message.
+
+    Args:
+        message: what JSON said.
+        resolve: finds what a message of the other side's ``refer`` stands for.
 
     Raises:
         Exception: of many kinds, where it made no such message.
     """
     if isinstance(message, list):
-        return [decode(item) for item in message]
-    if isinstance(message, dict):
-        ((kind, content),) = message.items()
-        return _DECODERS[kind](content)
-    return message
+        return [decode(item, resolve) for item in message]
+    if not isinstance(message, dict):
+        return message
+
+    def each(items: Any) -> list[Any]:
+        return [decode(item, resolve) for item in items]
+
+    def pairs(items: Any) -> dict[Any, Any]:
+        return {decode(key, resolve): decode(item, resolve) for key, item in items}
+
+    ((kind, content),) = message.items()
+    if kind in _FROM_ITEMS:
+        return _FROM_ITEMS[kind](each(content))
+    if kind in _FROM_PAIRS:
+        return _FROM_PAIRS[kind](pairs(content))
+    if kind in _FROM_TEXT:
+        return _FROM_TEXT[kind](content)
+    if kind == "deque":
+        return deque(each(content[0]), content[1])
+    if kind == "namedtuple":
+        items = each(content[2])
+        # an attribute that can be called would answer in place of a method
+        return tuple(items) if any(map(callable, items)) else _named(str(content[0]), tuple(content[1]))(*items)
+    if kind == "defaultdict":
+        return defaultdict(decode(content[0], resolve), pairs(content[1]))
+    return resolve(message)
 
 
-def overwrite(value: Any, new: Any) -> None:
-    """Change a list, set, dict or bytearray in place into another of its type; leave anything else."""
-    if type(value) is not type(new):
-        return
-    if isinstance(value, list | bytearray):
-        value[:] = new
-    elif isinstance(value, set | dict):
+def _builtin(name: str) -> type:
+    kind = getattr(builtins, name)
+    if not isinstance(kind, type):
+        raise TypeError(f"{name} is not a class")
+    return kind
+
+
+@lru_cache
+def _named(name: str, fields: tuple[str, ...]) -> Any:
+    return namedtuple(name, fields, rename=True)
+
+
+_FROM_ITEMS: dict[str, Callable[[list[Any]], Any]] = {
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+    "keys": lambda items: dict.fromkeys(items).keys(),
+    "values": lambda items: dict(enumerate(items)).values(),
+}
+_FROM_PAIRS: dict[str, Callable[[dict[Any, Any]], Any]] = {
+    "dict": dict,
+    "Counter": Counter,
+    "OrderedDict": OrderedDict,
+    "items": dict.items,
+}
+_FROM_TEXT: dict[str, Callable[[Any], Any]] = {
+    "int": lambda text: int(text, 16),
+    "bytes": bytes.fromhex,
+    "bytearray": bytearray.fromhex,
+    "memoryview": lambda text: memoryview(bytes.fromhex(text)),
+    "array": lambda parts: array(parts[0], bytes.fromhex(parts[1])),
+    "complex": lambda parts: complex(*parts),
+    "range": lambda parts: range(*(int(part, 16) for part in parts)),
+    "Fraction": lambda parts: Fraction(*(int(part, 16) for part in parts)),
+    "Decimal": Decimal,
+    "datetime": datetime.datetime.fromisoformat,
+    "date": datetime.date.fromisoformat,
+    "time": datetime.time.fromisoformat,
+    "timedelta": lambda parts: datetime.timedelta(*parts),
+    "builtin": _builtin,
+}
+
+
+def overwrite(value: Any, new: Any) -> Any:
+    """Make data equal to other data, in place as far as its types allow.
+
+    Returns:
+        ``value``, where it could be changed; else ``new``.
+    """
+    if not isinstance(value, type(new)):
+        return new
+    if isinstance(value, list | deque):
+        both = [overwrite(old, item) for old, item in zip(value, new, strict=False)]
+        both += list(new)[len(both) :]
+        value.clear()
+        value.extend(both)
+    elif isinstance(value, dict):
+        both_of = {key: overwrite(value[key], item) if key in value else item for key, item in new.items()}
+        value.clear()
+        dict.update(value, both_of)
+    elif isinstance(value, set):
         value.clear()
         value.update(new)
+    elif isinstance(value, bytearray | array):
+        value[:] = new
+    elif isinstance(value, tuple):
+        both = [overwrite(old, item) for old, item in zip(value, new, strict=False)]
+        return value if len(value) == len(new) and all(map(_is, value, both)) else new
+    else:
+        return new
+    return value
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other or (type(one) is type(other) and one == other)

@@ -1,0 +1,44 @@
+"""Removing what a program has left, whatever that is."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+
+def empty(folder: str) -> None:
+    """Remove everything in a folder in which nobody writes any more.
+
+    Folders may lie in each other deeper than any path can say: what is in one is moved up before it is removed.
+
+    Raises:
+        OSError: something can't be removed.
+    """
+    while entries := _entries(folder):
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+                continue
+            os.chmod(entry.path, 0o700)
+            for inner in _entries(entry.path):
+                if inner.is_dir(follow_symlinks=False):
+                    os.chmod(inner.path, 0o700)  # else it can't be moved
+                    os.rename(inner.path, os.path.join(folder, uuid.uuid4().hex))
+                else:
+                    os.unlink(inner.path)
+            os.rmdir(entry.path)
+
+
+def remove(folder: str) -> None:
+    """Remove a folder with everything in it.
+
+    Raises:
+        OSError: something can't be removed.
+    """
+    empty(folder)
+    os.rmdir(folder)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
