@@ -129,8 +129,13 @@ class Settings:
     config: dict[str, Any]
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+    def from_config(cls, config: Mapping[str, Any], trusted: bool = True) -> Settings:
         """Settings from the resolved configuration as plain data.
+
+        Args:
+            config: the resolved configuration.
+            trusted: False for that of a run folder, which anybody may have written: nothing that it names is imported
+                or looked at but caches and strategies that are registered.
 
         Raises:
             UsageError: an unknown key, a value of the wrong type, or something that can't be used.
@@ -154,17 +159,17 @@ class Settings:
         )
         require(isinstance(root.likelihood, Mapping), f"likelihood is a group of keys, not {root.likelihood!r}")
         require(
-            root.include_path is None or Path(root.include_path).expanduser().is_dir(),
+            root.include_path is None or not trusted or Path(root.include_path).expanduser().is_dir(),
             f"include_path {root.include_path} is not a folder",
         )
         for status in root.retry:
             require(status in RETRIED, f"unknown status '{status}' in retry: {suggest(status, RETRIED)}")
         require(root.jobs >= 1, f"jobs must be at least 1, not {root.jobs}")
         generation = GenerationOptions.make(**root.generation)
-        strategies.get(generation.strategy)
+        strategies.load(strategies.find(generation.strategy))
         return cls(
             model=model,
-            cache=_cache_settings(root.cache),
+            cache=_cache_settings(root.cache, trusted),
             generation=generation,
             dataset=dataset,
             likelihood=read(LikelihoodOptions, root.likelihood, "likelihood."),
@@ -203,15 +208,18 @@ class Settings:
         return "__".join([*(axis.replace("/", "-") for axis in axes), self.config_hash])
 
 
-def _cache_settings(values: Mapping[str, Any]) -> CacheSettings:
+def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
     parameters = {str(key): value for key, value in values.items() if key not in ("name", "_target_")}
     if target := values.get("_target_"):
         module, _, name = str(target).rpartition(".")
         if not module:
             raise UsageError(f"cache._target_ must be package.module.Class, not '{target}'")
         target, label = f"{module}:{name}", name
+        if not trusted:
+            return CacheSettings(label, target, parameters)
     else:
         target = label = check("cache.name", values.get("name"), str)
+        caches.find(target)  # a name, not a class to import
     for key, default in caches.parameters(target).items():
         if key in parameters and isinstance(default, bool | int | float | str):
             parameters[key] = check(f"cache.{key}", parameters[key], type(default))
