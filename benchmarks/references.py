@@ -1,7 +1,7 @@
 """Digests of the published questions: ``python -m benchmarks.references FOLDER`` writes them into the package.
 
-FOLDER holds ``gsm8k/test.jsonl``, ``math500/test.jsonl``, ``humaneval/test.jsonl`` and ``mbpp/test.jsonl``; the items of
-the embedded models are in the package.
+FOLDER holds ``gsm8k/test.jsonl``, ``math500/test.jsonl``, ``humaneval/test.jsonl`` and ``mbpp/test.jsonl``; the items
+of the embedded models are in the package.
 """
 
 from __future__ import annotations
