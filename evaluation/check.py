@@ -17,9 +17,9 @@ from typing import Any
 from cache_zoo import UsageError
 from cache_zoo.arguments import Parser
 from cache_zoo.errors import refusing
+from evaluation.raw_run import RawRun as SavedRun
 from evaluation.rows import find_runs
 from evaluation.runs import CONFIG, RESCORED, RESULTS, SAMPLES, STATUS
-from evaluation.saved_run import SavedRun
 from evaluation.settings import Settings
 from evaluation.tasks.scorers import SCORERS
 

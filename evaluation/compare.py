@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from cache_zoo import UsageError
 from cache_zoo.arguments import Parser
 from cache_zoo.errors import refusing, require
 from evaluation import statistics
-from evaluation.saved_run import BASELINE, Question, SavedRun
+from evaluation.saved_run import BASELINE, Question, SavedRun, named
 from evaluation.statistics import Estimate
 
 
@@ -62,13 +62,13 @@ class Comparison:
         """
         return None if isinstance(self._seconds, str) else statistics.ratio_of_medians(*self._seconds)
 
-    def _answers(self) -> list[tuple[list[int], list[int]]]:
-        pairs = zip(self.run.samples.values(), self.baseline.samples.values(), strict=True)
-        return [(ours["ids"], theirs["ids"]) for ours, theirs in pairs if ours.get("tokens_out") is not None]
+    def _answers(self) -> list[tuple[Sequence[int], Sequence[int]]]:
+        pairs = zip(self.run.answers.values(), self.baseline.answers.values(), strict=True)
+        return [(ours.ids, theirs.ids) for ours, theirs in pairs if ours.generated and theirs.generated]
 
     def _paired_scores(self) -> tuple[list[float], list[float]] | str:
         """Scores of both runs in the order of the questions, or why they are not compared."""
-        metrics = [one.summary.get("metric") for one in (self.run, self.baseline)]
+        metrics = [one.summary.metric for one in (self.run, self.baseline)]
         if metrics[0] != metrics[1]:
             return f"scored by {metrics[0] or 'nothing'}, the baseline by {metrics[1] or 'nothing'}"
         ours, theirs = self.run.scores, self.baseline.scores
@@ -99,24 +99,23 @@ def compare(run: SavedRun, baseline: SavedRun) -> Comparison:
             questions or other prompts.
     """
     for one in (run, baseline):
-        require(one.done, f"{one.folder.name} is {one.status['status']}; a comparison takes runs that are done")
+        require(one.done, f"{one.folder.name} is {one.status.status}; a comparison takes runs that are done")
     require(
         baseline.is_baseline,
         f"runs are compared with one of cache={BASELINE}; {baseline.folder.name} has another cache",
     )
     differing = [key for key in {**run.compared, **baseline.compared} if _unlike(key, run.compared, baseline.compared)]
     require(not differing, _differing(run, baseline, differing))
-    digests = [one.provenance.get("dataset_sha256") for one in (run, baseline)]
+    digests = [one.provenance.dataset_sha256 for one in (run, baseline)]
     require(digests[0] == digests[1], _named(run, baseline, "the data that were asked are not the same"))
-    if missing := set(run.samples) ^ set(baseline.samples):
-        task, row = min(missing)
-        counts = f"{len(run.samples)} and {len(baseline.samples)} questions"
+    if missing := set(run.answers) ^ set(baseline.answers):
+        counts = f"{len(run.answers)} and {len(baseline.answers)} questions"
         raise UsageError(
-            _named(run, baseline, f"they were not asked the same: {counts}; only one has {task}, row {row}")
+            _named(run, baseline, f"they were not asked the same: {counts}; only one has {named(min(missing))}")
         )
-    for (task, row), sample in run.samples.items():
-        same = sample.get("prompt_sha256") == baseline.samples[task, row].get("prompt_sha256")
-        require(same, _named(run, baseline, f"{task}, row {row} was asked in another prompt"))
+    for question, answer in run.answers.items():
+        same = answer.prompt_sha256 == baseline.answers[question].prompt_sha256
+        require(same, _named(run, baseline, f"{named(question)} was asked in another prompt"))
     return Comparison(run, baseline)
 
 
@@ -127,7 +126,7 @@ def find_baseline(run: SavedRun, runs: Iterable[SavedRun]) -> SavedRun | None:
     """
 
     def distance(one: SavedRun) -> tuple[bool, bool, bool, str]:
-        data = [each.provenance.get("dataset_sha256") for each in (one, run)]
+        data = [each.provenance.dataset_sha256 for each in (one, run)]
         apart = one.folder.parent != run.folder.parent
         return data[0] != data[1], one.clock != run.clock, apart, one.folder.as_posix()
 
@@ -140,9 +139,9 @@ def find_baseline(run: SavedRun, runs: Iterable[SavedRun]) -> SavedRun | None:
 def _batches(run: SavedRun) -> dict[tuple[Question, ...], float | None]:
     """Seconds of each batch, by the questions in it, in the order of the first of them."""
     batches: dict[int, list[Question]] = {}
-    for number, (question, sample) in enumerate(run.samples.items()):
-        batches.setdefault(sample.get("batch", -1 - number), []).append(question)
-    return {tuple(batch): run.samples[batch[0]].get("seconds") for batch in batches.values()}
+    for number, (question, answer) in enumerate(run.answers.items()):
+        batches.setdefault(-1 - number if answer.batch is None else answer.batch, []).append(question)
+    return {tuple(batch): run.answers[batch[0]].seconds for batch in batches.values()}
 
 
 def _unlike(key: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
@@ -173,7 +172,7 @@ def render(comparison: Comparison) -> str:
         ("same answers", _share(comparison.exact_agreement)),
         ("speed-up", _shown(comparison.speed_up, 1, ".2f", "")),
     ]
-    lines = [f"{len(comparison.run.samples)} questions; intervals are 95 %"]
+    lines = [f"{len(comparison.run.answers)} questions; intervals are 95 %"]
     lines += [f"{name:18}{value}" for name, value in rows]
     return "\n".join([*lines, *(note for note in (comparison.unscored, comparison.untimed) if note)])
 

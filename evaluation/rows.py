@@ -18,6 +18,7 @@ from evaluation import statistics
 from evaluation.compare import Comparison, compare, find_baseline
 from evaluation.runs import STATUS
 from evaluation.saved_run import SavedRun
+from evaluation.schema import Git
 from evaluation.statistics import Estimate
 
 SCHEMA_VERSION = 1
@@ -171,7 +172,7 @@ def _row(name: str, run: SavedRun) -> Row:
 
 
 def _status(run: SavedRun) -> Row:
-    return {"status": str(run.status["status"]), "date": run.status.get("date")}
+    return {"status": run.status.status, "date": run.status.date}
 
 
 def _settings(run: SavedRun) -> Row:
@@ -179,98 +180,93 @@ def _settings(run: SavedRun) -> Row:
     if not run.done and not run.config_path.is_file():
         return {}
     config = run.config
-    asked = {key: config.get(f"generation.{key}") for key in _OWN_COLUMN}
-    others = _options(config, "generation", {"strategy", *_OWN_COLUMN})
+    others = _options(run.options, "generation", {"strategy", *_OWN_COLUMN})
     others = {key: value for key, value in others.items() if value is not None and value is not False}
     return {
-        "model": config.get("model.name"),
-        "cache": config.get("cache.name") or run.axes.get("cache"),
-        "cache_parameters": _written(_options(config, "cache", {"name", "_target_"})),
-        "decoder": config.get("generation.strategy"),
+        "model": config.model.name,
+        "cache": config.cache.name or run.axes.get("cache"),
+        "cache_parameters": _written(_options(run.options, "cache", {"name", "_target_"})),
+        "decoder": config.generation.strategy,
         "decoder_settings": _written(others),
-        "task": config.get("dataset.name"),
-        "n_shot": config.get("dataset.n_shot"),
-        **asked,
-        "batch_size": config.get("batch_size"),
-        "seed": config.get("seed"),
-        "dtype": config.get("model.dtype"),
-        "device": config.get("model.device"),
+        "task": config.dataset.name,
+        "n_shot": config.dataset.n_shot,
+        **{key: getattr(config.generation, key) for key in _OWN_COLUMN},
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "dtype": config.model.dtype,
+        "device": config.model.device,
     }
 
 
 def _origin(run: SavedRun) -> Row:
     """Where a finished run comes from."""
-    found, machine = run.provenance, run.provenance.get("machine") or {}
-    versions, git = found.get("versions") or {}, found.get("git") or {}
-    processes = run.efficiency.get("processes")
-    threads = machine.get("torch_threads")
+    found = run.provenance
+    machine, versions, git = found.machine, found.versions, found.git or Git()
+    processes, threads = run.efficiency.processes, machine.torch_threads
     words = [
-        machine.get("processor"),
+        machine.processor,
         threads and f"{threads} thread{'s' * (threads != 1)}",
-        machine.get("system"),
+        machine.system,
         processes and processes > 1 and f"{processes} processes",
-        machine.get("several") and "not the same throughout",
+        machine.several and "not the same throughout",
     ]
     return {
-        "dtype": found.get("dtype"),
-        "device": found.get("device"),
+        "dtype": found.dtype,
+        "device": found.device,
         "machine": ", ".join(str(word) for word in words if word) or None,
-        "gpu": machine.get("gpu"),
+        "gpu": machine.gpu,
         "torch": versions.get("torch"),
         "transformers": versions.get("transformers"),
         "cache_zoo": versions.get("cache-zoo"),
-        "commit": git.get("commit"),
-        "dirty": git.get("dirty"),
-        "date": found.get("date"),
-        "group": _digest([run.setting, run.provenance.get("dataset_sha256"), run.clock]),
+        "commit": git.commit,
+        "dirty": git.dirty,
+        "date": found.date,
+        "group": _digest([run.setting, found.dataset_sha256, run.clock]),
     }
 
 
 def _figures(run: SavedRun) -> Row:
     """What a finished run measured."""
     summary, measured = run.summary, run.efficiency
-    latency = measured.get("latency_seconds") or {}
     keys = ("tokens_per_second", "tokens_per_forward", "nfe", "compute_ratio", "flops_per_token")
-    task = summary.get("dataset")
     return {
-        "task": task,
-        "cache": summary.get("cache"),
-        "n_shot": run.results.get("n-shot", {}).get(task),
-        **{key: summary.get(key) for key in ("n", "items_total", "metric", "score")},
-        **{key: measured.get(key) for key in keys},
-        "latency_median": latency.get("median"),
-        "latency_p90": latency.get("p90"),
-        "cache_mb": _megabytes(measured.get("cache_bytes")),
-        "peak_mb": _megabytes(measured.get("peak_memory_bytes")),
+        "task": summary.dataset,
+        "cache": summary.cache,
+        "n_shot": run.results.n_shot.get(summary.dataset or ""),
+        **{key: getattr(summary, key) for key in ("n", "items_total", "metric", "score")},
+        **{key: getattr(measured, key) for key in keys},
+        "latency_median": measured.latency_seconds.median,
+        "latency_p90": measured.latency_seconds.p90,
+        "cache_mb": _megabytes(measured.cache_bytes),
+        "peak_mb": _megabytes(measured.peak_memory_bytes),
     }
 
 
 def _unfinished(run: SavedRun) -> list[str]:
     """Why a run has no results, as far as its status says."""
     status = run.status
-    if status["status"] == "partial" and "answered" in status:
-        return [f"interrupted after {status['answered']} of {status.get('total') or 'its'} questions"]
-    reason = str(status.get("reason") or status.get("error") or "").strip()
+    if status.status == "partial" and status.answered is not None:
+        return [f"interrupted after {status.answered} of {status.total or 'its'} questions"]
+    reason = (status.reason or status.error or "").strip()
     return [_short(reason.splitlines()[0])] if reason else []
 
 
 def _unranked(run: SavedRun) -> list[str]:
     """Why a finished run can't be ranked."""
-    summary, git = run.summary, run.provenance.get("git") or {}
-    n, total, score = summary.get("n"), summary.get("items_total"), summary.get("score")
+    summary, git = run.summary, run.provenance.git or Git()
     found = []
-    if summary.get("partial") or n != total:
-        found.append(f"a part of the dataset, {n} of {total} questions")
-    if score is None:
-        found.append(_short(f"no score: {summary.get('note') or 'the task has none'}"))
-    if git.get("commit") is None:
+    if summary.partial or summary.n != summary.items_total:
+        found.append(f"a part of the dataset, {summary.n} of {summary.items_total} questions")
+    if summary.score is None:
+        found.append(_short(f"no score: {summary.note or 'the task has none'}"))
+    if git.commit is None:
         found.append("no commit is recorded")
-    elif git.get("dirty") is not False:
+    elif git.dirty is not False:
         found.append("run with changes that are in no commit")
-    elif git.get("several"):
+    elif git.several:
         found.append("its sessions ran several commits")
-    if shortages := run.efficiency.get("memory_shortages"):
-        found.append(f"batches did not fit into memory; give batch_size={shortages[-1]['then']}")
+    if shortages := run.efficiency.memory_shortages:
+        found.append(f"batches did not fit into memory; give batch_size={shortages[-1].then}")
     return found
 
 
@@ -306,7 +302,7 @@ def _compared(comparison: Comparison) -> Row:
 def _whole(run: SavedRun) -> bool:
     """Whether everything that a comparison reads is there."""
     try:
-        return bool(run.done and run.samples and run.setting and run.clock)
+        return bool(run.done and run.answers and run.setting and run.clock)
     except UsageError:
         return False
 

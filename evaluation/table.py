@@ -82,11 +82,11 @@ def _shown(frame: pd.DataFrame) -> pd.DataFrame:
 def _row(run: SavedRun) -> dict[str, Any]:
     row: dict[str, Any] = {**run.axes, **dict.fromkeys(_NUMBERS)}
     if run.done:
-        row |= {key: run.summary[key] for key in row if key in run.summary}
+        row |= {key: value for key, value in run.summary if key in row and value is not None}
         if run.scores:
             score = statistics.mean(list(run.scores.values()))
             row |= {"score_low": score.low, "score_high": score.high}
-    return row | {"settings": "", "status": run.status["status"], "folder": run.folder.name}
+    return row | {"settings": "", "status": run.status.status, "folder": run.folder.name}
 
 
 def _compared(run: SavedRun, runs: list[SavedRun]) -> dict[str, float | None]:
@@ -104,11 +104,11 @@ def _compared(run: SavedRun, runs: list[SavedRun]) -> dict[str, float | None]:
 
 def _settings(run: SavedRun, runs: list[SavedRun]) -> str:
     """What sets ``run`` apart from the runs that share its names: ``key=value ...``."""
-    alike = [one.config for one in runs if one.config.get("cache.name") == run.config.get("cache.name")]
+    alike = [one.options for one in runs if one.options.get("cache.name") == run.options.get("cache.name")]
     named = {"model.name", "model.path", "cache.name", "dataset.name", "output_dir"}
     differing = [
         f"{key}={'null' if value is None else value}"
-        for key, value in run.config.items()
+        for key, value in run.options.items()
         if key not in named and not key.startswith("recipe.") and any(other.get(key) != value for other in alike)
     ]
     return " ".join(differing)

@@ -24,7 +24,7 @@ SHARED = ROOT.parent / "shared" / "data"
 
 def test_runs_as_they_are_made_pass_the_check(small_runs: Path) -> None:
     for run in small_runs.iterdir():
-        whole = SavedRun(run).config["dataset.size"] is None
+        whole = SavedRun(run).config.dataset.size is None
         assert check_run(run, datasets={}) == ([] if whole else ["only 3 of 6 questions were asked"])
 
 

@@ -332,7 +332,8 @@ def test_the_table_says_not_available_for_what_is_not(tmp_path: Path) -> None:
     for name, score in (("none", 0.25), ("other", None)):
         run = Run(tmp_path / f"m__{name}__g__d__0", {})
         run.start()
-        run.finish({"summary": {**done, "cache": name, "metric": "acc,none", "score": score}}, samples)
+        summary = {**done, "cache": name, "metric": "acc,none", "score": score}
+        run.finish({"summary": summary, "efficiency": {}, "provenance": {}}, samples)
     failed = Run(tmp_path / "m__broken__g__d__0", {})
     failed.start()
     failed.fail(RuntimeError("no"))
@@ -360,7 +361,10 @@ def finished_run(
     results = {
         "summary": summary,
         "efficiency": {"processes": 1},
-        "provenance": {"machine": changes.get("machine", "here"), "dataset_sha256": "d"},
+        "provenance": {
+            "machine": {"processor": changes.get("machine", "here")},
+            "dataset_sha256": {"t": "d"},
+        },
     }
     samples = [
         {"task": "t", "doc_id": n, "prompt_sha256": prompts, "ids": one, "tokens_out": len(one)}

@@ -197,7 +197,7 @@ def test_a_comparison_is_what_the_files_say(small_runs: Path, cache: str, batch_
     assert found.agreement is not None
     assert found.exact_agreement <= found.agreement <= 1
     assert found.speed_up is not None
-    latency = [SavedRun(path).efficiency["latency_seconds"]["median"] for path in paths]
+    latency = [SavedRun(path).efficiency.latency_seconds.median for path in paths]
     assert found.speed_up.value == pytest.approx(latency[1] / latency[0])
     assert found.unscored is found.untimed is None
 
@@ -274,7 +274,7 @@ def test_the_nearest_baseline_is_taken(small_runs: Path, tmp_path: Path) -> None
     run, baseline = SavedRun(pick(small_runs, "dual")), pick(small_runs, "none")
     here, elsewhere, others = (copy(baseline, tmp_path / name) for name in ("a", "b", "c"))
     edit_results(elsewhere, lambda found: found["provenance"]["machine"].update(processor="another"))
-    edit_results(others, lambda found: found["provenance"].update(dataset_sha256="another"))
+    edit_results(others, lambda found: found["provenance"].update(dataset_sha256={"nano-gsm": "another"}))
     assert find_baseline(run, map(SavedRun, [others, elsewhere])) == SavedRun(elsewhere)
     assert find_baseline(run, map(SavedRun, [others, elsewhere, here])) == SavedRun(here)
     assert find_baseline(run, map(SavedRun, [others, elsewhere, here, baseline])) == SavedRun(baseline)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from cache_zoo.errors import require
-from evaluation.saved_run import Question, SavedRun
+from evaluation.raw_run import Question
+from evaluation.raw_run import RawRun as SavedRun
 from evaluation.settings import Settings
 from evaluation.trace.page import write
 from evaluation.trace.recording import Trace, record
