@@ -82,6 +82,8 @@ class Cache:
     """Parameters that make it recompute everything, so that it decodes exactly what no cache does (with
     ``needs_blocks``: as long as each block takes one forward). None: there are none. The contract test holds it to it.
     """
+    also_called: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Registered names that stand for this class with these parameters, so that both spellings are one run."""
 
     def start(self, canvas: Canvas) -> None:
         """Forget everything; called once per generation before the first step."""

@@ -28,6 +28,7 @@ class PrefixCache(KVCache):
     paper = "Fast-dLLM, arXiv 2505.22618"
     needs_blocks = True
     exact_with: ClassVar[dict[str, Any] | None] = {}
+    also_called: ClassVar[dict[str, dict[str, Any]]] = {"dual": {"use_dual": True}}
 
     def __init__(self, use_dual: bool = False) -> None:
         self.use_dual = use_dual

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from cache_zoo import Cache, UsageError, caches, make_cache
 from cache_zoo.errors import require, suggest
+from evaluation import identity
 from evaluation.sandbox import LAYERS
 from evaluation.typed import check, read
 from generation import GenerationOptions, LikelihoodOptions, strategies
-from models.loading import as_dtype
+from models.loading import as_dtype, find_family
 
-_NO_EFFECT = ("output_dir", "code_execution_without", "recipe")
 _ORDERS = {"force": False, "retry": [], "jobs": 1, "trace": []}
 """What to do about runs, with the defaults: no part of the configuration of any of them."""
 RETRIED = ("failed", "oom")
 _ATTENTION = ("eager", "sdpa", "flash_attention_2")
+_ROOT = Path(__file__).resolve().parent.parent
+_MODELS = _ROOT / "configs" / "model"
+_WRITABLE = (str, bool, int, float, list, dict, type(None))
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class ModelSettings:
     """Group ``model``: where weights come from and how prompts are put to them."""
 
     name: str
+    family: str | None
     path: str
     dtype: str
     device: str
@@ -58,12 +61,18 @@ class CacheSettings:
     Attributes:
         label: how the run is named.
         target: what `cache_zoo.make_cache` takes.
-        parameters: its keyword arguments.
+        parameters: its keyword arguments, those that were left out with their defaults.
     """
 
     label: str
     target: str
     parameters: dict[str, Any]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """As the resolved configuration has it."""
+        name = {"_target_": self.target.replace(":", ".")} if ":" in self.target else {"name": self.target}
+        return {**name, **_plain(self.parameters)}
 
     def make(self) -> Cache:
         """A new cache."""
@@ -144,8 +153,11 @@ class Settings:
         for group in ("model", "cache", "generation", "dataset"):
             value = getattr(root, group)
             require(isinstance(value, Mapping), f"{group} must be a choice of configs/{group}, not {value!r}")
-        model = read(ModelSettings, _resolved(root.model), "model.")
+        values = _resolved(root.model)
+        model = read(ModelSettings, values, "model.")
         as_dtype(model.dtype)
+        if model.family is not None:
+            find_family(model.family)
         dataset = read(DatasetSettings, root.dataset, "dataset.")
         require(dataset.size is None or dataset.size >= 1, f"dataset.size must be at least 1, not {dataset.size}")
         require(dataset.n_shot is None or dataset.n_shot >= 0, f"dataset.n_shot must not be negative: {dataset.n_shot}")
@@ -167,9 +179,10 @@ class Settings:
         require(root.jobs >= 1, f"jobs must be at least 1, not {root.jobs}")
         generation = GenerationOptions.make(**root.generation)
         strategies.load(strategies.find(generation.strategy))
+        cache = _cache_settings(root.cache, trusted)
         return cls(
             model=model,
-            cache=_cache_settings(root.cache, trusted),
+            cache=cache,
             generation=generation,
             dataset=dataset,
             likelihood=read(LikelihoodOptions, root.likelihood, "likelihood."),
@@ -185,7 +198,8 @@ class Settings:
             trace=_rows(root.trace, dataset.size),
             config={
                 **{key: value for key, value in _plain(config).items() if key not in _ORDERS},
-                "model": _plain(_resolved(root.model)),
+                "model": _plain(values),
+                "cache": cache.config,
             },
         )
 
@@ -197,35 +211,39 @@ class Settings:
 
     @property
     def config_hash(self) -> str:
-        """Eight hex digits of everything in the configuration but what has no effect on results."""
-        counted = {key: value for key, value in self.config.items() if key not in _NO_EFFECT}
-        return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:8]
+        """Eight hex digits of what makes the run (see `evaluation.identity`)."""
+        return identity.config_hash(self.config)
 
     @property
     def run_name(self) -> str:
         """Name of the run folder: the four axes and `config_hash`."""
-        axes = (self.model.name, self.cache.label, self.generation.strategy, self.dataset.name)
-        return "__".join([*(axis.replace("/", "-") for axis in axes), self.config_hash])
+        return identity.run_name(self.config)
 
 
 def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
-    parameters = {str(key): value for key, value in values.items() if key not in ("name", "_target_")}
+    given = {str(key): value for key, value in values.items() if key not in ("name", "_target_")}
     if target := values.get("_target_"):
         module, _, name = str(target).rpartition(".")
         if not module:
             raise UsageError(f"cache._target_ must be package.module.Class, not '{target}'")
-        target, label = f"{module}:{name}", name
-        if not trusted:
-            return CacheSettings(label, target, parameters)
+        target = f"{module}:{name}"
+        registered = [entry.name for entry in caches.entries() if entry.target == target and not entry.taken_by]
+        target = registered[0] if registered else target
+        if not registered and not trusted:
+            return CacheSettings(name, target, given)
     else:
-        target = label = check("cache.name", values.get("name"), str)
+        target = check("cache.name", values.get("name"), str)
         caches.find(target)  # a name, not a class to import
-    for key, default in caches.parameters(target).items():
-        if key in parameters and isinstance(default, bool | int | float | str):
-            parameters[key] = check(f"cache.{key}", parameters[key], type(default))
-    settings = CacheSettings(label, target, parameters)
-    settings.make()  # parameter names and values are checked by the class itself
-    return settings
+    defaults = caches.parameters(target)
+    for key, default in defaults.items():
+        if key in given and isinstance(default, bool | int | float | str):
+            given[key] = check(f"cache.{key}", given[key], type(default))
+    make_cache(target, **given)  # parameter names and values are checked by the class itself
+    parameters = {key: default for key, default in defaults.items() if isinstance(default, _WRITABLE)} | given
+    for name, same in getattr(caches.get(target), "also_called", {}).items():
+        if parameters == same:
+            target, parameters = name, {}
+    return CacheSettings(target.rpartition(":")[2], target, parameters)
 
 
 def _rows(trace: Any, size: int | None) -> list[int]:
@@ -242,12 +260,25 @@ def _rows(trace: Any, size: int | None) -> list[int]:
 
 def _resolved(model: Mapping[str, Any]) -> dict[str, Any]:
     """``model`` with ``auto`` replaced, so that runs on different kinds of device are different runs."""
-    values = dict(model)
+    values = {"family": None, **model}
     if values.get("device") == "auto":
         values["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     if values.get("dtype") == "auto":
         values["dtype"] = "bfloat16" if str(values.get("device")).startswith("cuda") else "float32"
+    if isinstance(values.get("path"), str):
+        values["path"] = _spelled(values["path"])
     return values
+
+
+def _spelled(path: str) -> str:
+    """The one spelling of a checkpoint: a name of ``configs/model`` is what it stands for, and what comes with the
+    package is named from its root (see `models.resolve_checkpoint`)."""
+    for folder in (Path(path).expanduser(), _ROOT / path):
+        if path and folder.is_dir():
+            found = folder.resolve()
+            return found.relative_to(_ROOT).as_posix() if found.is_relative_to(_ROOT) else path
+    named = _MODELS / f"{path}.yaml"
+    return str(OmegaConf.select(OmegaConf.load(named), "path") or path) if named.is_file() else path
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def test_generation_keys_are_the_options_one_to_one() -> None:
     assert GenerationOptions(**values) == GenerationOptions() == settings().generation  # type: ignore[arg-type]
 
 
-def test_the_hash_follows_everything_but_where_results_go() -> None:
+def test_the_hash_does_not_follow_where_results_go() -> None:
     assert settings().run_name == settings("output_dir=elsewhere").run_name
     names = {settings(one).run_name for one in ("seed=1234", "seed=1", "cache=dllm", "cache.name=dual", "batch_size=2")}
     assert len(names) == 5
@@ -157,7 +157,10 @@ def test_the_hash_follows_everything_but_where_results_go() -> None:
 
 def test_a_class_can_be_named_in_place_of_a_cache() -> None:
     chosen = settings("+cache._target_=cache_zoo.prefix.PrefixCache", "+cache.use_dual=true").cache
-    assert (chosen.label, chosen.make().use_dual) == ("PrefixCache", True)  # type: ignore[attr-defined]
+    assert (chosen.label, chosen.make().use_dual) == ("dual", True)  # type: ignore[attr-defined] # it is registered
+    chosen = settings("+cache._target_=cache_zoo.base.KVCache").cache
+    assert (chosen.label, chosen.target) == ("KVCache", "cache_zoo.base:KVCache")
+    assert chosen.config == {"_target_": "cache_zoo.base.KVCache"}
 
 
 @pytest.mark.parametrize(

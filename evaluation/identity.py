@@ -1,0 +1,237 @@
+"""What makes two runs the same: the configuration by its meaning, not by its spelling.
+
+It works on plain data, those of a configuration that was composed here or of a ``config.yaml`` of somebody else: no
+class is imported, no file is read and nothing is evaluated. docs/running.md says the rules in words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import posixpath
+import re
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+from cache_zoo import UsageError
+from cache_zoo.errors import require
+from evaluation.tasks.scorers import SCORERS
+
+NOT_COUNTED = (
+    "output_dir",
+    "recipe",
+    "attn_implementation",
+    "code_execution_without",
+    "force",
+    "retry",
+    "jobs",
+    "trace",
+)
+"""Keys that are no part of a run: where it is kept, how it came to its values, what is done about it."""
+
+NEUTRAL: dict[str, Any] = {
+    "model.family": None,
+    "model.system_prompt": None,
+    "model.end_tokens": [],
+    "model.stop_words": [],
+    "generation.steps": None,
+    "generation.threshold": None,
+    "generation.factor": None,
+    "generation.alg": "maskgit_plus",
+    "generation.sigma": None,
+    "generation.temperature": 0,
+    "generation.top_p": None,
+    "generation.top_k": None,
+    "generation.stop_until_eos": False,
+    "generation.logits_eos_inf": False,
+    "generation.confidence_eos_eot_inf": False,
+    "dataset.path": None,
+    "dataset.size": None,
+    "dataset.n_shot": None,
+    "dataset.system_prompt": None,
+    "likelihood.estimator": None,
+    "include_path": None,
+    "allow_code_execution": False,
+}
+"""Values that mean the same as no such key. A key that is added later comes with such a value, so that the runs before
+it keep their names."""
+
+_SHOTS = {
+    "gsm8k": 5,
+    "math-500": 4,
+    "math-500_instruct": 0,
+    "humaneval": 0,
+    "humaneval_instruct": 0,
+    "mbpp": 3,
+    "mbpp_instruct": 3,
+    "nano-gsm": 4,
+    "nano-code": 0,
+}
+"""Examples of the tasks of the package, where ``dataset.n_shot`` does not say."""
+
+_NOT_COMPARED = ("dataset.path", "allow_code_execution")
+"""Told apart by other means: the digest of the data, and whether there is a score."""
+_DEPTH = 20
+_LARGEST = 2**64
+
+
+def counted(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run, flat (``{"model.name": ...}``); two configurations of which this is equal are one run.
+
+    Args:
+        config: the resolved configuration, as groups of keys.
+
+    Raises:
+        UsageError: a value that no configuration can have.
+    """
+    values = _normal(config)
+    return {key: value for key, value in values.items() if key not in NEUTRAL or value != NEUTRAL[key]}
+
+
+def setting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What two runs must share for their answers to be compared, flat: all but the cache.
+
+    Where the data lie is not in it, since runs have a digest of them.
+
+    Args:
+        config: as in `counted`.
+
+    Raises:
+        UsageError: as in `counted`.
+    """
+    values = _normal(config)
+    return {key: values[key] for key in values if key.split(".")[0] != "cache" and key not in _NOT_COMPARED}
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Eight hex digits of `counted`."""
+    return hashlib.sha256(json.dumps(counted(config), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def run_name(config: Mapping[str, Any]) -> str:
+    """Name of the run folder: model, cache, strategy, dataset and `config_hash`."""
+    values = _flat(config)
+    target = values.get("cache._target_")
+    cache = str(target).rpartition(".")[2] if target else values.get("cache.name")
+    axes = (values.get("model.name"), cache, values.get("generation.strategy"), values.get("dataset.name"))
+    return "__".join([*(str(axis).replace("/", "-") for axis in axes), config_hash(config)])
+
+
+def _normal(config: Mapping[str, Any]) -> dict[str, Any]:
+    values = {**NEUTRAL, **_flat(config)}
+    _model(values)
+    _dataset(values)
+    _generation(values)
+    if "cache._target_" in values:
+        values.pop("cache.name", None)  # of the choice that the class was added to
+    values["likelihood.estimator"] = values["likelihood.estimator"] or values["model.family"]
+    return dict(sorted(values.items()))
+
+
+def _model(values: dict[str, Any]) -> None:
+    prompts = [values.pop("dataset.system_prompt"), values["model.system_prompt"]]
+    texts = [text for text in prompts if text]
+    # one after the other, as they are put to the model
+    values["model.system_prompt"] = "\n\n".join(map(str, texts)) if texts else None
+    for key in ("model.end_tokens", "model.stop_words"):
+        if _texts(values[key]):
+            values[key] = sorted(set(values[key]))
+    if re.fullmatch(r"cuda:\d{1,4}", str(values.get("model.device"))):
+        values["model.device"] = "cuda"
+    _path(values, "model.path")
+
+
+def _dataset(values: dict[str, Any]) -> None:
+    name = values.get("dataset.name")
+    scorer = SCORERS.get(name) if isinstance(name, str) else None
+    if scorer is not None:
+        values["include_path"] = None  # whose tasks can't have such a name
+        if values["dataset.n_shot"] is None:
+            values["dataset.n_shot"] = _SHOTS[str(name)]
+    if scorer is None or scorer.execute is None:
+        values["allow_code_execution"] = False  # nothing of it is run
+    _path(values, "dataset.path")
+    _path(values, "include_path")
+
+
+def _generation(values: dict[str, Any]) -> None:
+    length, block = values.get("generation.gen_length"), values.get("generation.block_length")
+    if block is None and "generation.block_length" in values:
+        block = values["generation.block_length"] = length
+    if values["generation.top_p"] == 1:
+        values["generation.top_p"] = None
+    if values["generation.top_k"] == 0:
+        values["generation.top_k"] = None
+    if values["generation.alg"] == "random" and values["generation.temperature"] == 0:
+        values |= {"generation.top_p": None, "generation.top_k": None}  # neither token nor confidence depends on them
+    if values["generation.logits_eos_inf"] is True:
+        values["generation.stop_until_eos"] = False  # there is no such token to stop at
+    if values.get("generation.strategy") != "vanilla":
+        return  # another one may read its options in another way
+    if values["generation.sigma"] == 0:
+        values["generation.sigma"] = None
+    number = _tokens_per_forward(length, block, values["generation.steps"])
+    if number is not None:
+        values |= {"generation.steps": None, "generation.num_transfer_tokens": number}
+    number = values.get("generation.num_transfer_tokens")
+    if values["generation.steps"] is None and _positive(number) and _positive(block) and number >= block:
+        # every forward decides a block, so that no rule has anything to choose
+        values |= dict.fromkeys(("generation.threshold", "generation.factor", "generation.sigma"))
+        values["generation.num_transfer_tokens"] = block
+
+
+def _tokens_per_forward(length: Any, block: Any, steps: Any) -> int | None:
+    """The number of tokens per forward that ``steps`` come to; None where it is not the same in each of them."""
+    if not (_positive(length) and _positive(block) and _positive(steps)) or length % block:
+        return None
+    of_block, rest = divmod(steps, length // block)
+    return block // of_block if of_block and not rest and block % of_block == 0 else None
+
+
+def _positive(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _path(values: dict[str, Any], key: str) -> None:
+    """Take detours out of a path, without looking at the disk."""
+    path = values.get(key)
+    if isinstance(path, str) and path:
+        values[key] = posixpath.normpath(path)
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of groups joined with a dot, without those that do not count."""
+    require(isinstance(config, Mapping), "a configuration must hold keys and values")
+    found: dict[str, Any] = {}
+    for group, values in config.items():
+        if group in NOT_COUNTED:
+            continue
+        parts = {f"{group}.{key}": value for key, value in values.items()} if isinstance(values, Mapping) else None
+        for key, value in ({str(group): values} if parts is None else parts).items():
+            found[key] = _plain(key, value)
+    return found
+
+
+def _plain(key: str, value: Any, depth: int = 0) -> Any:
+    """``value`` in one spelling: whole numbers as such."""
+    require(depth < _DEPTH, f"{key} is nested too deep")
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, float):
+        require(math.isfinite(value), f"{key} must be a finite number, not {value}")
+        value = int(value) if value.is_integer() and abs(value) < _LARGEST else value
+    if isinstance(value, int):
+        require(abs(value) < _LARGEST, f"{key} is too large a number")
+        return value
+    if isinstance(value, float):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(key, one, depth + 1) for one in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(key, one, depth + 1) for name, one in value.items()}
+    raise UsageError(f"{key} holds {type(value).__name__}, which is no value of a configuration")

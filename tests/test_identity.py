@@ -1,0 +1,241 @@
+"""Runs are told apart by what they mean: spellings of one setting are one run, and what changes answers is another."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cache_zoo import UsageError, caches
+from evaluation.identity import _SHOTS, NEUTRAL, config_hash, counted, run_name, setting
+from evaluation.overrides import cells
+from evaluation.settings import DatasetSettings, Settings
+from evaluation.tasks.scorers import SCORERS
+from models.nano.data import ITEMS
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+NANO = ("model=nano-llada", "dataset=nano-gsm", "generation.gen_length=64")
+
+
+def settings(*overrides: str) -> Settings:
+    (found,) = cells(CONFIGS, "eval", list(overrides), sweep=False)
+    return found
+
+
+BASE = settings(*NANO)
+PLAIN = BASE.config
+
+
+def changed(*keys: tuple[str, Any]) -> dict[str, Any]:
+    config = copy.deepcopy(PLAIN)
+    for key, value in keys:
+        group, _, name = key.partition(".")
+        if name:
+            config[group][name] = value
+        else:
+            config[group] = value
+    return config
+
+
+SAME: list[tuple[str, ...]] = [
+    ("attn_implementation=eager",),
+    ("attn_implementation=sdpa", "output_dir=elsewhere", "jobs=2", "force=true", "retry=[oom]", "trace=true"),
+    ("code_execution_without=[seccomp]",),
+    ("allow_code_execution=true",),  # nothing of nano-gsm is run
+    ("generation.sigma=0",),
+    ("generation.sigma=0.0",),
+    ("generation.top_p=1",),
+    ("generation.top_p=1.0",),
+    ("generation.temperature=0",),
+    ("generation.steps=64",),
+    ("generation.logits_eos_inf=false",),
+    ("dataset.n_shot=4",),
+    ("dataset.system_prompt=''",),
+    ("likelihood.estimator=llada",),
+    ("model.path=nano-llada",),
+    ("model.path=./models/nano/llada/",),
+    (f"model.path={ROOT}/models/nano/llada",),
+    (f"model.path={ROOT}/models/../models/nano/llada",),
+    ("model.device=cpu", "model.dtype=float32"),
+    ("+cache._target_=cache_zoo.none.NoCache",),
+    (f"include_path={ROOT}/tests",),
+]
+
+
+@pytest.mark.parametrize("overrides", SAME, ids=str)
+def test_spellings_of_a_run_are_one_run(overrides: tuple[str, ...]) -> None:
+    found = settings(*NANO, *overrides)
+    assert found.run_name == BASE.run_name
+    assert setting(found.config) == setting(PLAIN)
+
+
+PAIRS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    (("generation.block_length=null",), ("generation.block_length=64",)),
+    (("generation.steps=16",), ("generation.num_transfer_tokens=4",)),
+    (("generation.steps=2",), ("generation.num_transfer_tokens=32",)),
+    (("generation.num_transfer_tokens=32", "generation.threshold=0.9"), ("generation.num_transfer_tokens=32",)),
+    (("generation.num_transfer_tokens=32", "generation.sigma=3"), ("generation.num_transfer_tokens=32",)),
+    (("generation.alg=random", "generation.top_p=0.5", "generation.top_k=3"), ("generation.alg=random",)),
+    (("generation.logits_eos_inf=true", "generation.stop_until_eos=true"), ("generation.logits_eos_inf=true",)),
+    (("dataset.system_prompt=Think.",), ("model.system_prompt=Think.",)),
+    (("dataset.system_prompt=A", "model.system_prompt=B"), ('model.system_prompt="A\n\nB"',)),
+    (("model.stop_words=[a,b,a]",), ("model.stop_words=[b,a]",)),
+    (("model.end_tokens=[a,b]",), ("model.end_tokens=[b,a]",)),
+    (("cache=prefix", "cache.use_dual=true"), ("cache=dual",)),
+    (("+cache._target_=cache_zoo.prefix.PrefixCache", "+cache.use_dual=true"), ("cache=dual",)),
+    (("+cache._target_=cache_zoo.dllm.DLLMCache", "+cache.kr=4"), ("cache=dllm", "cache.kr=4")),
+    (("cache.name=dllm",), ("cache=dllm",)),
+    (("cache=d2cache", "cache.sigma=10"), ("cache=d2cache",)),
+    (("seed=7", "generation.temperature=1"), ("seed=7", "generation.temperature=1.0")),
+    (("generation.threshold=1",), ("generation.threshold=1.0",)),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS, ids=str)
+def test_two_spellings_that_are_one_run(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    first, second = settings(*NANO, *one), settings(*NANO, *other)
+    assert first.run_name == second.run_name
+    assert setting(first.config) == setting(second.config)
+    assert first.run_name != BASE.run_name
+    assert first.cache == second.cache
+
+
+DIFFERENT = [
+    "generation.block_length=16",
+    "generation.num_transfer_tokens=3",
+    "generation.threshold=0.9",
+    "generation.factor=0.9",
+    "generation.sigma=3",
+    "generation.top_p=0.9",  # shapes confidences at temperature 0, too
+    "generation.top_k=5",
+    "generation.temperature=0.5",
+    "generation.alg=entropy",
+    "generation.stop_until_eos=true",
+    "generation.confidence_eos_eot_inf=true",
+    "dataset.size=3",
+    "dataset.n_shot=3",
+    "model.add_bos=true",
+    "model.stop_words=[a]",
+    "model.system_prompt=A",
+    "model.dtype=bfloat16",
+    "model.path=models/nano/dream",
+    "likelihood.mc_num=1",
+    "batch_size=2",
+    "seed=1",
+]
+
+
+def test_what_changes_a_run_is_another_run() -> None:
+    found = {override: settings(*NANO, override).config for override in DIFFERENT}
+    assert len({config_hash(one) for one in (PLAIN, *found.values())}) == len(DIFFERENT) + 1
+    for override, config in found.items():
+        assert setting(config) != setting(PLAIN), override
+
+
+def test_a_schedule_that_is_not_even_is_one_of_its_own() -> None:
+    uneven = changed(("generation.steps", 44))  # 22 forwards per block of 32: 2, 2, ..., 1
+    assert counted(uneven)["generation.steps"] == 44
+
+
+def test_code_that_may_be_run_counts_where_it_is_the_score() -> None:
+    code = ("model=nano-llada", "dataset=nano-code")
+    assert settings(*code, "allow_code_execution=true").run_name != settings(*code).run_name
+    assert setting(settings(*code, "allow_code_execution=true").config) == setting(settings(*code).config)
+
+
+def test_a_strategy_of_somebody_else_may_read_its_options_in_another_way() -> None:
+    mine = changed(("generation.strategy", "mine"))
+    also = changed(("generation.strategy", "mine"), ("generation.steps", 64))
+    assert counted(mine) != counted(also)
+
+
+def test_where_the_data_lie_is_told_by_their_digest() -> None:
+    here = settings(*NANO, f"dataset.path={ITEMS / 'gsm'}")
+    assert here.run_name != BASE.run_name  # nobody knows yet what is there
+    assert setting(here.config) == setting(PLAIN)
+    assert here.run_name == settings(*NANO, f"dataset.path={ITEMS}/./gsm/").run_name
+
+
+def test_a_missing_key_is_its_neutral_value() -> None:
+    """As in runs from before there was such a key."""
+    for key in NEUTRAL:
+        group, _, name = key.partition(".")
+        config = copy.deepcopy(PLAIN)
+        (config[group] if name else config).pop(name or group)
+        if key != "model.family":  # of which the estimator of likelihoods is
+            assert config_hash(config) == config_hash(PLAIN), key
+        assert run_name(config)
+
+
+def test_neutral_values_are_the_defaults() -> None:
+    for key, value in NEUTRAL.items():
+        if not key.startswith("model."):
+            group, _, name = key.partition(".")
+            assert (PLAIN[group][name] if name else PLAIN[group]) == value, key
+
+
+def test_every_choice_of_the_configuration_is_known() -> None:
+    assert set(_SHOTS) == set(SCORERS)
+    for cache in caches.names():
+        made = settings(*NANO, f"cache={cache}", "generation.block_length=16")
+        assert made.config["cache"] == {"name": cache, **made.cache.parameters}
+
+
+def test_examples_of_the_tasks(tmp_path: Path) -> None:
+    from evaluation.tasks.loading import _OWN
+
+    for name, shots in _SHOTS.items():
+        file = _OWN / f"{name}.yaml"
+        if file.is_file():
+            lines = [line for line in file.read_text().splitlines() if line.startswith(("num_fewshot:", "include:"))]
+            own = [int(line.split(":")[1]) for line in lines if line.startswith("num_fewshot")]
+            assert own == [shots] or _SHOTS[lines[0].split(": ")[1].removesuffix(".yaml")] == shots, name
+    from evaluation.tasks.loading import load_task
+
+    for split in ("train", "test"):
+        rows = '{"question": "1 + 1?", "answer": "It is 2.\\n#### 2"}\n' * 5
+        (tmp_path / f"{split}.jsonl").write_text(rows)
+    gsm8k = load_task(DatasetSettings("gsm8k", str(tmp_path), None, None, None), 1).loaded["tasks"]["gsm8k"]
+    assert gsm8k.get_config("num_fewshot") == _SHOTS["gsm8k"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("generation.sigma", float("nan")),
+        ("generation.threshold", float("inf")),
+        ("seed", 10**4000),
+        ("batch_size", {1, 2}),
+        ("dataset", object()),
+        ("cache.deep", [[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]),
+        ("model.name", b"bytes"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_no_configuration_can_hold_is_one_error(key: str, value: Any) -> None:
+    for function in (counted, setting, config_hash, run_name):
+        with pytest.raises(UsageError, match=key):
+            function(changed((key, value)))
+
+
+@pytest.mark.parametrize("value", [None, True, -1, 0, 3.5, "x", "\ud800", [], {}, ["a", 1], {"a": {"b": 1}}, {3: 4}])
+def test_odd_values_are_no_error(value: Any) -> None:
+    """Files of somebody else may have anything anywhere; whether that is usable is for others to say."""
+    flat = [(f"{group}.{name}", value) for group in PLAIN if isinstance(PLAIN[group], dict) for name in PLAIN[group]]
+    for key, odd in [*flat, *((group, value) for group in PLAIN)]:
+        config = changed((key, odd))
+        assert run_name(config)
+        assert isinstance(setting(config), dict)
+    with pytest.raises(UsageError, match="keys and values"):
+        counted([])  # type: ignore[arg-type]
+
+
+def test_a_saved_configuration_is_that_of_its_folder() -> None:
+    made = settings(*NANO, "cache=dllm", "cache.kr=3")
+    again = yaml.safe_load(yaml.safe_dump(made.config))
+    assert run_name(again) == made.run_name
+    assert Settings.from_config(again).run_name == made.run_name
