@@ -152,7 +152,7 @@ def test_the_check_as_a_command(
     assert call(monkeypatch, check, run) == 1
     assert capsys.readouterr().out.splitlines() == [f"{run}: nano-gsm has 500 questions, not 6"]
     assert call(monkeypatch, check, results) == 1
-    assert len(capsys.readouterr().out.splitlines()) == 6  # four other runs of these data, and one that is also a part
+    assert len(capsys.readouterr().out.splitlines()) == 7  # six runs, and one of them is also a part
     assert call(monkeypatch, check, results / "absent") == 2
 
 
