@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -11,10 +12,16 @@ from typing import Any
 
 from cache_zoo import UsageError
 from cache_zoo.arguments import Parser
-from cache_zoo.errors import refusing, require
+from cache_zoo.errors import refusing, require, visible
 from evaluation import statistics
+from evaluation.comparable import apart, shared
 from evaluation.saved_run import BASELINE, Question, SavedRun, named
 from evaluation.statistics import Estimate
+
+SAME_WORK = "same work"
+"""In place of a speed-up, see `Comparison.same_work`."""
+_LONGEST_VALUE = 80  # letters of a setting in a message
+_SHORTEST = 1e-9  # seconds that a clock can tell from none
 
 
 class Comparison:
@@ -22,6 +29,8 @@ class Comparison:
 
     Attributes:
         unscored, untimed: why the scores and the seconds can't be compared; None where they can.
+        same_work: both ran everything and came to the same tokens, so that a ratio of their seconds says how steady the
+            machine was, and nothing of the cache.
     """
 
     def __init__(self, run: SavedRun, baseline: SavedRun) -> None:
@@ -54,13 +63,19 @@ class Comparison:
         return sum(same) / len(same) if same else None
 
     @cached_property
+    def same_work(self) -> bool:
+        ratios = [one.efficiency.compute_ratio for one in (self.run, self.baseline)]
+        full = all(ratio is not None and math.isclose(ratio, 1, rel_tol=1e-9) for ratio in ratios)
+        return self.run != self.baseline and full and self.exact_agreement == 1
+
+    @cached_property
     def speed_up(self) -> Estimate | None:
         """Median seconds of the baseline over those of the run (`statistics.ratio_of_medians`).
 
-        What was timed is a batch: a single question with ``batch_size=1``. None on different machines, or where the
-        batches hold different questions.
+        What was timed is a batch: a single question with ``batch_size=1``. None on different machines, where the
+        batches hold different questions, and where both runs did the same work.
         """
-        return None if isinstance(self._seconds, str) else statistics.ratio_of_medians(*self._seconds)
+        return None if self.same_work or isinstance(self._seconds, str) else statistics.ratio_of_medians(*self._seconds)
 
     def _answers(self) -> list[tuple[Sequence[int], Sequence[int]]]:
         pairs = zip(self.run.answers.values(), self.baseline.answers.values(), strict=True)
@@ -81,22 +96,22 @@ class Comparison:
         if self.run.moved or self.baseline.moved:
             return "no speed-up: the machine was not the same throughout"
         if self.run.clock != self.baseline.clock:
-            return "no speed-up: the baseline ran on another machine, torch or number of processes"
+            return "no speed-up: the baseline ran on another machine or number of processes"
         ours, theirs = _batches(self.run), _batches(self.baseline)
         if ours.keys() != theirs.keys():
             return "no speed-up: the batches of the baseline hold other questions"
-        pairs = [(fast, slow) for batch in ours if (fast := ours[batch]) and (slow := theirs[batch])]
-        if len(pairs) < len(ours):
+        seconds = [one[batch] or 0 for one in (ours, theirs) for batch in ours]
+        if min(seconds) < _SHORTEST:
             return "no speed-up: the seconds were not measured"
-        return [fast for fast, _ in pairs], [slow for _, slow in pairs]
+        return seconds[: len(ours)], seconds[len(ours) :]
 
 
 def compare(run: SavedRun, baseline: SavedRun) -> Comparison:
     """A run beside the run without a cache that was asked the same in the same setting.
 
     Raises:
-        UsageError: they can't be compared, and why: not done, not without a cache, another setting, other data, other
-            questions or other prompts.
+        UsageError: they can't be compared, and why: not done, not without a cache, another setting, other code,
+            versions or weights (`evaluation.comparable`), other data, other questions or other prompts.
     """
     for one in (run, baseline):
         require(one.done, f"{one.folder.name} is {one.status.status}; a comparison takes runs that are done")
@@ -104,12 +119,14 @@ def compare(run: SavedRun, baseline: SavedRun) -> Comparison:
         baseline.is_baseline,
         f"runs are compared with one of cache={BASELINE}; {baseline.folder.name} has another cache",
     )
-    differing = [key for key in {**run.compared, **baseline.compared} if _unlike(key, run.compared, baseline.compared)]
+    differing = [key for key in {**run.setting, **baseline.setting} if _unlike(key, run.setting, baseline.setting)]
     require(not differing, _differing(run, baseline, differing))
+    reason = apart(run, baseline)
+    require(reason is None, _named(run, baseline, str(reason)))
     digests = [one.provenance.dataset_sha256 for one in (run, baseline)]
     require(digests[0] == digests[1], _named(run, baseline, "the data that were asked are not the same"))
     if missing := set(run.answers) ^ set(baseline.answers):
-        counts = f"{len(run.answers)} and {len(baseline.answers)} questions"
+        counts = f"{questions(run)} and {questions(baseline)} questions"
         raise UsageError(
             _named(run, baseline, f"they were not asked the same: {counts}; only one has {named(min(missing))}")
         )
@@ -122,18 +139,25 @@ def compare(run: SavedRun, baseline: SavedRun) -> Comparison:
 def find_baseline(run: SavedRun, runs: Iterable[SavedRun]) -> SavedRun | None:
     """The run of ``runs`` to compare ``run`` with, if there is one: done, without a cache, of the same setting.
 
-    Of several the one with the same data goes first, then the same machine, the same parent folder, the name.
+    Of several the one of the same code, versions and weights goes first, then with the same data, the same machine,
+    the same parent folder, the name.
     """
 
-    def distance(one: SavedRun) -> tuple[bool, bool, bool, str]:
+    def distance(one: SavedRun) -> tuple[bool, bool, bool, bool, str]:
         data = [each.provenance.dataset_sha256 for each in (one, run)]
-        apart = one.folder.parent != run.folder.parent
-        return data[0] != data[1], one.clock != run.clock, apart, one.folder.as_posix()
+        elsewhere = one.folder.parent != run.folder.parent
+        code = shared(one) != shared(run)
+        return code, data[0] != data[1], one.clock != run.clock, elsewhere, one.folder.as_posix()
 
     alike = [one for one in runs if one.done and one.is_baseline and one.setting == run.setting]
     if run in alike:
         return run
     return min(alike, key=distance, default=None)
+
+
+def questions(run: SavedRun) -> int:
+    """How many questions a run answered, however often."""
+    return len({(task, row) for task, row, _ in run.answers})
 
 
 def _batches(run: SavedRun) -> dict[tuple[Question, ...], float | None]:
@@ -154,7 +178,8 @@ def _differing(run: SavedRun, baseline: SavedRun, keys: list[str]) -> str:
 
 
 def _value(run: SavedRun, key: str) -> str:
-    return json.dumps(run.compared[key], default=str) if key in run.compared else "not there"
+    text = json.dumps(run.setting[key]) if key in run.setting else "not there"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 def _named(run: SavedRun, baseline: SavedRun, reason: str) -> str:
@@ -170,11 +195,12 @@ def render(comparison: Comparison) -> str:
         ("p (not adjusted)", "N/A" if comparison.p is None else f"{comparison.p:.3g}"),
         ("token agreement", _share(comparison.agreement)),
         ("same answers", _share(comparison.exact_agreement)),
-        ("speed-up", _shown(comparison.speed_up, 1, ".2f", "")),
+        ("speed-up", SAME_WORK if comparison.same_work else _shown(comparison.speed_up, 1, ".2f", "")),
     ]
-    lines = [f"{len(comparison.run.answers)} questions; intervals are 95 %"]
+    lines = [f"{questions(comparison.run)} questions; intervals are 95 %"]
     lines += [f"{name:18}{value}" for name, value in rows]
-    return "\n".join([*lines, *(note for note in (comparison.unscored, comparison.untimed) if note)])
+    lines += [note for note in (comparison.unscored, comparison.untimed) if note]
+    return "\n".join(map(visible, lines))
 
 
 def _mean(run: SavedRun) -> Estimate | None:

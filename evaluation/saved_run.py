@@ -10,14 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cache_zoo import UsageError
 from cache_zoo.errors import require
+from evaluation import identity
 from evaluation.runs import CONFIG, RESULTS, SAMPLES, STATUS
-from evaluation.schema import Config, Efficiency, Provenance, Results, Sample, Status, Summary, parse
+from evaluation.schema import LARGEST, Config, Efficiency, Provenance, Results, Sample, Status, Summary, parse
 from evaluation.untrusted import read_json, read_rows, read_yaml
 
 BASELINE = "none"
 DONE = "done"
-_NOT_COMPARED = ("cache", "output_dir", "code_execution_without", "recipe", "trace")
 _AXES = ("model", "cache", "generation", "dataset")
 
 Question = tuple[str, int, int]
@@ -133,16 +134,21 @@ class SavedRun:
         vars(self).pop("answers", None)
 
     @property
-    def scores(self) -> dict[Question, float] | None:
-        """Headline score of each question; None where there is none, or where the score is not the mean of them."""
+    def scores(self) -> dict[tuple[str, int], float] | None:
+        """Headline score of each question, by task and row: of several answers to it, their mean.
+
+        None where there is none, or where the score is not the mean of them.
+        """
         metric, score = self.summary.metric, self.summary.score
         if metric is None or score is None:
             return None
-        found = {question: answer.metrics.get(metric) for question, answer in self.answers.items()}
-        values = {question: value for question, value in found.items() if value is not None}
-        if len(values) < len(found):
-            return None
-        return values if abs(sum(values.values()) / len(values) - score) < 1e-6 else None
+        values: dict[tuple[str, int], list[float]] = {}
+        for (task, row, _), answer in self.answers.items():
+            if metric not in answer.metrics:
+                return None
+            values.setdefault((task, row), []).append(answer.metrics[metric])
+        means = {question: sum(each) / len(each) for question, each in values.items()}
+        return means if abs(sum(means.values()) / len(means) - score) < 1e-6 else None
 
     @property
     def axes(self) -> dict[str, str]:
@@ -154,14 +160,12 @@ class SavedRun:
         return self.config.cache.name == BASELINE and self.config.cache.target is None
 
     @cached_property
-    def compared(self) -> dict[str, Any]:
-        """What of the configuration two runs must share for their answers to be compared: all but the cache."""
-        return {key: value for key, value in self.options.items() if key.split(".")[0] not in _NOT_COMPARED}
-
-    @cached_property
-    def setting(self) -> str:
-        """`compared` as text, the same for runs that share it."""
-        return json.dumps(self.compared, sort_keys=True)
+    def setting(self) -> dict[str, Any]:
+        """What of the configuration two runs must share for their answers to be compared (`identity.setting`), flat."""
+        try:
+            return identity.setting(self.resolved)
+        except UsageError as error:
+            raise UsageError(f"{self.config_path}: {error}") from error
 
     @property
     def moved(self) -> bool:
@@ -172,8 +176,7 @@ class SavedRun:
     def clock(self) -> str:
         """Everything that two runs must share besides for their seconds to be compared."""
         found = self.provenance
-        machine = [found.machine.model_dump(), found.device, found.dtype]
-        return json.dumps([machine, found.versions.get("torch"), self.efficiency.processes], sort_keys=True)
+        return json.dumps([found.machine.model_dump(), found.device, found.dtype, self.efficiency.processes])
 
 
 def question_of(sample: Sample) -> Question:
@@ -199,12 +202,12 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _answer(sample: Sample) -> Answer:
-    metrics = {key: float(value) for key, value in sample.metrics.items() if isinstance(value, int | float)}
+    numbers = {key: float(value) for key, value in sample.metrics.items() if isinstance(value, int | float)}
     return Answer(
         ids=array("i", sample.ids),
         generated=sample.tokens_out is not None,
         batch=sample.batch,
         seconds=sample.seconds,
         prompt_sha256=sample.prompt_sha256,
-        metrics=metrics,
+        metrics={key: value for key, value in numbers.items() if abs(value) <= LARGEST},
     )

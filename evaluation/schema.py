@@ -20,7 +20,9 @@ _LONGEST_TEXT = 1_000_000
 _LONGEST_SHOWN = 80
 _LARGEST_COUNT = 2**53  # a double holds it exactly
 _LARGEST_SEED = 2**63 - 1
-_LARGEST = 1e30
+LARGEST = 1e12
+_MOST_WORK = 1e30
+_LONGEST_TIME = 1e9  # seconds
 
 
 def _printable(text: str) -> str:
@@ -33,8 +35,9 @@ Name = Annotated[str, Field(max_length=_LONGEST_NAME), AfterValidator(_printable
 Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
 Count = Annotated[int, Field(ge=0, le=_LARGEST_COUNT)]
 Seed = Annotated[int, Field(ge=-_LARGEST_SEED, le=_LARGEST_SEED)]
-Amount = Annotated[float, Field(ge=0, le=_LARGEST)]
-Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
+Amount = Annotated[float, Field(ge=0, le=_MOST_WORK)]
+Seconds = Annotated[float, Field(ge=0, le=_LONGEST_TIME)]
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Object = dict[str, Any]
 """What a task or a cache makes of it: any JSON within the bounds of the file."""
 
@@ -84,9 +87,9 @@ class Summary(Record):
 class Latency(Record):
     """Seconds of a batch."""
 
-    mean: Amount | None = None
-    median: Amount | None = None
-    p90: Amount | None = None
+    mean: Seconds | None = None
+    median: Seconds | None = None
+    p90: Seconds | None = None
 
 
 class Shortage(Record):
@@ -104,7 +107,7 @@ class Efficiency(Record):
     empty_answers: Count | None = None
     tokens_out: Count | None = None
     tokens_canvas: Count | None = None
-    seconds: Amount | None = None
+    seconds: Seconds | None = None
     tokens_per_second: Amount | None = None
     latency_seconds: Latency = Latency()
     nfe: Amount | None = None
@@ -149,9 +152,13 @@ class Package(Record):
 
 
 class Code(Record):
-    """Where the class of the cache lies: in this project, in an installed package, or neither."""
+    """Where a class lies: in this project, in the installed package that is named, or neither."""
 
     origin: Literal["cache-zoo", "package", "unknown"]
+    name: Name | None = None
+    version: Name | None = None
+    commit: Name | None = None
+    several: bool = False
 
 
 class Weights(Record):
@@ -160,6 +167,7 @@ class Weights(Record):
     name: Name | None = None
     family: Name | None = None
     weights_sha256: Name | None = None
+    several: bool = False
 
 
 class Origin(Record):
@@ -178,6 +186,7 @@ class Provenance(Origin):
 
     cache_package: Package | Name | None = None
     cache_code: Code | None = None
+    strategy_code: Code | None = None
     model: Weights | None = None
     checkpoint: Name | None = None
     dataset_sha256: dict[Name, Name] = {}
@@ -200,7 +209,7 @@ class Results(Record):
 class ModelConfig(Record):
     """Group ``model`` of a configuration."""
 
-    name: Name | None = None
+    name: Name
     path: Name | None = None
     dtype: Name | None = None
     device: Name | None = None
@@ -216,7 +225,7 @@ class CacheConfig(Record):
 class GenerationConfig(Record):
     """Group ``generation``, as far as a table has columns for it."""
 
-    strategy: Name | None = None
+    strategy: Name
     gen_length: Count | None = None
     block_length: Count | None = None
     num_transfer_tokens: Count | None = None
@@ -227,7 +236,7 @@ class GenerationConfig(Record):
 class DatasetConfig(Record):
     """Group ``dataset``."""
 
-    name: Name | None = None
+    name: Name
     size: Count | None = None
     n_shot: Count | None = None
 
@@ -235,10 +244,10 @@ class DatasetConfig(Record):
 class Config(Record):
     """``config.yaml``, as far as it is shown; `evaluation.identity` says what of it two runs must share."""
 
-    model: ModelConfig = ModelConfig()
-    cache: CacheConfig = CacheConfig()
-    generation: GenerationConfig = GenerationConfig()
-    dataset: DatasetConfig = DatasetConfig()
+    model: ModelConfig
+    cache: CacheConfig
+    generation: GenerationConfig
+    dataset: DatasetConfig
     batch_size: Count | None = None
     seed: Seed | None = None
 
@@ -281,7 +290,7 @@ class Sample(Record):
     tokens_out: Count | None = None
     tokens_canvas: Count | None = None
     forwards: Count | None = None
-    seconds: Amount | None = None
+    seconds: Seconds | None = None
     seed: Seed | None = None
     batch: Count | None = None
     work: Work | None = None

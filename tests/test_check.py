@@ -12,7 +12,7 @@ import pytest
 from cache_zoo import UsageError
 from evaluation import check
 from evaluation.check import DATASETS, check_run
-from evaluation.rows import find_runs
+from evaluation.finding import find_runs
 from evaluation.saved_run import SavedRun
 from evaluation.settings import DatasetSettings
 from evaluation.tasks.loading import load_task

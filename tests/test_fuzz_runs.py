@@ -11,13 +11,16 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from cache_zoo import registry
 from evaluation import check, compare, leaderboard, rescore, table
+from evaluation.page import render
 from evaluation.trace import __main__ as trace
 from tests.run_mutations import mutate
 from tests.small_runs import pick
@@ -26,6 +29,8 @@ SECONDS = 10
 MEBIBYTES = 128
 """That a call may take beside the libraries, which the process has loaded: 500 in all."""
 QUICK, ALL, PARTS = 60, 2_000, 4
+TOGETHER = 20
+"""Runs in a folder of several, which one bad run must not end."""
 _WATCHED = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "subprocess.Popen")
 _FORBIDDEN = ("evil", "socket.connect")
 
@@ -104,57 +109,64 @@ def listed(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def try_one(number: int, sources: tuple[Path, Path], here: Path, watch: Watch) -> None:
-    """Mutate a run, and read it with every command."""
-    random = Random(number)
-    results, outside = here / "results", here / "outside"
-    run, baseline = (Path(shutil.copytree(source, results / source.name)) for source in sources)
-    outside.mkdir()
-    (outside / "sentinel").write_text("untouched")
-    done = [mutate(random, random.choice((run, run, run, baseline)), outside)]
-    given = next((path for path in sorted(results.iterdir()) if path.name not in (run.name, baseline.name)), run)
-    given = run if run.is_dir() else given
-    commands: list[tuple[Any, list[object], tuple[Path, ...]]] = [
-        (check, [results], ()),
-        (table, [results], ()),
-        (leaderboard, [results, "--out", here / "board"], (here / "board",)),
-        (compare, [given, baseline], ()),
-        (rescore, [given, baseline], (given / "rescored.json", baseline / "rescored.json")),
-        (trace, [given, "--sample", "1", "--out", here / "page.html"], (here / "page.html",)),
-    ]
-    for module, arguments, outputs in commands:
-        before = listed(here)
-        _, resident = memory("VmHWM"), memory("VmRSS")
-        out, err, started, code = io.StringIO(), io.StringIO(), time.monotonic(), None
-        sys.argv = [module.__name__, *map(str, arguments)]
-        watch.found = []
-        watch.allowed = tuple(str(path.with_name(f"{dots}{path.name}")) for path in outputs for dots in ("", ".", ".."))
-        failure = ""
-        try:
-            with redirect_stdout(out), redirect_stderr(err), limited():
-                watch.on = True
-                code = module.main()
-        except SystemExit as error:
-            code = error.code
-        except BaseException:
-            failure = traceback.format_exc()
-        finally:
-            watch.on = False
-        where = f"seed {number}, {done}, {module.__name__}"
-        assert not failure, f"{where}\n{failure}"
-        assert code in (0, 1, 2), f"{where}: exit status {code}"
-        assert time.monotonic() - started < SECONDS, where
-        assert memory("VmHWM") - resident < MEBIBYTES, f"{where}: {memory('VmHWM') - resident} MiB"
-        assert watch.found == [], where
-        said = out.getvalue() + err.getvalue()
-        assert "Traceback" not in said, f"{where}\n{said}"
-        odd = {letter for letter in said if not letter.isprintable() and letter not in "\n"}
-        assert not odd, f"{where}: {odd} in {said!r}"
-        after = listed(here)
-        changed = {path for path in {*before, *after} if before.get(path) != after.get(path)}
-        assert all(path.startswith(watch.allowed) for path in changed), f"{where}: {changed}"
-    check_outputs(here / "board", f"seed {number}, {done}")
-    assert (outside / "sentinel").read_text() == "untouched"
+def try_some(numbers: range, sources: tuple[Path, Path], here: Path, watch: Watch) -> None:
+    """Mutate a run for each number, and read all of them with every command."""
+    results, outside, board, page = (here / name for name in ("results", "outside", "board", "page.html"))
+    commands: list[tuple[Any, list[object], tuple[Path, ...]]] = []
+    for number in numbers:
+        random, place, away = Random(number), results / str(number), outside / str(number)
+        run, baseline = (Path(shutil.copytree(source, place / source.name)) for source in sources)
+        away.mkdir(parents=True)
+        (away / "sentinel").write_text("untouched")
+        mutate(random, random.choice((run, run, run, baseline)), away)
+        there = [path for path in sorted(place.iterdir()) if path.name != baseline.name]
+        given = run if run.is_dir() or not there else there[0]
+        written = [folder / "rescored.json" for folder in (given, baseline)]
+        commands += [
+            (table, [place], ()),
+            (compare, [given, baseline], ()),
+            (rescore, [given, baseline], (*written,)),
+            (trace, [given, "--sample", "1", "--out", page], (page,)),
+        ]
+    for folders in ((check, [results], ()), (leaderboard, [results, "--out", board], (board,))):
+        call_watched(*folders, here, watch)
+    check_outputs(board, f"seeds {numbers}")
+    for command in commands:
+        call_watched(*command, here, watch)
+    assert all((outside / str(number) / "sentinel").read_text() == "untouched" for number in numbers)
+
+
+def call_watched(module: Any, arguments: list[object], outputs: tuple[Path, ...], here: Path, watch: Watch) -> None:
+    """Call a command, which must end in time with an exit status of its own and write ``outputs`` alone."""
+    before, resident = listed(here), memory("VmRSS")
+    out, err, started, code, failure = io.StringIO(), io.StringIO(), time.monotonic(), None, ""
+    sys.argv = [module.__name__, *map(str, arguments)]
+    watch.found = []
+    watch.allowed = tuple(str(path.with_name(f"{dots}{path.name}")) for path in outputs for dots in ("", ".", ".."))
+    try:
+        with redirect_stdout(out), redirect_stderr(err), limited():
+            watch.on = True
+            code = module.main()
+    except SystemExit as error:
+        code = error.code
+    except BaseException:
+        failure = traceback.format_exc()
+    finally:
+        watch.on = False
+    seconds, taken = time.monotonic() - started, memory("VmHWM") - resident
+    where = f"{module.__name__} {arguments}"
+    assert not failure, f"{where}\n{failure}"
+    assert code in (0, 1, 2), f"{where}: exit status {code}"
+    assert seconds < SECONDS, f"{where}: {seconds} s"
+    assert taken < MEBIBYTES, f"{where}: {taken} MiB"
+    assert watch.found == [], where
+    said = out.getvalue() + err.getvalue()
+    assert "Traceback" not in said, f"{where}\n{said}"
+    odd = {letter for letter in said if not letter.isprintable() and letter != "\n"}
+    assert not odd, f"{where}: {odd} in {said!r}"
+    after = listed(here)
+    changed = {path for path in {*before, *after} if before.get(path) != after.get(path)}
+    assert all(path.startswith(watch.allowed) for path in changed), f"{where}: {changed}"
 
 
 def check_outputs(board: Path, where: str) -> None:
@@ -176,11 +188,13 @@ def try_all(numbers: range, small_runs: Path, folder: Path, watch: Watch, monkey
     monkeypatch.chdir(cwd)
     monkeypatch.syspath_prepend(str(cwd))
     monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(registry, "entry_points", cache(registry.entry_points))  # they are read again for every name
+    monkeypatch.setattr(render, "vega", cache(render.vega))  # a second each time
     sources = pick(small_runs, "dual"), pick(small_runs, "none")
-    for number in numbers:
-        here = folder / str(number)
+    for first in numbers[::TOGETHER]:
+        here = folder / str(first)
         here.mkdir()
-        try_one(number, sources, here, watch)
+        try_some(range(first, min(first + TOGETHER, numbers.stop)), sources, here, watch)
         shutil.rmtree(here)
     assert not (folder / "marker").exists()
     assert [path.name for path in cwd.iterdir()] == ["evil.py"]
