@@ -28,7 +28,7 @@ MOST_YAML = 64 << 10
 """Bytes of a configuration, which has 2 KB; the parser reads some 100 KB a second."""
 MOST_JSON = 8 << 20
 """Bytes of a JSON file; the results of a group of 1,000 tasks have 5 MB."""
-MOST_LINE = 4 << 20
+MOST_LINE = 2 << 20
 """Bytes of a line of samples; an answer of 32,000 tokens has 1 MB."""
 MOST_ROWS = 100_000
 """Lines of a file of samples; the largest groups of tasks ask 20,000 questions."""
@@ -36,7 +36,7 @@ MOST_ALL_ROWS = 128 << 20
 """Bytes of all lines, unpacked; GSM8K with 512 tokens to an answer has 20 MB."""
 MOST_MEMORY = 256 << 20
 """Bytes that the values of a file may take in memory: a byte of JSON makes up to twenty."""
-MOST_VALUES = 1_000_000
+MOST_VALUES = 250_000
 """Commas and brackets of a JSON text, which bound its values before they are made."""
 MOST_DEPTH = 32
 """Levels of lists and objects within each other; the files of a run have six."""

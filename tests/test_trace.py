@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from cache_zoo import UsageError
 from evaluation.cell import evaluate_cell
 from evaluation.overrides import cells
-from evaluation.raw_run import RawRun as SavedRun
+from evaluation.saved_run import SavedRun
 from evaluation.settings import Settings
 from evaluation.trace import Trace, record, render, write
 from evaluation.trace.__main__ import main
