@@ -25,16 +25,16 @@ Question = tuple[str, int, int]
 """Task, row of the dataset, and which of several answers to it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What a comparison needs of a `Sample`; a run's texts are not kept.
+    """What a comparison needs of a `Sample`, in little memory.
 
     Attributes:
         ids: tokens; empty where answers were given.
         generated: whether it was, token by token.
         batch: its number; None where the run does not say.
         seconds: of the batch.
-        metrics: numbers by metric and filter.
+        score: value of the headline metric; None where it is no number.
     """
 
     ids: array[int]
@@ -42,7 +42,7 @@ class Answer:
     batch: int | None
     seconds: float | None
     prompt_sha256: str | None
-    metrics: dict[str, float]
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ class SavedRun:
     @cached_property
     def answers(self) -> dict[Question, Answer]:
         """What a comparison needs of the questions, in order."""
-        found = {question_of(sample): _answer(sample) for sample in self.read_samples()}
+        metric = self.summary.metric or ""
+        found = {question_of(sample): _answer(sample, metric) for sample in self.read_samples()}
         return dict(sorted(found.items(), key=lambda item: item[0]))
 
     def forget(self) -> None:
@@ -139,14 +140,14 @@ class SavedRun:
 
         None where there is none, or where the score is not the mean of them.
         """
-        metric, score = self.summary.metric, self.summary.score
-        if metric is None or score is None:
+        score = self.summary.score
+        if score is None:
             return None
         values: dict[tuple[str, int], list[float]] = {}
         for (task, row, _), answer in self.answers.items():
-            if metric not in answer.metrics:
+            if answer.score is None:
                 return None
-            values.setdefault((task, row), []).append(answer.metrics[metric])
+            values.setdefault((task, row), []).append(answer.score)
         means = {question: sum(each) / len(each) for question, each in values.items()}
         return means if abs(sum(means.values()) / len(means) - score) < 1e-6 else None
 
@@ -201,13 +202,13 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _answer(sample: Sample) -> Answer:
-    numbers = {key: float(value) for key, value in sample.metrics.items() if isinstance(value, int | float)}
+def _answer(sample: Sample, metric: str) -> Answer:
+    value = sample.metrics.get(metric)
     return Answer(
         ids=array("i", sample.ids),
         generated=sample.tokens_out is not None,
         batch=sample.batch,
         seconds=sample.seconds,
         prompt_sha256=sample.prompt_sha256,
-        metrics={key: value for key, value in numbers.items() if abs(value) <= LARGEST},
+        score=float(value) if isinstance(value, int | float) and abs(value) <= LARGEST else None,
     )

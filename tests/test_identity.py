@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cache_zoo import UsageError, caches
-from evaluation.identity import _SHOTS, NEUTRAL, config_hash, counted, run_name, setting
+from evaluation.identity import _EXECUTED, _SHOTS, NEUTRAL, config_hash, counted, run_name, setting
 from evaluation.overrides import cells
 from evaluation.settings import DatasetSettings, Settings
 from evaluation.tasks.scorers import SCORERS
@@ -180,6 +180,7 @@ def test_neutral_values_are_the_defaults() -> None:
 
 def test_every_choice_of_the_configuration_is_known() -> None:
     assert set(_SHOTS) == set(SCORERS)
+    assert set(_EXECUTED) == {name for name, scorer in SCORERS.items() if scorer.execute}
     for cache in caches.names():
         made = settings(*NANO, f"cache={cache}", "generation.block_length=16")
         assert made.config["cache"] == {"name": cache, **made.cache.parameters}
