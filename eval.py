@@ -60,7 +60,8 @@ def _show(overrides: list[str], sweep: bool) -> int:
 
 def _run(overrides: list[str], sweep: bool) -> int:
     """One cell or a sweep, once all of it is known to be usable."""
-    from evaluation.overrides import cells, launcher, whole_lists
+    from evaluation.baselines import with_baselines
+    from evaluation.overrides import cells, launcher
     from evaluation.ranks import refuse_under_launcher
 
     if sweep:
@@ -68,8 +69,11 @@ def _run(overrides: list[str], sweep: bool) -> int:
     found = cells(CONFIGS, "eval", overrides, sweep)
     if not sweep:
         return _one(found[0])
+    asked, found = len(found), with_baselines(found)
+    if added := len(found) - asked:
+        print(f"{added} more without a cache: a recipe decodes in another way for some caches", file=sys.stderr)
     if launcher(overrides):
-        _replace_overrides(overrides, whole_lists(overrides))
+        _replace_overrides(overrides, _jobs(overrides, found))
         return _launch(found)
     from evaluation.sweep import sweep as run_sweep
 
@@ -95,6 +99,14 @@ def _one(settings: Settings) -> int:
     if summary is not None:
         _print(summary)
     return DONE
+
+
+def _jobs(overrides: list[str], cells: list[Settings]) -> list[str]:
+    """A sweep of as many jobs as there are cells, which is all that a launcher needs to know of them."""
+    from evaluation.recipes import as_override
+
+    of_hydra = [override for override in overrides if override.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    return [*of_hydra, as_override("output_dir", cells[0].output_dir), f"seed=range({len(cells)})"]
 
 
 def _launch(cells: list[Settings]) -> int:

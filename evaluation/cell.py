@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from dataclasses import asdict
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import lm_eval
 import torch
 
-from cache_zoo import UsageError
+from cache_zoo import UsageError, caches
 from cache_zoo.errors import require
+from evaluation.checkpoint import find_checkpoint, other_weights
 from evaluation.installed import package_of
 from evaluation.journal import Journal
-from evaluation.lm import CacheZooLM
+from evaluation.lm import EQUAL, CacheZooLM
 from evaluation.measure import Batch, Sample, Scored, efficiency
+from evaluation.origin import origin_of
 from evaluation.provenance import merged, provenance
 from evaluation.ranks import Ranks
 from evaluation.requests import digest
@@ -25,9 +29,9 @@ from evaluation.runs import ANSWERED, RESULTS
 from evaluation.sandbox import Sandbox
 from evaluation.settings import Settings
 from evaluation.tasks.loading import LoadedTask, load_task
+from generation import strategies
 from generation.options import pointless
-from models import Transformer, load_model, resolve_checkpoint
-from models.loading import read_config
+from models import Transformer, load_model
 from models.tokenizer import load_tokenizer
 
 
@@ -70,8 +74,8 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
     allowed = settings.allow_code_execution and ranks.first
     sandbox = Sandbox(settings.code_execution_without) if allowed else None
     task = load_task(settings.dataset, settings.seed, sandbox, settings.include_path)
-    folder = resolve_checkpoint(settings.model.path)
-    _, config = read_config(folder)
+    checkpoint = find_checkpoint(settings.model)
+    folder = checkpoint.folder
     tokenizer = load_tokenizer(folder)
     require(
         not settings.model.apply_chat_template or bool(tokenizer.chat_template),
@@ -83,11 +87,18 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
         device = settings.model.device
         model = load_model(folder, settings.model.dtype, f"cuda:{ranks.local}" if device == "cuda" else device)
         run.start(journal.progress, settings.force)
+        session = {
+            **provenance(),
+            "cache_code": origin_of(caches.get(settings.cache.target)),
+            "strategy_code": origin_of(strategies.get(settings.generation.strategy)),
+        }
+        if ranks.first:  # who reads all of the weights again, for their digest
+            session["model"] = checkpoint.identity()
         dtype = str(model.dtype).removeprefix("torch.")
-        journal.open({**provenance(), "device": _device_name(model.device), "dtype": dtype, "rank": ranks.rank})
+        journal.open({**session, "device": _device_name(model.device), "dtype": dtype, "rank": ranks.rank})
         return model
 
-    lm = CacheZooLM(settings, config, tokenizer, load, ranks, journal)
+    lm = CacheZooLM(settings, checkpoint.config, tokenizer, load, ranks, journal)
     try:
         found = _ask(lm, task, settings)
         if not ranks.first:
@@ -100,13 +111,13 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
             "provenance": {
                 **merged(lm.sessions),
                 "cache_package": package_of(settings.cache.target),
-                "checkpoint": str(folder),
+                "checkpoint": _within_checkout(str(folder)),
                 "dataset_sha256": task.sha256,
                 "chat_template_sha256": _template_digest(tokenizer) if settings.model.apply_chat_template else None,
                 "end_ids": sorted(lm.ending.end_ids),
             },
         }
-        summary = _summary(settings, results, task, run)
+        summary = _summary(settings, results, task, run, lm)
         results["summary"] = summary
         run.finish(results, _samples(lm, logged, task))
     except BaseException as error:  # an interrupt, too, leaves a record
@@ -131,7 +142,7 @@ def _ask(lm: CacheZooLM, task: LoadedTask, settings: Settings) -> dict[str, Any]
 
 
 def _named(found: dict[str, Any], task: LoadedTask, size: int | None) -> dict[str, Any]:
-    """lm-eval's results; where nothing is scored, the score is named and not available."""
+    """lm-eval's results; where nothing is scored, or a metric is no number, the score is named and not available."""
     for name, config in found["configs"].items():
         config.pop("custom_dataset", None)  # our own reader, printed as source code
         metadata = config.get("metadata") or {}
@@ -142,7 +153,13 @@ def _named(found: dict[str, Any], task: LoadedTask, size: int | None) -> dict[st
             asked = min(there, size or there)  # lm-eval counts what has metrics
             found["n-samples"][name]["effective"] = asked
             found["results"][name] |= {"score,none": "N/A", "score_stderr,none": "N/A", "sample_len": asked}
+    for metrics in found["results"].values():
+        metrics |= {key: None for key, value in metrics.items() if _infinite(value)}
     return found
+
+
+def _infinite(value: Any) -> bool:
+    return isinstance(value, Real) and not math.isfinite(value)
 
 
 def _within_checkout(path: str) -> str:
@@ -152,7 +169,10 @@ def _within_checkout(path: str) -> str:
 
 
 def _samples(lm: CacheZooLM, logged: dict[str, list[dict[str, Any]]], task: LoadedTask) -> list[dict[str, Any]]:
-    """One record per question: what was generated or scored, what it cost, metrics by filter, what scoring reads."""
+    """One record per answer: what was generated or scored, what it cost, metrics by filter, what scoring reads.
+
+    Metrics are of a question, so the same for all of its answers where a task asks for several.
+    """
     scores: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
     for name, records in logged.items():
         for record in records:
@@ -162,7 +182,8 @@ def _samples(lm: CacheZooLM, logged: dict[str, list[dict[str, Any]]], task: Load
             if task.needs:
                 entry["doc"] = {column: record["doc"][column] for column in task.needs}
             for metric in record["metrics"]:
-                entry.setdefault("metrics", {})[f"{metric},{record['filter']}"] = record[metric]
+                value = None if _infinite(record[metric]) else record[metric]
+                entry.setdefault("metrics", {})[f"{metric},{record['filter']}"] = value
             entry.setdefault("filtered", {})[record["filter"]] = record["filtered_resps"]
     return [
         {
@@ -193,19 +214,24 @@ def _scored(question: Scored) -> dict[str, Any]:
     return {**values, "ids": [], "tokens_out": None, "prompt_sha256": digest(prompts)}
 
 
-def _summary(settings: Settings, results: dict[str, Any], task: LoadedTask, run: Run) -> dict[str, Any]:
+def _summary(settings: Settings, results: dict[str, Any], task: LoadedTask, run: Run, lm: CacheZooLM) -> dict[str, Any]:
     measured = results["efficiency"]
-    metric, score, stderr = _score(results["results"].get(task.name, {}), task)
+    found = results["results"].get(task.name, {})
+    metric = _headline(found, task)
+    score, stderr = _score(found, metric)
     counted = list(results["n-samples"].values())
     asked, there = (sum(count[key] for count in counted) for key in ("effective", "original"))
-    keys = ("tokens_per_second", "nfe", "tokens_per_forward", "compute_ratio", "flops", "cache_bytes")
+    questions = len({(sample.task, sample.doc_id) for sample in lm.samples})
+    repeats = max(lm.repeats.values(), default=1)
+    keys = ("empty_answers", "tokens_per_second", "nfe", "tokens_per_forward", "compute_ratio", "flops", "cache_bytes")
     summary = {
         "status": "done",
         "model": settings.model.name,
         "cache": settings.cache.label,
         "generation": settings.generation.strategy,
         "dataset": task.name,
-        "n": measured["samples"],
+        "n": questions,
+        "repeats": repeats,
         "partial": asked < there,
         "items_total": there,
         "metric": metric,
@@ -214,21 +240,34 @@ def _summary(settings: Settings, results: dict[str, Any], task: LoadedTask, run:
         **{key: measured[key] for key in keys},
         "folder": str(run.folder),
     }
-    if task.unscored:
-        summary["note"] = task.unscored
+    notes = [
+        task.unscored,
+        f"{metric} is not a number" if metric is not None and score is None else None,
+        EQUAL if repeats > 1 and len(lm.samples) == questions else None,
+        other_weights(results["provenance"].get("model") or {}),
+    ]
+    if said := [note for note in notes if note]:
+        summary["note"] = "; ".join(said)
     return summary
 
 
-def _score(found: dict[str, Any], task: LoadedTask) -> tuple[str | None, float | None, float | None]:
-    """Headline metric, its value and standard error; None where there is none."""
+def _headline(found: dict[str, Any], task: LoadedTask) -> str | None:
+    """Metric and filter of the score: the task's, else the first of lm-eval's that is a number, or would be one."""
+    if task.score or task.unscored:
+        return task.score
     metrics = [key for key in found if "," in key and "_stderr," not in key]
-    metric = task.score or (metrics[0] if metrics and not task.unscored else None)
+    numbers = [key for key in metrics if found[key] is None or isinstance(found[key], Real)]
+    return next(iter([*numbers, *metrics]), None)
+
+
+def _score(found: dict[str, Any], metric: str | None) -> tuple[float | None, float | None]:
+    """A metric and its standard error; None where there is none."""
     if metric is None:
-        return None, None, None
+        return None, None
     name, _, chosen = metric.partition(",")
     values = [found.get(metric), found.get(f"{name}_stderr,{chosen}")]
-    score, stderr = [float(value) if isinstance(value, int | float) else None for value in values]
-    return metric, score, stderr
+    score, stderr = (float(value) if isinstance(value, Real) else None for value in values)
+    return score, stderr
 
 
 def _template_digest(tokenizer: Any) -> str:

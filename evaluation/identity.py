@@ -30,7 +30,6 @@ NOT_COUNTED = (
 """Keys that are no part of a run: where it is kept, how it came to its values, what is done about it."""
 
 NEUTRAL: dict[str, Any] = {
-    "model.family": None,
     "model.system_prompt": None,
     "model.end_tokens": [],
     "model.stop_words": [],
@@ -127,7 +126,9 @@ def _normal(config: Mapping[str, Any]) -> dict[str, Any]:
     _generation(values)
     if "cache._target_" in values:
         values.pop("cache.name", None)  # of the choice that the class was added to
-    values["likelihood.estimator"] = values["likelihood.estimator"] or values["model.family"]
+    family = values.pop("model.family", None)  # that of the weights: a checkpoint of another one is refused
+    if values["likelihood.estimator"] == family:
+        values["likelihood.estimator"] = None
     return dict(sorted(values.items()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -21,6 +22,9 @@ from evaluation.settings import Settings
 from evaluation.tokens import Ending
 from generation import GenerationOptions, GenerationOutput, LikelihoodOptions, generate, log_likelihoods
 from models import ModelConfig, Transformer
+
+_LOG = logging.getLogger(__name__)
+EQUAL = "several answers to a question were asked for; they are equal, since nothing is drawn, and one is generated"
 
 
 class Text(str):
@@ -54,6 +58,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         batches: the timed generations and scorings.
         shortages: each time memory was too short for a batch (see `evaluation.answering.Answered`).
         sessions: the different circumstances under which answers were made.
+        repeats: answers that are asked of each question, by task.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         self.batches: list[Batch] = []
         self.shortages: list[dict[str, int]] = []
         self.sessions: list[dict[str, Any]] = []
+        self.repeats: dict[str, int] = {}
 
     @property
     def model(self) -> Transformer:
@@ -120,7 +126,11 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         return [bos, *ids] if add and bos is not None and ids[:1] != [bos] else ids
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        asked = list(self._requests(requests))
+        """The answers. Where nothing is drawn, several to one question are equal, so that one is generated for all."""
+        every = list(self._requests(requests))
+        asked, answer_of = (every, list(range(len(every)))) if self.settings.generation.random else _distinct(every)
+        if len(asked) < len(every) and self.ranks.first:
+            _LOG.warning(EQUAL)
         for request in asked:
             check_request(request, self.settings.generation.gen_length, self.config)
         job = Job("generate", Request.identity, self._generated, self._warmed_up)
@@ -131,7 +141,8 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         answered = zip(asked, found.answers, found.batch_of, strict=True)
         samples = [self._sample(request, answer, first + batch) for request, answer, batch in answered]
         self.samples += samples
-        return [Text(sample.text, sample.raw) for sample in samples]
+        texts = [Text(sample.text, sample.raw) for sample in samples]
+        return [texts[place] for place in answer_of]
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-likelihood of each answer, and whether greedy decoding gives it (see `generation.log_likelihoods`).
@@ -153,9 +164,9 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             return [(0.0, False)] * len(requests)
         first = len(self.batches) - len(found.batches)
         seconds = [self.batches[first + batch].seconds / self.batches[first + batch].size for batch in found.batch_of]
-        questions: dict[tuple[str, int], list[tuple[Pair, dict[str, Any], float]]] = {}
+        questions: dict[tuple[str, int, int], list[tuple[Pair, dict[str, Any], float]]] = {}
         for part in zip(pairs, found.answers, seconds, strict=True):
-            questions.setdefault((part[0].task, part[0].doc_id), []).append(part)
+            questions.setdefault((part[0].task, part[0].doc_id, part[0].repeat), []).append(part)
         self.samples += [_scored(*question, parts) for question, parts in questions.items()]
         return [(score["value"], score["greedy"]) for score in found.answers]
 
@@ -184,15 +195,16 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             prompt, arguments = request.args
             until = arguments.get("until") or []
             key = (str(request.task_name), int(request.doc_id), int(request.idx))
+            repeat = self._repeat(key, asked)
             yield Request(
                 task=key[0],
                 doc_id=key[1],
+                repeat=repeat,
                 prompt=prompt,
                 ids=self.tok_encode(prompt),
                 until=[until] if isinstance(until, str) else list(until),
-                seed=request_seed(self.settings.seed, *key, asked[key]),
+                seed=request_seed(self.settings.seed, *key, repeat),
             )
-            asked[key] += 1
 
     def _pairs(self, requests: Sequence[Any]) -> Iterator[Pair]:
         asked: Counter[tuple[str, int, int]] = Counter()
@@ -203,9 +215,15 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
                 ids, answer_ids = self._encode_pair(prompt, answer)
             else:
                 ids, answer_ids = [self.prefix_token_id], self.tok_encode(answer, add_special_tokens=False)
-            seed = request_seed(self.settings.seed, *key, asked[key])
-            yield Pair(key[0], key[1], prompt, answer, ids, answer_ids, seed)
-            asked[key] += 1
+            repeat = self._repeat(key, asked)
+            seed = request_seed(self.settings.seed, *key, repeat)
+            yield Pair(key[0], key[1], repeat, prompt, answer, ids, answer_ids, seed)
+
+    def _repeat(self, key: tuple[str, int, int], asked: Counter[tuple[str, int, int]]) -> int:
+        """How often a question was asked before; lm-eval does so where a task has ``repeats``."""
+        asked[key] += 1
+        self.repeats[key[0]] = max(asked[key], self.repeats.get(key[0], 1))
+        return asked[key] - 1
 
     def _generated(self, model: Transformer, requests: list[Request]) -> Answers:
         out = self._generate(model, requests, self.settings.generation)
@@ -233,6 +251,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         return Sample(
             task=request.task,
             doc_id=request.doc_id,
+            repeat=request.repeat,
             prompt=request.prompt,
             prompt_tokens=len(request.ids),
             raw=ended.raw,
@@ -262,10 +281,19 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         return [asdict(score) for score in scores], counts
 
 
-def _scored(task: str, doc_id: int, parts: list[tuple[Pair, dict[str, Any], float]]) -> Scored:
+def _distinct(requests: list[Request]) -> tuple[list[Request], list[int]]:
+    """The requests without those that repeat another one, and for each of all of them its place among these."""
+    keys = [(request.task, request.doc_id, request.prompt, tuple(request.until)) for request in requests]
+    first = dict(zip(reversed(keys), reversed(requests), strict=True))
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    return [first[key] for key in places], [places[key] for key in keys]
+
+
+def _scored(task: str, doc_id: int, repeat: int, parts: list[tuple[Pair, dict[str, Any], float]]) -> Scored:
     return Scored(
         task=task,
         doc_id=doc_id,
+        repeat=repeat,
         choices=[
             Choice(pair.prompt, pair.answer, len(pair.answer_ids), score["value"], score["greedy"], pair.seed)
             for pair, score, _ in parts

@@ -20,6 +20,7 @@ class Sample:
     Attributes:
         task: name of the lm-eval task.
         doc_id: row of the dataset.
+        repeat: number of the answer to this question, from 0, where a task asks for several.
         prompt: the whole prompt.
         prompt_tokens: its length.
         raw, text: what was generated, and the part that counts (see `evaluation.tokens.Answer`).
@@ -33,6 +34,7 @@ class Sample:
 
     task: str
     doc_id: int
+    repeat: int
     prompt: str
     prompt_tokens: int
     raw: str
@@ -74,7 +76,7 @@ class Scored:
     """One question whose possible answers were given and scored by their log-likelihood; nothing was generated.
 
     Attributes:
-        task, doc_id: as in `Sample`.
+        task, doc_id, repeat: as in `Sample`.
         choices: the answers, in the order of the task.
         forwards: canvases run for all of them.
         seconds: their share of the time of their batches.
@@ -82,6 +84,7 @@ class Scored:
 
     task: str
     doc_id: int
+    repeat: int
     choices: list[Choice]
     forwards: int
     seconds: float
@@ -150,8 +153,9 @@ def efficiency(
 
     ``tokens_out`` are those before the end of an answer, ``tokens_canvas`` all that there were to decide; loading and
     warm-up are in no number. With several processes ``tokens_per_second`` is that of one. Where nothing was generated,
-    because given answers were scored, what is counted in tokens is None. ``memory_shortages`` has each time a batch did
-    not fit into memory and was halved; the attempt that failed is in no other number.
+    because given answers were scored, what is counted in tokens or answers is None. ``samples`` are answers: a task may
+    ask for several to a question. ``empty_answers`` have no text that counts. ``memory_shortages`` has each time a
+    batch did not fit into memory and was halved; the attempt that failed is in no other number.
     """
     generated = [sample for sample in samples if isinstance(sample, Sample)]
     tokens = sum(sample.tokens for sample in generated) if generated else None
@@ -162,6 +166,7 @@ def efficiency(
     return {
         "samples": len(samples),
         "processes": processes,
+        "empty_answers": sum(not sample.text.strip() for sample in generated) if generated else None,
         "tokens_out": tokens,
         "tokens_canvas": sum(sample.tokens_canvas for sample in generated) if generated else None,
         "seconds": seconds,

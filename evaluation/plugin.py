@@ -15,13 +15,13 @@ from lm_eval.api.registry import register_model
 
 from cache_zoo import UsageError
 from cache_zoo.errors import refusing, suggest
+from evaluation.checkpoint import find_checkpoint
 from evaluation.lm import CacheZooLM
 from evaluation.overrides import cells
 from evaluation.recipes import as_override
 from evaluation.settings import Settings
 from generation import GenerationOptions, LikelihoodOptions
-from models import load_model, resolve_checkpoint
-from models.loading import read_config
+from models import load_model
 from models.tokenizer import load_tokenizer
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -104,11 +104,11 @@ class CacheZooModel(CacheZooLM):
 
     def __init__(self, **arguments: Any) -> None:
         settings = read_arguments(arguments)
-        folder = resolve_checkpoint(settings.model.path)
-        _, config = read_config(folder)
+        checkpoint = find_checkpoint(settings.model)
+        folder = checkpoint.folder
         super().__init__(
             settings,
-            config,
+            checkpoint.config,
             load_tokenizer(folder),
             lambda: load_model(folder, settings.model.dtype, settings.model.device),
         )

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from evaluation import origin
 from evaluation.runs import now
 
-_PACKAGES = ("cache-zoo", "torch", "transformers", "lm_eval", "datasets", "accelerate")
-_ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "lm_eval",
+    "datasets",
+    "accelerate",
+    "math-verify",
+    "latex2sympy2_extended",
+    "sympy",
+)
+"""That shape answers, scores or seconds."""
 
 
 def provenance() -> dict[str, Any]:
     """Versions, commit, machine and date. What can't be had is None."""
     return {
         "date": now(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        "git": _git(),
+        "versions": {
+            "python": platform.python_version(),
+            origin.NAME: origin.version(),
+            **{name: _version(name) for name in _PACKAGES},
+        },
+        "git": origin.checkout(),
         "machine": {
             "system": platform.platform(),
             "processor": _processor(),
@@ -34,8 +50,8 @@ def provenance() -> dict[str, Any]:
 def merged(sessions: list[dict[str, Any]]) -> dict[str, Any]:
     """Where the figures of all sessions of a run come from, each with what `provenance` said then and its ``rank``.
 
-    It is the last one's. Where there were several, they are in ``sessions``; a machine or a commit that was not the
-    same throughout is marked ``several``, since neither seconds nor answers are those of one of them.
+    It is the last one's. Where there were several, they are in ``sessions``; machine, commit, weights and code of the
+    cache are marked ``several`` where they were not the same throughout: seconds or answers are not those of one then.
     """
     of_first = [one for one in sessions if one["rank"] == min(each["rank"] for each in sessions)]
     listed = [{key: value for key, value in one.items() if key != "rank"} for one in of_first]
@@ -43,8 +59,10 @@ def merged(sessions: list[dict[str, Any]]) -> dict[str, Any]:
     found = {**last, "date": now()}
     if len(listed) > 1:
         found["sessions"] = sorted(listed, key=lambda one: str(one["date"]))
-    for key, parts in (("machine", ("machine", "device", "dtype", "versions")), ("git", ("git",))):
-        if any(one[part] != last[part] for one in sessions for part in parts):
+    alone = {key: (key,) for key in ("git", "model", "cache_code", "strategy_code")}
+    for key, parts in {"machine": ("machine", "device", "dtype", "versions"), **alone}.items():
+        # of several processes one tells the model
+        if any(one.get(part, last.get(part)) != last.get(part) for one in sessions for part in parts):
             found[key] = {**(last[key] or {}), "several": True}
     return found
 
@@ -54,22 +72,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _git() -> dict[str, Any] | None:
-    """Commit of the checkout, and whether tracked files differ from it."""
-    commit, changes = _output("rev-parse", "HEAD"), _output("status", "--porcelain", "--untracked-files=no")
-    if commit is None or changes is None:
-        return None
-    return {"commit": commit, "dirty": bool(changes)}
-
-
-def _output(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _processor() -> str | None:

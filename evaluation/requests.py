@@ -18,13 +18,15 @@ class Request:
     Attributes:
         task: name of the lm-eval task.
         doc_id: row of the dataset.
+        repeat: number of the answer, from 0, where a task asks for several.
         prompt, ids: as text and as tokens.
         until: texts that end the answer.
-        seed: its random stream.
+        seed: its random stream, another one for each repeat.
     """
 
     task: str
     doc_id: int
+    repeat: int
     prompt: str
     ids: list[int]
     until: list[str]
@@ -41,6 +43,7 @@ class Pair:
 
     task: str
     doc_id: int
+    repeat: int
     prompt: str
     answer: str
     ids: list[int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from evaluation import identity
 from evaluation.sandbox import LAYERS
 from evaluation.typed import check, read
 from generation import GenerationOptions, LikelihoodOptions, strategies
-from models.loading import as_dtype, find_family
+from models.loading import as_device, as_dtype, find_family
 
 _ORDERS = {"force": False, "retry": [], "jobs": 1, "trace": []}
 """What to do about runs, with the defaults: no part of the configuration of any of them."""
@@ -156,6 +157,7 @@ class Settings:
         values = _resolved(root.model)
         model = read(ModelSettings, values, "model.")
         as_dtype(model.dtype)
+        as_device(model.device, present=False)
         if model.family is not None:
             find_family(model.family)
         dataset = read(DatasetSettings, root.dataset, "dataset.")
@@ -273,12 +275,12 @@ def _resolved(model: Mapping[str, Any]) -> dict[str, Any]:
 def _spelled(path: str) -> str:
     """The one spelling of a checkpoint: a name of ``configs/model`` is what it stands for, and what comes with the
     package is named from its root (see `models.resolve_checkpoint`)."""
-    for folder in (Path(path).expanduser(), _ROOT / path):
-        if path and folder.is_dir():
-            found = folder.resolve()
+    for folder in (os.path.expanduser(path), _ROOT / path):
+        if path and os.path.isdir(folder):  # False of names that can't be, where pathlib raises
+            found = Path(folder).resolve()
             return found.relative_to(_ROOT).as_posix() if found.is_relative_to(_ROOT) else path
     named = _MODELS / f"{path}.yaml"
-    return str(OmegaConf.select(OmegaConf.load(named), "path") or path) if named.is_file() else path
+    return str(OmegaConf.select(OmegaConf.load(named), "path") or path) if os.path.isfile(named) else path
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

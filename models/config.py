@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cache_zoo import UsageError
-from cache_zoo.errors import require, suggest
+from cache_zoo.errors import require
+from models.config_json import ConfigReader
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,25 @@ class ModelConfig:
     eot_id: int | None = None
 
     def __post_init__(self) -> None:
+        for name in (
+            *("vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "intermediate_size"),
+            "context_length",
+        ):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("rms_eps", "rope_theta"):
+            value = getattr(self, name)
+            require(value > 0 and math.isfinite(value), f"{name} must be a finite number above 0, not {value}")
         require(
             self.hidden_size % self.num_heads == 0 and self.num_heads % self.num_kv_heads == 0,
             f"width {self.hidden_size}, {self.num_heads} heads and {self.num_kv_heads} key/value heads do not fit: "
             "each must divide the one before",
         )
-        for name in ("mask_id", "eos_id", "pad_id"):
+        require(self.head_dim % 2 == 0, f"rotary embedding needs heads of an even width, not {self.head_dim}")
+        for name in ("mask_id", "eos_id", "pad_id", "eot_id"):
             token = getattr(self, name)
-            require(0 <= token < self.vocab_size, f"{name} {token} is outside the vocabulary of {self.vocab_size}")
+            if token is not None:
+                require(0 <= token < self.vocab_size, f"{name} {token} is outside the vocabulary of {self.vocab_size}")
+                require(name == "mask_id" or token != self.mask_id, f"{name} and mask_id are both {token}")
 
     @property
     def head_dim(self) -> int:
@@ -104,37 +116,6 @@ class Family:
     read_config: Callable[[ConfigReader], ModelConfig]
     write_config: Callable[[ModelConfig], dict[str, Any]]
     slots: Callable[[ModelConfig], dict[str, Slot]]
-
-
-class ConfigReader:
-    """Typed access to ``config.json`` with errors that name file and key."""
-
-    def __init__(self, values: dict[str, Any], source: str) -> None:
-        self.values, self.source = values, source
-
-    def get(self, key: str, kind: type, default: Any = None) -> Any:
-        """The value of ``key`` as ``kind``; ``default`` where it is absent or null, an error where there is none."""
-        value = self.values.get(key)
-        if value is None:
-            if default is None:
-                raise UsageError(f"{self.source} has no '{key}'. {suggest(key, self.values)}")
-            return default
-        if kind is float and isinstance(value, int):
-            value = float(value)
-        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-            raise UsageError(f"{self.source}: '{key}' must be {kind.__name__}, not {value!r}")
-        return value
-
-    def optional(self, key: str) -> int | None:
-        """An integer that may be missing."""
-        return self.get(key, int) if self.values.get(key) is not None else None
-
-    def refuse(self, key: str, *accepted: Any) -> None:
-        """An error unless ``key`` is absent or has one of the ``accepted`` values."""
-        value = self.values.get(key)
-        if value is not None and value not in accepted:
-            wanted = " or ".join(repr(item) for item in accepted)
-            raise UsageError(f"{self.source}: '{key}' is {value!r}; this layout is supported with {wanted} only")
 
 
 def attention_slots(config: ModelConfig, layer: int, prefix: str, part: str) -> dict[str, Slot]:

@@ -5,34 +5,37 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from models.config import ConfigReader, Family, ModelConfig, Slot, attention_slots, gated_slots, whole
+from models.config import Family, ModelConfig, Slot, attention_slots, gated_slots, whole
+from models.config_json import ConfigReader
 
 _new = partial(ModelConfig, family="dream", rms_eps=1e-6, rope_full_precision=False, qkv_bias=True, shift=1)
 
 
 def _read(config: ConfigReader) -> ModelConfig:
-    config.refuse("hidden_act", "silu")
-    config.refuse("use_sliding_window", False)
-    config.refuse("rope_scaling")
-    hidden, heads = config.get("hidden_size", int), config.get("num_attention_heads", int)
-    kv_heads = config.get("num_key_value_heads", int, heads)
-    eos = config.get("eos_token_id", int)
-    return _new(
+    config.refuse(
+        "attention_bias"
+    )  # of query, key and value alone, always; the key would mean none, or of the output too
+    config.refuse("mlp_bias", False)
+    heads, eos = config.get("num_attention_heads", int), config.token("eos_token_id")
+    found = _new(
         vocab_size=config.get("vocab_size", int),
-        hidden_size=hidden,
+        hidden_size=config.get("hidden_size", int),
         num_layers=config.get("num_hidden_layers", int),
         num_heads=heads,
-        num_kv_heads=kv_heads,
+        num_kv_heads=config.get("num_key_value_heads", int, heads),
         intermediate_size=config.get("intermediate_size", int),
-        rms_eps=config.get("rms_norm_eps", float, 1e-6),
-        rope_theta=config.get("rope_theta", float, 10000.0),
+        rms_eps=config.get("rms_norm_eps", float),
+        rope_theta=config.rope_base(),
         tied=config.get("tie_word_embeddings", bool, False),
         context_length=config.get("max_position_embeddings", int),
-        mask_id=config.get("mask_token_id", int),
+        mask_id=config.token("mask_token_id"),
         eos_id=eos,
-        pad_id=config.get("pad_token_id", int, eos),
+        pad_id=config.token("pad_token_id", eos),
         eot_id=config.optional("eot_token_id"),
     )
+    config.refuse_variants(found.head_dim)
+    config.refuse_unread()
+    return found
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:

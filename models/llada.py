@@ -1,44 +1,67 @@
-"""The LLaDA family: LLaDA-8B Base and Instruct, LLaDA-1.5, iLLaDA."""
+"""The LLaDA family: LLaDA-8B Base and Instruct, LLaDA-1.5."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
-from models.config import ConfigReader, Family, ModelConfig, Slot, attention_slots, gated_slots, whole
+from cache_zoo.errors import require
+from models.config import Family, ModelConfig, Slot, attention_slots, gated_slots, whole
+from models.config_json import ConfigReader
 
 _new = partial(ModelConfig, family="llada", rms_eps=1e-5, rope_full_precision=True, qkv_bias=False, shift=0)
 
 
 def _read(config: ConfigReader) -> ModelConfig:
+    # Where these are absent, the published configuration code means another network.
+    config.refuse("layer_norm_type", "rms", required=True)
+    config.refuse("activation_type", "silu", required=True)
+    config.refuse("rope", True, required=True)
     config.refuse("block_type", "llama")
-    config.refuse("layer_norm_type", "rms")
-    config.refuse("activation_type", "silu", "swiglu")
-    for key in ("include_bias", "include_qkv_bias", "alibi", "attention_layer_norm", "input_emb_norm", "scale_logits"):
+    config.refuse("layer_norm_with_affine", True)
+    for key in (
+        *("include_bias", "include_qkv_bias", "attention_bias", "mlp_bias", "bias_for_layer_norm"),
+        *("alibi", "attention_layer_norm", "input_emb_norm", "scale_logits", "clip_qkv", "norm_after"),
+    ):
         config.refuse(key, False)
-    config.refuse("rope", True)
     hidden, heads = config.get("d_model", int), config.get("n_heads", int)
-    vocab_size = config.get("vocab_size", int)
-    intermediate = config.optional("mlp_hidden_size")
-    eos = config.get("eos_token_id", int)
-    kv_heads = config.get("n_kv_heads", int, 1 if config.values.get("multi_query_attention") else heads)
-    return _new(
+    layers, context = config.get("n_layers", int), config.get("max_sequence_length", int)
+    vocab_size, eos = config.get("vocab_size", int), config.token("eos_token_id")
+    shared = config.optional("multi_query_attention", bool)
+    kv_heads = config.get("n_kv_heads", int, 1 if shared else heads)
+    require(not shared or kv_heads == 1, f"'multi_query_attention' means 1 key/value head, but 'n_kv_heads' {kv_heads}")
+    ratio = config.optional("mlp_ratio")
+    intermediate = config.get("mlp_hidden_size", int, None if ratio is None else ratio * hidden)
+    for key, value in {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "intermediate_size": intermediate,
+        "max_position_embeddings": context,
+    }.items():
+        config.refuse(key, value)  # other names of the same
+    found = _new(
         vocab_size=config.get("embedding_size", int, vocab_size),
         hidden_size=hidden,
-        num_layers=config.get("n_layers", int),
+        num_layers=layers,
         num_heads=heads,
         num_kv_heads=kv_heads,
-        intermediate_size=config.get("mlp_ratio", int) * hidden if intermediate is None else intermediate,
-        rms_eps=config.get("rms_norm_eps", float, 1e-5),
-        rope_theta=config.get("rope_theta", float, 10000.0),
+        intermediate_size=intermediate,
+        rms_eps=config.get("rms_norm_eps", float),
+        rope_theta=config.rope_base(),
         rope_full_precision=config.get("rope_full_precision", bool, True),
-        tied=config.get("weight_tying", bool, False),
-        context_length=config.get("max_sequence_length", int),
-        mask_id=config.get("mask_token_id", int),
+        tied=config.get("weight_tying", bool),
+        context_length=context,
+        mask_id=config.token("mask_token_id"),
         eos_id=eos,
-        pad_id=config.get("pad_token_id", int, eos),
+        pad_id=config.token("pad_token_id", eos),
         eot_id=config.optional("eot_token_id"),
     )
+    config.refuse("tie_word_embeddings", found.tied)
+    config.refuse_variants(found.head_dim)
+    config.refuse_unread()
+    return found
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
@@ -90,7 +113,7 @@ def _slots(config: ModelConfig) -> dict[str, Slot]:
 
 LLADA = Family(
     name="llada",
-    model_types=("llada", "illada"),
+    model_types=("llada",),
     new_config=_new,
     read_config=_read,
     write_config=_write,

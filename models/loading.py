@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import os
+import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from cache_zoo import UsageError
-from cache_zoo.errors import suggest
-from models.config import ConfigReader, Family, ModelConfig, Slot
+from cache_zoo.errors import require, suggest
+from models.config import Family, ModelConfig
+from models.config_json import ConfigReader, read_json, shown
 from models.dream import DREAM
 from models.llada import LLADA
 from models.transformer import Transformer
+from models.weights import Weights
 
 FAMILIES = (LLADA, DREAM)
+_OTHER_LAYOUTS = {"illada": "its layout is Llama's with settings of its own, not LLaDA's"}
+"""Values of ``model_type`` that are no misspelling of one that is supported."""
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _ROOT = Path(__file__).resolve().parent.parent
 _CONFIGS = _ROOT / "configs" / "model"
-_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
@@ -34,29 +38,41 @@ def load_model(
     Args:
         name_or_folder: a folder with config.json and safetensors (one file or shards with their index), a hub id
             (``owner/name``), or a name of ``configs/model``.
-        dtype: dtype of the weights, a `torch.dtype` or its name.
-        device: where the weights go.
+        dtype: dtype of the weights, a `torch.dtype` or its name: float32, bfloat16 or float16.
+        device: where the weights go: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        UsageError: nothing is there, the config is of an unknown family or lacks a key, a file is damaged, or
-            parameters are missing, surplus or misshapen (one error lists them all).
+        UsageError: nothing is there, the config is of an unknown family, lacks a key or asks for another network, a
+            file is damaged, or parameters are missing, surplus or misshapen (one error lists them all); or a weight is
+            NaN or infinite, in the file or once it is in ``dtype``.
     """
+    dtype, device = as_dtype(dtype), as_device(device)
     folder = resolve_checkpoint(name_or_folder)
     family, config = read_config(folder)
-    device, dtype = _as_device(device), as_dtype(dtype)
-    files = _checked_files(folder, family.slots(config))
+    weights = Weights(folder, family, config)
     with torch.device("meta"):
         model = Transformer(config)
     model = model.to(dtype).to_empty(device=device).eval().requires_grad_(False)
     if config.tied:  # to_empty gives each of two tied parameters a memory of its own
         model.head.weight = model.embedding.weight
-    parameters, slots = dict(model.named_parameters()), family.slots(config)
-    for path in files:
-        with safe_open(path, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a dict
-                slot = slots[name]
-                parameters[slot.parameter][slot.start : slot.stop].copy_(tensors.get_tensor(name))
+    parameters = dict(model.named_parameters())
+    for name, slot, tensor in weights.tensors():
+        place = parameters[slot.parameter][slot.start : slot.stop]
+        place.copy_(tensor)
+        _check_finite(name, tensor, place)
     return model
+
+
+def weights_sha256(folder: Path) -> str:
+    """Digest of the weights of a checkpoint folder, 64 hex digits, at the speed of the disk and of the processor.
+
+    It covers name, stored dtype, shape and content of every parameter that `load_model` reads. How they are spread over
+    files, other files, and what config.json says beside the parameters' names and shapes don't count.
+
+    Raises:
+        UsageError: as `load_model`, but values are not looked at.
+    """
+    return Weights(folder, *read_config(folder)).sha256()
 
 
 def resolve_checkpoint(name_or_folder: str | Path) -> Path:
@@ -66,11 +82,11 @@ def resolve_checkpoint(name_or_folder: str | Path) -> Path:
         UsageError: it is no folder, no name of ``configs/model`` and no hub id that can be had.
     """
     name = str(name_or_folder)
-    for folder in (Path(name).expanduser(), _ROOT / name):  # configs name what comes with the package from its root
-        if folder.is_dir():
-            return folder
+    for folder in (os.path.expanduser(name), _ROOT / name):  # configs name what comes with the package from its root
+        if os.path.isdir(folder):  # False of names that can't be, where pathlib raises
+            return Path(folder)
     named = _CONFIGS / f"{name}.yaml"
-    if named.is_file():
+    if os.path.isfile(named):
         path = OmegaConf.select(OmegaConf.load(named), "path")
         if path is None:
             raise UsageError(f"model '{name}' has no 'path' in {named.name}")
@@ -78,20 +94,30 @@ def resolve_checkpoint(name_or_folder: str | Path) -> Path:
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _download(name)
     known = [path.stem for path in _CONFIGS.glob("*.yaml")]
-    raise UsageError(f"no model '{name}': it is neither a folder nor a known name. {suggest(name, known)}")
+    raise UsageError(f"no model '{shown(name)}': it is neither a folder nor a known name. {suggest(name[:100], known)}")
 
 
 def read_config(folder: Path) -> tuple[Family, ModelConfig]:
-    """Family and config of the checkpoint in ``folder``."""
+    """Family and config of the checkpoint in ``folder``.
+
+    Raises:
+        UsageError: config.json is missing or damaged, of an unknown family, lacks a key or asks for another network.
+    """
     path = folder / "config.json"
     values = read_json(path)
-    model_type = str(values.get("model_type", "")).lower()
+    given = values.get("model_type")
+    require(isinstance(given, str), f"{path}: 'model_type' must name a model family, not {shown(given)}")
+    model_type = str(given).lower()
     for family in FAMILIES:
         if model_type in family.model_types:
-            config = family.read_config(ConfigReader(values, str(path)))
-            return family, config
+            try:
+                return family, family.read_config(ConfigReader(values))
+            except UsageError as error:
+                raise UsageError(f"{path}: {error}") from None
+    if reason := _OTHER_LAYOUTS.get(model_type):
+        raise UsageError(f"{path}: model_type '{given}' is not supported: {reason}")
     known = [name for family in FAMILIES for name in family.model_types]
-    raise UsageError(f"{path}: unknown model_type '{values.get('model_type')}'. {suggest(model_type, known)}")
+    raise UsageError(f"{path}: unknown model_type '{shown(given)}'. {suggest(model_type[:100], known)}")
 
 
 def find_family(name: str) -> Family:
@@ -106,39 +132,47 @@ def find_family(name: str) -> Family:
     raise UsageError(f"unknown family '{name}': {suggest(name, [family.name for family in FAMILIES])}")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """The `torch.dtype` of weights from itself or its name.
 
     Raises:
-        UsageError: the file is missing or is not a JSON object.
+        UsageError: it is not float32, bfloat16 or float16.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path.parent} has no {path.name}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UsageError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} must hold a JSON object, not {type(values).__name__}")
-    return values
-
-
-def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
-    """A floating-point `torch.dtype` from itself or its name."""
-    found = dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise UsageError(f"unknown dtype '{dtype}': {suggest(str(dtype), ('float32', 'bfloat16', 'float16'))}")
+    found = _DTYPES.get(str(dtype).removeprefix("torch."))
+    if found is None:
+        raise UsageError(f"unknown dtype '{dtype}': {suggest(str(dtype), _DTYPES)}")
     return found
 
 
-def _as_device(device: torch.device | str) -> torch.device:
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device '{device}': {error}") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device '{device}' was asked for, but CUDA is not available here; try device=cpu")
+def as_device(device: torch.device | str, *, present: bool = True) -> torch.device:
+    """The `torch.device` from itself or its name.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        present: this machine must have it; False where a run is only read, or will run on another machine.
+
+    Raises:
+        UsageError: it is no such name, or this machine has no such GPU.
+    """
+    name = str(device)
+    if not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]{0,3}))?", name):
+        meant = "; did you mean 'cuda'?" if name.startswith("gpu") else ""
+        raise UsageError(f"unknown device '{name}'{meant or ':'} the valid choices are cpu, cuda, cuda:0, cuda:1, ...")
+    found, gpus = torch.device(name), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if present and found.type == "cuda" and (found.index or 0) >= gpus:
+        has = f"{gpus} GPUs, cuda:0 to cuda:{gpus - 1}" if gpus else "no GPU that CUDA can use; try cpu"
+        raise UsageError(f"device '{name}' was asked for, but this machine has {has}")
     return found
+
+
+def _check_finite(name: str, tensor: Tensor, loaded: Tensor) -> None:
+    """An error if a weight is no number in ``loaded``, which is ``tensor`` in the dtype asked for."""
+    low, high = loaded.aminmax()  # of a NaN both are
+    if torch.isfinite(torch.stack((low, high))).all():
+        return
+    if torch.isfinite(torch.stack(tensor.aminmax())).all():
+        raise UsageError(f"{name} has weights that {str(loaded.dtype)[6:]} can't hold; use bfloat16 or float32")
+    raise UsageError(f"{name} has weights that are NaN or infinite")
 
 
 def _download(name: str) -> Path:
@@ -153,34 +187,3 @@ def _download(name: str) -> Path:
             f"model '{name}' is no local folder and can't be had from the hub ({reason}); "
             "give a folder with config.json and safetensors, or a name of configs/model"
         ) from error
-
-
-def _checked_files(folder: Path, slots: dict[str, Slot]) -> list[Path]:
-    """The weight files of ``folder``, once their headers were found to hold exactly the parameters of ``slots``."""
-    index = folder / _INDEX
-    if index.is_file():
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise UsageError(f"{index} has no 'weight_map'")
-        files = [folder / name for name in sorted(set(weight_map.values()))]
-    else:
-        files = [folder / _WEIGHTS]
-    found: dict[str, tuple[int, ...]] = {}
-    for path in files:
-        if not path.is_file():
-            raise UsageError(f"{folder} has no {path.name}")
-        try:
-            with safe_open(path, framework="pt") as tensors:
-                found |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise UsageError(f"{path} is damaged or truncated: {error}") from error
-    problems = [f"missing {name}" for name in slots if name not in found]
-    problems += [f"surplus {name}" for name in found if name not in slots]
-    problems += [
-        f"{name} has shape {list(found[name])}, not {list(slot.shape)}"
-        for name, slot in slots.items()
-        if name in found and found[name] != slot.shape
-    ]
-    if problems:
-        raise UsageError(f"{folder}: parameters do not match config.json:\n  " + "\n  ".join(problems))
-    return files

@@ -15,7 +15,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cache_zoo.arguments import Parser
-from models.config import ConfigReader, Family
+from models.config import Family
+from models.config_json import ConfigReader
 from models.loading import FAMILIES, find_family
 from models.transformer import Transformer
 
@@ -76,7 +77,7 @@ def random_weights(family: Family, config: dict[str, Any], seed: int) -> dict[st
 
     The mask row of an untied head is zero. Weights are scaled so that the soft-max is neither flat nor one-hot.
     """
-    model_config = family.read_config(ConfigReader(config, "config.json"))
+    model_config = family.read_config(ConfigReader(config))
     generator = torch.Generator().manual_seed(seed)
     shapes = {name: parameter.shape for name, parameter in Transformer(model_config).named_parameters()}
     weights = {}

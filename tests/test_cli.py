@@ -132,7 +132,12 @@ COMMAND_LINES = {
 def test_documented_command_lines(
     run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], family: str, name: str
 ) -> None:
-    arguments = [f"model.path={tiny_folders[family]}", f"dataset.path={data[name]}", "dataset.size=1"]
+    arguments = [
+        f"model.path={tiny_folders[family]}",
+        f"model.family={family}",
+        f"dataset.path={data[name]}",
+        "dataset.size=1",
+    ]
     result = run(*COMMAND_LINES[name].split(), *arguments)
     assert result.code == 0, result.err
     (summary,) = result.lines
@@ -150,7 +155,13 @@ def test_documented_command_lines(
 def test_a_sweep_over_the_caches(
     run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], family: str, tmp_path: Path
 ) -> None:
-    arguments = [f"model.path={tiny_folders[family]}", f"dataset.path={data['gsm8k']}", "dataset.size=1", *SHORT]
+    arguments = [
+        f"model.path={tiny_folders[family]}",
+        f"model.family={family}",
+        f"dataset.path={data['gsm8k']}",
+        "dataset.size=1",
+        *SHORT,
+    ]
     result = run("-m", "cache=none,prefix,dual,dllm,d2cache", "model=dream-inst", "dataset.name=gsm8k", *arguments)
     assert result.code == 0, result.err
     assert [line["cache"] for line in result.lines] == ["none", "prefix", "dual", "dllm", "d2cache"]
@@ -532,7 +543,7 @@ def quiz_arguments(folder: Path, quiz: Path, kind: str = "multiple_choice") -> l
 
 @pytest.mark.parametrize("family", ["llada", "dream"])
 def test_a_multiple_choice_task(run: Run, tiny_folders: dict[str, Path], quiz: Path, family: str) -> None:
-    arguments = [*quiz_arguments(tiny_folders[family], quiz), "likelihood.mc_num=16"]
+    arguments = [*quiz_arguments(tiny_folders[family], quiz), f"model.family={family}", "likelihood.mc_num=16"]
     result = run(*arguments, "batch_size=1")
     assert result.code == 0, result.err
     (summary,) = result.lines

@@ -253,7 +253,7 @@ def test_a_sweep_is_checked_whole() -> None:
 
 
 def sample(**values: Any) -> Sample:
-    given = {"task": "t", "doc_id": 0, "prompt": "p", "prompt_tokens": 5, "raw": "", "text": "", "seed": 0}
+    given = {"task": "t", "doc_id": 0, "repeat": 0, "prompt": "p", "prompt_tokens": 5, "raw": "", "text": "", "seed": 0}
     return Sample(**{**given, "ids": [7] * 6, "forwards": 4, "seconds": 2.0, "batch": 0, "tokens_canvas": 8, **values})
 
 
@@ -272,7 +272,7 @@ def test_efficiency_by_hand() -> None:
 
 
 def test_scored_answers_are_no_tokens() -> None:
-    found = efficiency([Scored("t", 0, [], forwards=6, seconds=1.0)], [Batch(2, 2.0, Counts(forwards=3))], 1)
+    found = efficiency([Scored("t", 0, 0, [], forwards=6, seconds=1.0)], [Batch(2, 2.0, Counts(forwards=3))], 1)
     assert (found["samples"], found["nfe"], found["seconds"]) == (1, 6, 2.0)
     for key in ("tokens_out", "tokens_canvas", "tokens_per_second", "tokens_per_forward", "rows_per_token"):
         assert found[key] is None

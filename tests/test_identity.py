@@ -56,6 +56,7 @@ SAME: list[tuple[str, ...]] = [
     ("dataset.n_shot=4",),
     ("dataset.system_prompt=''",),
     ("likelihood.estimator=llada",),
+    ("model.family=null",),
     ("model.path=nano-llada",),
     ("model.path=./models/nano/llada/",),
     (f"model.path={ROOT}/models/nano/llada",),
@@ -166,8 +167,7 @@ def test_a_missing_key_is_its_neutral_value() -> None:
         group, _, name = key.partition(".")
         config = copy.deepcopy(PLAIN)
         (config[group] if name else config).pop(name or group)
-        if key != "model.family":  # of which the estimator of likelihoods is
-            assert config_hash(config) == config_hash(PLAIN), key
+        assert config_hash(config) == config_hash(PLAIN), key
         assert run_name(config)
 
 

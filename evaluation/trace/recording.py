@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from cache_zoo import UsageError
+from evaluation.checkpoint import find_checkpoint
 from evaluation.lm import CacheZooLM
 from evaluation.provenance import provenance
 from evaluation.requests import Request, check_request, digest, request_seed
@@ -16,8 +17,7 @@ from evaluation.tokens import Answer, Ending
 from evaluation.trace.pieces import pieces
 from evaluation.trace.prompt import Asked, ask
 from generation import GenerationOutput, TraceStep, generate, stream
-from models import ModelConfig, Transformer, load_model, resolve_checkpoint
-from models.loading import read_config
+from models import ModelConfig, Transformer, load_model
 from models.tokenizer import load_tokenizer
 
 WARM_UP = 4
@@ -109,8 +109,8 @@ def record(
         UsageError: no such row, nothing is generated there, a prompt that does not fit or is not the saved one, or no
             such device.
     """
-    folder = resolve_checkpoint(settings.model.path)
-    _, config = read_config(folder)
+    checkpoint = find_checkpoint(settings.model)
+    folder, config = checkpoint.folder, checkpoint.config
     tokenizer = load_tokenizer(folder) if tokenizer is None else tokenizer
 
     def load() -> Transformer:

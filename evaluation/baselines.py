@@ -1,0 +1,33 @@
+"""The runs without a cache that the cells of a sweep are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from evaluation.saved_run import BASELINE
+from evaluation.settings import CacheSettings, Settings
+
+
+def with_baselines(cells: Sequence[Settings]) -> list[Settings]:
+    """The cells of a sweep, and before each the run without a cache that decodes as it does, where there is none.
+
+    A recipe may decode in another way for each cache, so that one run without a cache is not enough. Only a sweep that
+    has such runs at all is added to.
+    """
+    if not any(cell.cache.target == BASELINE for cell in cells):
+        return list(cells)
+    there = {_folder(cell) for cell in cells}
+    found = []
+    for cell in cells:
+        none = CacheSettings(BASELINE, BASELINE, {})
+        baseline = replace(cell, cache=none, config={**cell.config, "cache": none.config})
+        if _folder(baseline) not in there:
+            there.add(_folder(baseline))
+            found.append(baseline)
+        found.append(cell)
+    return found
+
+
+def _folder(cell: Settings) -> tuple[str, str]:
+    return cell.output_dir, cell.run_name

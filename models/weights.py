@@ -1,0 +1,177 @@
+"""The weight files of a checkpoint folder: what they hold, checked before memory is taken for it, and its digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from cache_zoo import UsageError
+from cache_zoo.errors import require
+from models.config import Family, ModelConfig, Slot
+from models.config_json import read_json, shown
+
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+"""What may be stored: real numbers, one to a parameter. Quantised weights mean nothing without their scales."""
+_LISTED = 10
+"""Names that an error lists of each kind."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file, as the header of the file describes it.
+
+    Attributes:
+        path: of the file.
+        dtype: in safetensors' own words, such as ``BF16``.
+        shape: of the tensor.
+    """
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Weights:
+    """The parameters of a checkpoint in its files. Making one reads headers only.
+
+    Args:
+        folder: with model.safetensors, or shards and their index.
+        family: says how parameters are called.
+        config: says which there are.
+
+    Attributes:
+        slots: official names of the parameters and where each one goes.
+        stored: where each of them is. A tied checkpoint may hold its head once more; it is not among them.
+
+    Raises:
+        UsageError: a file is missing or damaged, or what the files hold is not what index and config say. One error
+            lists all that is wrong.
+    """
+
+    def __init__(self, folder: Path, family: Family, config: ModelConfig) -> None:
+        index, problems = _index(folder), _Problems()
+        names = [folder / _WEIGHTS] if index is None else [folder / name for name in sorted(set(index.values()))]
+        found: dict[str, Stored] = {}
+        for path in names:
+            for name, stored in _header(path):
+                if name in found:
+                    problems.add("held twice", f"{shown(name)} is in {found[name].path.name} and in {path.name}")
+                found[name] = stored
+        most = f"{folder}: config.json names {config.num_layers} layers, but the files hold {len(found)} tensors"
+        require(config.num_layers <= len(found), most)
+        for name, file in (index or {}).items():
+            if name not in found or found[name].path != folder / file:
+                problems.add("elsewhere", f"the index has {shown(name)} in {file}, which does not hold it")
+        self.folder, self.slots = folder, family.slots(config)
+        heads = family.slots(replace(config, tied=False)).keys() - self.slots.keys()
+        again = {name: stored for name, stored in found.items() if name in heads}
+        self.stored = {name: stored for name, stored in found.items() if name not in heads}
+        _compare(self.stored, self.slots, problems)
+        problems.check(folder)
+        for name in again:
+            self._check_tied(name, again[name])
+
+    def tensors(self) -> Iterator[tuple[str, Slot, Tensor]]:
+        """All parameters: name, where it goes, and a tensor that is read from the disk as it is used."""
+        with ExitStack() as files:
+            opened = {path: files.enter_context(_open(path)) for path in self._paths()}
+            for name, stored in self.stored.items():
+                yield name, self.slots[name], opened[stored.path].get_tensor(name)
+
+    def sha256(self) -> str:
+        """Digest of all parameters: names, dtypes, shapes and bytes. How they are spread over files does not count."""
+
+        def digest(one: tuple[str, Slot, Tensor]) -> str:
+            name, _, tensor = one
+            content = hashlib.sha256(memoryview(tensor.reshape(-1).view(torch.uint8).numpy())).hexdigest()
+            return f"{name} {self.stored[name].dtype} {list(tensor.shape)} {content}\n"
+
+        with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+            lines = sorted(pool.map(digest, self.tensors()))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def _paths(self) -> list[Path]:
+        return list(dict.fromkeys(stored.path for stored in self.stored.values()))
+
+    def _check_tied(self, name: str, head: Stored) -> None:
+        """An error unless the head that a tied checkpoint also holds is its embedding."""
+        embedding = next(official for official, slot in self.slots.items() if slot.parameter == "embedding.weight")
+        message = f"{self.folder}: config.json ties the head to the embedding, but {name} and {embedding} differ"
+        require((head.shape, head.dtype) == (self.stored[embedding].shape, self.stored[embedding].dtype), message)
+        with _open(head.path) as ours, _open(self.stored[embedding].path) as theirs:
+            require(torch.equal(ours.get_tensor(name), theirs.get_tensor(embedding)), message)
+
+
+class _Problems:
+    """What is wrong with the files, by kind."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[str]] = {}
+
+    def add(self, kind: str, text: str) -> None:
+        self._found.setdefault(kind, []).append(text)
+
+    def check(self, folder: Path) -> None:
+        """One error with all of them, of each kind the first ten and how many more there are."""
+        lines: list[str] = []
+        for kind, texts in self._found.items():
+            lines += texts[:_LISTED]
+            if len(texts) > _LISTED:
+                lines.append(f"... and {len(texts) - _LISTED} more ({kind}: {len(texts)})")
+        if lines:
+            raise UsageError(f"{folder}: parameters do not match config.json:\n  " + "\n  ".join(lines))
+
+
+def _compare(found: dict[str, Stored], slots: dict[str, Slot], problems: _Problems) -> None:
+    for name in slots:
+        if name not in found:
+            problems.add("missing", f"missing {name}")
+    for name, stored in found.items():
+        if name not in slots:
+            problems.add("surplus", f"surplus {shown(name)}")
+        elif stored.shape != slots[name].shape:
+            problems.add("misshapen", f"{name} has shape {list(stored.shape)}, not {list(slots[name].shape)}")
+        elif stored.dtype not in _DTYPES:
+            problems.add("of another type", f"{name} holds {stored.dtype}, not one of {', '.join(_DTYPES)}")
+
+
+def _index(folder: Path) -> dict[str, str] | None:
+    """The file of each parameter, as the index of the shards says; None where there is no index."""
+    path = folder / _INDEX
+    if not path.exists():
+        return None
+    weight_map = read_json(path).get("weight_map")
+    require(isinstance(weight_map, dict) and bool(weight_map), f"{path} has no 'weight_map' of names to files")
+    assert isinstance(weight_map, dict)
+    for name, file in weight_map.items():
+        good = isinstance(file, str) and file.endswith(".safetensors") and file.isprintable()
+        inside = good and not PurePosixPath(file).is_absolute() and ".." not in PurePosixPath(file).parts
+        require(
+            inside, f"{path}: the file of {shown(name)} must be a .safetensors file of this folder, not {shown(file)}"
+        )
+    return weight_map
+
+
+def _header(path: Path) -> list[tuple[str, Stored]]:
+    """Names of the tensors in a file, and what its header says of them."""
+    with _open(path) as tensors:
+        parts = ((name, tensors.get_slice(name)) for name in tensors.keys())  # noqa: SIM118 - not a dict
+        return [(name, Stored(path, part.get_dtype(), tuple(part.get_shape()))) for name, part in parts]
+
+
+def _open(path: Path) -> Any:
+    require(path.is_file(), f"{path.parent} has no {path.name}")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path} is damaged or truncated: {shown(str(error))}") from error

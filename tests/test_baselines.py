@@ -1,0 +1,44 @@
+"""Each cell of a sweep has a run without a cache that decodes as it does, also where a recipe decodes differently."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evaluation.baselines import with_baselines
+from evaluation.identity import setting
+from evaluation.overrides import cells
+from evaluation.settings import Settings
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+DOCUMENTED = ["+recipe=d2cache", "cache=none,prefix,dllm,d2cache", "dataset.name=gsm8k"]
+
+
+def sweep(*overrides: str) -> list[Settings]:
+    return with_baselines(cells(CONFIGS, "eval", list(overrides), sweep=True))
+
+
+def compared(cell: Settings) -> str:
+    return str(setting(cell.config))
+
+
+def test_every_cell_of_the_documented_sweep_has_its_baseline() -> None:
+    found = sweep(*DOCUMENTED, "model=llada-base,dream-base")
+    for cell in found:
+        (baseline,) = [one for one in found if one.cache.target == "none" and compared(one) == compared(cell)]
+        assert baseline.generation == cell.generation
+        assert baseline.config["cache"] == {"name": "none"}
+    # of each model: the four that were asked for, and none in blocks and with a certainty prior
+    assert [cell.cache.label for cell in found if cell.model.name == "llada-base"] == [
+        *("none", "none", "prefix", "dllm", "none", "d2cache")
+    ]
+    assert len({cell.run_name for cell in found}) == len(found) == 12
+
+
+def test_nothing_is_added_where_it_is_not_needed_or_not_asked_for() -> None:
+    assert len(sweep("cache=none,dual,d2cache", "generation.threshold=null,0.9")) == 6
+    assert len(sweep("+recipe=d2cache", "cache=prefix,d2cache", "model=llada-base")) == 2
+    assert len(sweep("+recipe=fast_dllm", "cache=none,prefix,dual")) == 3
+    # one that is asked for in another spelling is there
+    both = sweep("cache=none,dual", "generation.sigma=0,null", "generation.block_length=16")
+    assert len(both) == 4
+    assert len({cell.run_name for cell in both}) == 2
