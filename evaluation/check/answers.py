@@ -93,6 +93,8 @@ class Answers:
         least, most = _forwards(settings.generation)
         if not least <= forwards <= most:
             yield f"forwards are not between {least} and {most}, which the decoder allows,"
+        elif (at_once := _at_once(settings.generation)) and tokens > forwards * at_once:
+            yield f"there are more tokens than {at_once} to a forward"
 
     def _text(self, sample: Sample) -> Iterator[str]:
         text, raw = sample.text or "", sample.raw or ""
@@ -121,6 +123,15 @@ def _forwards(options: GenerationOptions) -> tuple[int, int]:
         return blocks, options.gen_length
     fixed = options.steps or blocks * -(-options.block // options.num_transfer_tokens)
     return fixed, options.gen_length  # a cache may have fewer positions to decide than the decoder asks for
+
+
+def _at_once(options: GenerationOptions) -> int | None:
+    """Most tokens that a forward decides; None where that depends on its confidences."""
+    if options.strategy != "vanilla" or options.threshold is not None or options.factor is not None:
+        return None
+    if options.steps is None:
+        return options.num_transfer_tokens
+    return -(-options.gen_length // options.steps)
 
 
 def _within(part: str, whole: str) -> bool:

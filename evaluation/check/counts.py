@@ -20,6 +20,8 @@ class _Batch:
     Attributes:
         work, seconds: as the first of its questions has them.
         agree: whether all have the same.
+        longest: most forwards of a question.
+        length: of the longest canvas.
         rows_full, pairs: rows, and query-key pairs of a layer, without a cache.
     """
 
@@ -28,6 +30,7 @@ class _Batch:
     agree: bool = True
     questions: int = 0
     longest: int = 0
+    length: int = 0
     rows_full: int = 0
     pairs: int = 0
     canvas: int = 0
@@ -73,6 +76,7 @@ class Counts:
         forwards, length = int(sample.forwards or 0), (sample.prompt_tokens or 0) + (sample.tokens_canvas or 0)
         batch.questions += 1
         batch.longest = max(batch.longest, forwards)
+        batch.length = max(batch.length, length)
         batch.rows_full += forwards * length
         batch.pairs += forwards * length**2
         batch.canvas += forwards * (sample.tokens_canvas or 0)
@@ -138,8 +142,11 @@ class Counts:
             yield "rows were left out, or something was kept, without a cache"
         if model := self._subject.model:
             layers, width = model.num_layers, model.hidden_size
-            if not batch.questions <= keys <= batch.pairs * layers or (plain and keys != batch.pairs * layers):
-                yield "keys are not those of the lengths"
+            most_keys = float(layers * batch.pairs)
+            if self._subject.results.provenance.cache_package is None:  # others may attend in more rows than they run
+                most_keys = min(most_keys, layers * rows * batch.length * (1 + _ROUNDING))
+            if not batch.questions <= keys <= most_keys or (plain and keys != batch.pairs * layers):
+                yield "keys are not those of the rows and the lengths"
             feed_forward = 3 * width * model.intermediate_size
             attention = width * (sum(model.qkv_sizes) + width)
             others = 4 * keys * width + 2 * logits * model.vocab_size * width

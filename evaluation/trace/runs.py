@@ -212,6 +212,7 @@ def _near(folder: Path) -> str:
 def page_of(choices: Sequence[Choice]) -> Path:
     """``trace_3.html`` in the first run's folder; ``trace_3_beside_NAME.html`` for two."""
     first, *others = choices
+    require(not first.run.folder.is_symlink(), f"{first.run.folder} is a link; say with --out where the page goes")
     task, row = first.question
     parts = ["trace", *([task] if len({one for one, _ in first.rows}) > 1 else []), str(row)]
     parts += [f"beside_{other.settings.cache.label}" for other in others]
