@@ -120,7 +120,7 @@ def record(
 
     asked = ask(settings, CacheZooLM(settings, config, tokenizer, load), row, task)
     seed = request_seed(settings.seed, asked.task, asked.row)
-    request = Request(asked.task, asked.row, asked.prompt, asked.ids, asked.until, seed)
+    request = Request(asked.task, asked.row, 0, asked.prompt, asked.ids, asked.until, seed)
     check_request(request, settings.generation.gen_length, config)
     if saved is not None:
         _check_prompt(asked, saved)
