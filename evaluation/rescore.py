@@ -95,7 +95,7 @@ def rescore(
         check_place(folder / name)
     rows, samples, whose = _read(SavedRun(folder).samples_path, results.provenance, execute)
     runs = any(SCORERS[task].execute for task in whose)
-    scores = _scored(samples, min(workers, len(samples), _MOST_WORKERS), without if runs else None)
+    scores = _scored(samples, processes(workers, len(samples)), without if runs else None)
     new = {task: _totals([one for one, its in zip(scores, samples, strict=True) if its.task == task]) for task in whose}
     saved = {task: {key: results.results.get(task, {}).get(key) for key in new[task]} for task in whose}
     changed: dict[str, dict[str, int]] = {task: dict.fromkeys(_numbers(new[task]), 0) for task in whose}
@@ -109,6 +109,11 @@ def rescore(
         texts |= _updated(folder, content, rows, scores, new)
     _write(texts)
     return found
+
+
+def processes(workers: int, questions: int) -> int:
+    """How many processes score, of those that were asked for."""
+    return min(workers, questions, _MOST_WORKERS)
 
 
 def render(found: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import yaml
 
 from evaluation import check, identity
 from evaluation.check import check_all, check_run
+from evaluation.checkpoint import EMBEDDED
 from evaluation.saved_run import SavedRun
 from tests.small_runs import call, edit_results, edit_samples
 
@@ -34,8 +35,16 @@ def copied(parent: Path, cache: str, task: str = GSM) -> Path:
             packed = folder / "samples.jsonl.gz"
             (folder / "samples.jsonl").write_bytes(gzip.decompress(packed.read_bytes()))
             packed.unlink()
+            edit_results(folder, of_today)
             return folder
     raise AssertionError(f"the reference has no {cache} of {task}")
+
+
+def of_today(found: Found) -> None:
+    """Add what the runs of the reference do not record yet."""
+    weights = {"name": "nano-llada", "family": "llada", "weights_sha256": EMBEDDED["nano-llada"]}
+    for key, value in {"cache_code": {"origin": "cache-zoo"}, "model": weights}.items():
+        found["provenance"].setdefault(key, value)
 
 
 def forge(folder: Path, edit: Edit) -> None:
@@ -242,6 +251,11 @@ def one_batch(found: Found, samples: Samples) -> None:
         (lambda found, samples: found["results"].update(arc={"acc,none": 1.0}), "there are other scores or data than"),
         (provenance(git={"commit": "0" * 40, "dirty": False}), "no commit is recorded"),
         (provenance(git={"commit": "main", "dirty": False}), "no commit is recorded"),
+        (provenance(cache_code=None), "it does not record the origin of the cache's code"),
+        (provenance(cache_code={"origin": "unknown"}), "the code of its cache is in no commit and in no package"),
+        (provenance(cache_code={"origin": "package", "name": "a"}), "was of the origin package"),
+        (provenance(model=None), "it does not record the weights"),
+        (provenance(model={"weights_sha256": "0" * 64}), "the weights are not those of models/nano/llada"),
         (provenance(dtype="bfloat16"), "the provenance has dtype bfloat16, the configuration float32"),
         (provenance(device="NVIDIA H100"), "the provenance has device NVIDIA H100, the configuration cpu"),
         (provenance(checkpoint="GSAI-ML/LLaDA-8B-Base"), "the provenance has checkpoint GSAI-ML/LLaDA-8B-Base"),

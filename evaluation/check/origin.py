@@ -8,6 +8,8 @@ from datetime import datetime, timedelta, timezone
 from cache_zoo import caches
 from evaluation import identity
 from evaluation.check.subject import Problems, Subject
+from evaluation.checkpoint import EMBEDDED
+from evaluation.comparable import doubts, unrecorded
 from evaluation.runs import CONFIG, RESULTS
 from evaluation.schema import Git
 from evaluation.settings import Settings
@@ -59,15 +61,12 @@ def check_origin(subject: Subject) -> Problems:
 
 
 def _commit(subject: Subject) -> Problems:
-    found = subject.results.provenance
-    git = found.git or Git()
-    commit = git.commit or ""
-    if not re.fullmatch(r"[0-9a-f]{40}", commit) or (len(set(commit)) == 1 and commit[0] == "0"):
-        yield "no commit is recorded; run it from a checkout"
-    elif git.dirty is not False:
-        yield "it was run with changes that are in no commit"
-    elif git.several or any(one.git != found.git for one in found.sessions if not git.several):
-        yield "its sessions ran several commits"
+    """That what was run is in a commit or a package, whole and the same throughout."""
+    commit = (subject.results.provenance.git or Git()).commit
+    if commit is not None and (not re.fullmatch(r"[0-9a-f]{40}", commit) or set(commit) == {"0"}):
+        yield f"no commit is recorded but {commit}"
+    yield from doubts(subject.run)
+    yield from (f"it does not record {what}" for what in unrecorded(subject.run))
     if shortages := subject.results.efficiency.memory_shortages:
         yield f"batches did not fit into memory; run it with batch_size={shortages[-1].then}"
 
@@ -114,6 +113,9 @@ def _contradictions(subject: Subject) -> Problems:
         yield f"the provenance has checkpoint {found.checkpoint}, the configuration {settings.model.path}"
     if bool(found.chat_template_sha256) != settings.model.apply_chat_template:
         yield f"apply_chat_template is {settings.model.apply_chat_template}, and the provenance says otherwise"
+    known = EMBEDDED.get(f"nano-{subject.embedded.name}") if subject.embedded else None
+    if known and found.model and found.model.weights_sha256 not in (None, known):
+        yield f"the weights are not those of {settings.model.path}, whose digest is {known}"
     if subject.model:
         ends = {subject.model.eos_id, subject.model.eot_id} - {None}
         if not ends <= set(found.end_ids):
