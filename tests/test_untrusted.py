@@ -145,7 +145,7 @@ def bomb(content: bytes, times: int) -> bytes:
     [
         ("samples.jsonl.gz", lambda: bomb(b"\0" * (1 << 20), 600), "line 1 has more than 2 MiB"),
         ("samples.jsonl.gz", lambda: bomb(b"\n" * (1 << 20), 600), f"more than {MOST_ROWS:,} lines"),
-        ("samples.jsonl.gz", lambda: bomb(b'{"a": "' + b"x" * 1_500_000 + b'"}\n', 400), "more than 128 MiB"),
+        ("samples.jsonl.gz", lambda: bomb(b'{"a": "' + b"x" * 1_500_000 + b'"}\n', 400), "more than 64 MiB"),
         ("samples.jsonl.gz", lambda: bomb(b'{"a": [' + b"[]," * 100_000 + b"1]}\n", 60), "of memory"),
         ("samples.jsonl.gz", lambda: bomb('{"a": "😀'.encode() + b"x" * 1_500_000 + b'"}\n', 80), "of memory"),
         ("samples.jsonl.gz", lambda: gzip.compress(b"") * 1_000_000, "something after its end"),
