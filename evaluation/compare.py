@@ -20,6 +20,7 @@ from evaluation.statistics import Estimate
 
 SAME_WORK = "same work"
 """In place of a speed-up, see `Comparison.same_work`."""
+_MOST_KEYS = 5  # that a message names
 _LONGEST_VALUE = 80  # letters of a setting in a message
 _SHORTEST = 1e-9  # seconds that a clock can tell from none
 
@@ -173,7 +174,8 @@ def _unlike(key: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
 
 
 def _differing(run: SavedRun, baseline: SavedRun, keys: list[str]) -> str:
-    values = (f"{key} is {_value(run, key)} and {_value(baseline, key)}" for key in keys)
+    values = [f"{key} is {_value(run, key)} and {_value(baseline, key)}" for key in keys[:_MOST_KEYS]]
+    values += [f"and {len(keys) - _MOST_KEYS} others"] * (len(keys) > _MOST_KEYS)
     return _named(run, baseline, f"their settings differ: {', '.join(values)}")
 
 

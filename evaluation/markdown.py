@@ -19,8 +19,8 @@ _HEAD = """# Leaderboard
 Made from run folders by `python -m evaluation.leaderboard`; docs/leaderboard.md explains the columns, RULES.md what is
 ranked. Each table holds runs of one setting on one machine, which differ in nothing but the cache. Intervals are 95 %.
 Difference, p (McNemar's, adjusted by Holm over the table), agreement and speed-up are against `none`, question by
-question. An interval of the difference that holds 0 says that these questions can't tell the two apart. Programs read
-leaderboard.csv.
+question. An interval of the difference that holds 0 says that these questions can't tell the two apart. *Same work*:
+both recomputed everything and came to the same tokens, so there is no speed-up to tell. Programs read leaderboard.csv.
 """
 _THEIRS = (
     "Figures of the papers and their repositories, as their authors print them: other code, hardware and counting than "

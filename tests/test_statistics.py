@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from itertools import product
 from math import comb, sqrt
 from pathlib import Path
@@ -152,6 +153,15 @@ def test_the_bootstrap_draws_pairs() -> None:
     assert apart.low is not None
     assert apart.high is not None
     assert apart.low < 2.8 < 3.2 < apart.high
+
+
+def test_many_batches_take_little_time() -> None:
+    before = time.process_time()
+    found = ratio_of_medians([1.0 + n % 7 for n in range(99_000)], [2.0 + n % 5 for n in range(99_000)])
+    assert time.process_time() - before < 5
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= found.value == 1 <= found.high
 
 
 def test_the_speed_up_interval_is_that_of_a_bootstrap_written_out() -> None:
