@@ -32,9 +32,9 @@ MOST_LINE = 2 << 20
 """Bytes of a line of samples; an answer of 32,000 tokens has 1 MB."""
 MOST_ROWS = 100_000
 """Lines of a file of samples; the largest groups of tasks ask 20,000 questions."""
-MOST_ALL_ROWS = 128 << 20
+MOST_ALL_ROWS = 64 << 20
 """Bytes of all lines, unpacked; GSM8K with 512 tokens to an answer has 20 MB."""
-MOST_MEMORY = 256 << 20
+MOST_MEMORY = 192 << 20
 """Bytes that the values of a file may take in memory: a byte of JSON makes up to twenty."""
 MOST_VALUES = 250_000
 """Commas and brackets of a JSON text, which bound its values before they are made."""

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -68,15 +69,17 @@ Change = Callable[[Random, Path, Path], None]
 def value(random: Random) -> Any:
     """Something that hardly ever belongs where it is put."""
     kind = random.choice((TEXTS, NUMBERS, OTHERS))
-    found = random.choice(kind)
+    found = deepcopy(random.choice(kind))
     if random.random() < 0.05:
-        for _ in range(random.choice((3, 40, 500))):
+        for _ in range(random.choice((3, 40, 100))):
             found = [found]
     return found
 
 
 def _places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     found = [path] if path else []
+    if len(path) > 20:
+        return found
     items = tree.items() if isinstance(tree, dict) else enumerate(tree[:5]) if isinstance(tree, list) else ()
     for key, one in items:
         found += _places(one, (*path, key))

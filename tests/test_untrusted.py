@@ -145,7 +145,7 @@ def bomb(content: bytes, times: int) -> bytes:
     [
         ("samples.jsonl.gz", lambda: bomb(b"\0" * (1 << 20), 600), "line 1 has more than 2 MiB"),
         ("samples.jsonl.gz", lambda: bomb(b"\n" * (1 << 20), 600), f"more than {MOST_ROWS:,} lines"),
-        ("samples.jsonl.gz", lambda: bomb(b'{"a": "' + b"x" * 1_500_000 + b'"}\n', 400), "more than 128 MiB"),
+        ("samples.jsonl.gz", lambda: bomb(b'{"a": "' + b"x" * 1_500_000 + b'"}\n', 400), "more than 64 MiB"),
         ("samples.jsonl.gz", lambda: bomb(b'{"a": [' + b"[]," * 100_000 + b"1]}\n", 60), "of memory"),
         ("samples.jsonl.gz", lambda: bomb('{"a": "😀'.encode() + b"x" * 1_500_000 + b'"}\n', 80), "of memory"),
         ("samples.jsonl.gz", lambda: gzip.compress(b"") * 1_000_000, "something after its end"),
@@ -164,7 +164,7 @@ def test_sizes_are_bounded_while_reading(tmp_path: Path, name: str, content: Cal
         "try: rows = list(read_rows(Path(sys.argv[1])))\n"
         "except ValueError as error: print(error)\n"
     )
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = subprocess.run(
         [sys.executable, "-c", program, str(path)],
         cwd=ROOT,
@@ -175,7 +175,8 @@ def test_sizes_are_bounded_while_reading(tmp_path: Path, name: str, content: Cal
     )
     assert said in found.stdout
     assert str(path) in found.stdout
-    assert time.monotonic() - started < 10
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime < 10
 
 
 LAUGHS = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
@@ -211,22 +212,22 @@ LAUGHS = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip(
 def test_yaml_that_is_more_than_data_is_refused(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(UsageError, match=said) as refused:
         read_yaml(path)
     assert str(refused.value).startswith(str(path))
     assert len(str(refused.value)) < 400
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_yaml_of_64_kib_takes_no_longer_than_a_command_may(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     for text in ("a: [" + "b," * 32_000 + "]", "".join(f"k{n}: {n}\n" for n in range(5_000)), "a: '" + "''" * 32_000):
         path.write_text(text[: 64 << 10])
-        started = time.monotonic()
+        started = time.process_time()
         with contextlib.suppress(UsageError):
             read_yaml(path)
-        assert time.monotonic() - started < 8
+        assert time.process_time() - started < 8
 
 
 def test_yaml_is_read_as_hydra_writes_it(tmp_path: Path) -> None:
