@@ -60,7 +60,7 @@ def _show(overrides: list[str], sweep: bool) -> int:
 
 def _run(overrides: list[str], sweep: bool) -> int:
     """One cell or a sweep, once all of it is known to be usable."""
-    from evaluation.baselines import with_baselines
+    from evaluation.baselines import distinct, with_baselines
     from evaluation.overrides import cells, launcher
     from evaluation.ranks import refuse_under_launcher
 
@@ -73,6 +73,7 @@ def _run(overrides: list[str], sweep: bool) -> int:
     if added := len(found) - asked:
         print(f"{added} more without a cache: a recipe decodes in another way for some caches", file=sys.stderr)
     if launcher(overrides):
+        found = distinct(found)
         _replace_overrides(overrides, _jobs(overrides, found))
         return _launch(found)
     from evaluation.sweep import sweep as run_sweep

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from cache_zoo.memory import held_bytes
 from cache_zoo.rows import Rows
 from cache_zoo.state import Canvas, Outcome, Step
 
@@ -83,7 +84,7 @@ class Cache:
     ``needs_blocks``: as long as each block takes one forward). None: there are none. The contract test holds it to it.
     """
     also_called: ClassVar[dict[str, dict[str, Any]]] = {}
-    """Registered names that stand for this class with these parameters, so that both spellings are one run."""
+    """Registered names that stand for this class with these parameters; both spellings are one run. Not inherited."""
 
     def start(self, canvas: Canvas) -> None:
         """Forget everything; called once per generation before the first step."""
@@ -119,8 +120,8 @@ class Cache:
         """Sequences ``kept`` (LongTensor of batch indices) go on, the others have left the batch."""
 
     def nbytes(self) -> int:
-        """Bytes of all tensors held now."""
-        return sum(t.numel() * t.element_size() for value in vars(self).values() for t in _tensors(value))
+        """Bytes of all tensors held now, however nested; none of the canvas, the step or the model."""
+        return held_bytes(self)
 
 
 class KVCache(Cache):
@@ -156,11 +157,3 @@ class KVCache(Cache):
 
     def drop_finished(self, kept: Tensor) -> None:
         self._keys, self._values = self._keys[:, kept], self._values[:, kept]
-
-
-def _tensors(value: object) -> list[Tensor]:
-    """Tensors in ``value``, one level of list, tuple or dict deep."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    candidates = value if isinstance(value, list | tuple) else [value]
-    return [item for item in candidates if isinstance(item, Tensor)]

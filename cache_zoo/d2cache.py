@@ -72,6 +72,7 @@ class D2Cache(KVCache):
         self._observed: list[Tensor] = []
         self._known_confidence: Tensor | None = None  # float32 [B, G]
         self._next: Tensor | None = None  # BoolTensor [B, T]
+        self._importance, self._committed = torch.empty(0), torch.empty(0)
 
     def rows(self, step: Step) -> Tensor | None:
         if self._next is None:

@@ -29,5 +29,13 @@ def with_baselines(cells: Sequence[Settings]) -> list[Settings]:
     return found
 
 
+def distinct(cells: Sequence[Settings]) -> list[Settings]:
+    """The cells without those that mean the same run as an earlier one."""
+    found: dict[tuple[str, str], Settings] = {}
+    for cell in cells:
+        found.setdefault(_folder(cell), cell)
+    return list(found.values())
+
+
 def _folder(cell: Settings) -> tuple[str, str]:
     return cell.output_dir, cell.run_name

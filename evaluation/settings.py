@@ -242,7 +242,7 @@ def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
             given[key] = check(f"cache.{key}", given[key], type(default))
     make_cache(target, **given)  # parameter names and values are checked by the class itself
     parameters = {key: default for key, default in defaults.items() if isinstance(default, _WRITABLE)} | given
-    for name, same in getattr(caches.get(target), "also_called", {}).items():
+    for name, same in vars(caches.get(target)).get("also_called", {}).items():  # not inherited
         if parameters == same:
             target, parameters = name, {}
     return CacheSettings(target.rpartition(":")[2], target, parameters)

@@ -2,6 +2,7 @@
 
 from generation.decoder import generate, stream
 from generation.likelihood import Likelihood, LikelihoodOptions, log_likelihoods
+from generation.numbers import NotFiniteError
 from generation.options import GenerationOptions
 from generation.output import Counts, GenerationOutput, Progress, TraceStep
 from generation.strategies import Strategy, View, strategies
@@ -12,6 +13,7 @@ __all__ = [
     "GenerationOutput",
     "Likelihood",
     "LikelihoodOptions",
+    "NotFiniteError",
     "Progress",
     "Strategy",
     "TraceStep",

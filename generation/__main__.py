@@ -17,13 +17,15 @@ from rich.console import Console
 
 from cache_zoo import caches, make_cache
 from cache_zoo.arguments import Parser
-from cache_zoo.errors import refusing, require
+from cache_zoo.errors import DONE, FAILED, refusing, require
 from cache_zoo.info import documented
 from generation.decoder import stream
 from generation.live import Picture, Screen, marks_of, printable
+from generation.numbers import NotFiniteError
 from generation.options import GenerationOptions
 from generation.output import Progress
 from models import ModelConfig, Transformer, load_model, resolve_checkpoint
+from models.loading import as_device, as_dtype
 
 _EPILOG = """examples:
   python -m generation "Tom has 3 bags with 4 coins each. How many coins does Tom have?" --threshold 0.9
@@ -96,7 +98,10 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
+    except NotFiniteError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return FAILED
+    return DONE
 
 
 def _answer(arguments: argparse.Namespace) -> None:
@@ -112,11 +117,13 @@ def _answer(arguments: argparse.Namespace) -> None:
 
     from models.tokenizer import load_tokenizer  # transformers takes its time, which an error needs not wait for
 
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if arguments.device == "auto" else arguments.device
+    dtype = ("bfloat16" if device.startswith("cuda") else "float32") if arguments.dtype == "auto" else arguments.dtype
+    as_device(device)
+    as_dtype(dtype)
     folder = resolve_checkpoint(arguments.model)
     tokenizer = load_tokenizer(folder)
     ids = _encode(tokenizer, prompt, arguments.chat)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if arguments.device == "auto" else arguments.device
-    dtype = ("bfloat16" if device.startswith("cuda") else "float32") if arguments.dtype == "auto" else arguments.dtype
     model = load_model(folder, dtype, device)
 
     passes = [_begin(model, ids, name, given, arguments.seed, options) for name, given in chosen]
@@ -252,7 +259,9 @@ def _parser() -> Parser:
     )
     parser.add_argument("--seed", type=int, default=1234, help="of everything random (%(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto: a GPU if there is one")
-    parser.add_argument("--dtype", default="auto", help="auto: bfloat16 on a GPU, float32 on a CPU")
+    parser.add_argument(
+        "--dtype", default="auto", help="float32, bfloat16, float16; auto: bfloat16 on a GPU, float32 on a CPU"
+    )
     parser.add_argument("--plain", action="store_true", help="only the final text, as where there is no terminal")
     decoding = parser.add_argument_group("decoding", "Options of generation.generate.")
     texts, hints = documented(GenerationOptions, "Attributes"), get_type_hints(GenerationOptions)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from cache_zoo import Cache, Outcome, Step, UsageError, make_cache
 from cache_zoo.errors import require
+from cache_zoo.memory import Meter
+from generation.numbers import extremes, require_finite
 from generation.options import GenerationOptions, pointless
 from generation.output import Counts, GenerationOutput, Progress, TraceRecorder
 from generation.sampling import propose
@@ -52,6 +54,7 @@ def generate(
 
     Raises:
         UsageError: unknown or unusable options, an empty prompt, a prompt that does not fit, an unknown token.
+        NotFiniteError: a logit is NaN or infinite; the message says where that begins.
 
     Warns:
         UserWarning: the cache can save nothing with these options.
@@ -82,6 +85,7 @@ def stream(
 
     Raises:
         UsageError: as in `generate`; at once, not when the first forward is asked for.
+        NotFiniteError: as in `generate`, when the forward after the one that it happened in is asked for.
 
     Warns:
         UserWarning: the cache can save nothing with these options.
@@ -170,7 +174,7 @@ class _Decoding:
 
     def run(self, trace: bool, callback: Callback | None) -> Generator[Outcome, None, GenerationOutput]:
         """Run until no sequence has anything left to decide, a forward at a time."""
-        recorder = TraceRecorder(self.tokens) if trace else None
+        recorder, memory = TraceRecorder(self.tokens) if trace else None, Meter(self.model)
         self.cache.start(self.canvas)
         while self.sequences:
             if recorder is not None:
@@ -178,14 +182,17 @@ class _Decoding:
             progress = list(self.block_index), list(self.block_step)
             step = Step(self.canvas, self.ids, self.masked, self.open, self.counts.forwards, *progress)
             outcome, work = self._forward(step)
+            memory.read(self.cache, step)  # some of it may go in the end of the step
             self.cache.end_step(step, outcome)
-            self.counts.add(work, self.canvas.num_layers, step, self.cache)
+            memory.read(self.cache, step)
+            self.counts.add(work, step)
+            self.counts.cache_bytes = memory.most
             if recorder is not None:
                 recorder.record(self.sequences, step, self.ids, outcome, work)
             if callback is not None:
                 callback(step, outcome)
             yield outcome
-            self._advance()
+            self._advance(step, outcome)
         return GenerationOutput(
             tokens=self.tokens,
             nfe=self.counts.forwards,
@@ -217,6 +224,7 @@ class _Decoding:
         logit_rows = live.roll(-canvas.shift, dims=1)
         forward = self.model.run(self.ids, rows, cache=self.cache, logit_rows=logit_rows, step=step)
 
+        self._extremes = extremes(forward.logits)  # before they are overwritten
         config, noise = self.model.config, self._noise(live[:, start:])
         tokens, values = propose(
             forward.logits, self.options, config.mask_id, noise, eos_id=config.eos_id, eot_id=config.eot_id
@@ -250,10 +258,14 @@ class _Decoding:
         ended = (self.ids == self.model.config.eos_id) & (self.canvas.columns >= self.canvas.prompt_length)
         return self.masked & (ended.cumsum(dim=1) == 0)
 
-    def _advance(self) -> None:
+    def _advance(self, step: Step, outcome: Outcome) -> None:
         """Move each sequence to its next block with something to decide; those without one leave the batch."""
-        blocks = self.open[:, self.canvas.prompt_length :].unflatten(1, (-1, self.canvas.block_length))
-        left = blocks.sum(dim=2).tolist()  # the one synchronisation of a step that control flow needs
+        blocks = self.open[:, self.canvas.prompt_length :].unflatten(1, (-1, self.canvas.block_length)).sum(dim=2)
+        # the one synchronisation of a step that control flow needs; counts are exact in float32
+        told = torch.cat((blocks.flatten().float(), self._extremes)).tolist()
+        require_finite(told[-2:], self.model, step, outcome.live, self.cache)
+        counts, width = [int(count) for count in told[:-2]], blocks.shape[1]
+        left = [counts[first : first + width] for first in range(0, len(counts), width)]
         kept = []
         for b, sequence in enumerate(self.sequences):
             self.forwards[sequence] += 1

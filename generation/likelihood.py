@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cache_zoo import Cache, Step, UsageError
 from cache_zoo.errors import require, suggest
+from generation.numbers import extremes, require_finite
 from generation.options import GenerationOptions
 from generation.output import Counts
 from generation.sampling import propose
@@ -96,6 +97,7 @@ def log_likelihoods(
 
     Raises:
         UsageError: a prompt or an answer is empty.
+        NotFiniteError: a logit is NaN or infinite; the message says where that begins.
     """
     options = options or LikelihoodOptions()
     for number, (prompt, answer) in enumerate(pairs):
@@ -179,8 +181,8 @@ def _batches(work: list[_Masked], size: int) -> Iterator[list[_Masked]]:
         yield work[first : first + size]
 
 
-def _logits(model: Transformer, batch: list[_Masked], counts: Counts) -> list[Tensor]:
-    """Logits ``[m, V]`` of the masked positions of each canvas, from left to right."""
+def _logits(model: Transformer, batch: list[_Masked], counts: Counts) -> Iterator[Tensor]:
+    """Logits ``[m, V]`` of the masked positions of each canvas, from left to right; at the end they are checked."""
     config, length = model.config, max(len(one.ids) for one in batch)
     ids = torch.full((len(batch), length), config.pad_id)
     valid = torch.zeros_like(ids, dtype=torch.bool)
@@ -192,11 +194,13 @@ def _logits(model: Transformer, batch: list[_Masked], counts: Counts) -> list[Te
         masked[row, first + one.start : first + one.start + len(one.mask)] = torch.tensor(one.mask)
     ids[masked] = config.mask_id
     ids, valid, masked = (tensor.to(model.device) for tensor in (ids, valid, masked))
-    step = Step(model.canvas(valid), ids, masked, masked)
+    step = Step(model.canvas(valid), ids, masked, masked, counts.forwards)
     # The prompt is not empty: a row that predicts an answer's token never wraps around.
     forward = model.run(ids, logit_rows=masked.roll(-config.shift, dims=1), step=step)
-    counts.add(forward.work, config.num_layers, step, Cache())
-    return list(forward.logits.split([sum(one.mask) for one in batch]))
+    counts.add(forward.work, step)
+    found = extremes(forward.logits)
+    yield from forward.logits.split([sum(one.mask) for one in batch])
+    require_finite(found.tolist(), model, step, masked, Cache())
 
 
 def _greedy(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
-from cache_zoo import Cache, Outcome, Step
+from cache_zoo import Outcome, Step
 from models.work import Work
 
 
@@ -23,7 +23,7 @@ class Counts:
         keys: query-key pairs attended (of one head), summed over layers.
         logits: rows the head was applied to.
         flops: floating-point operations of all matrix products, a multiply-add counted as two.
-        cache_bytes: most bytes the cache held.
+        cache_bytes: most bytes the cache held after a forward, before or after it heard of the outcome.
     """
 
     forwards: int = 0
@@ -39,15 +39,14 @@ class Counts:
         """Rows run over rows that full recomputation would have run in the same forwards."""
         return self.rows / self.rows_full
 
-    def add(self, work: Work, layers: int, step: Step, cache: Cache) -> None:
+    def add(self, work: Work, step: Step) -> None:
         """Count one forward."""
         self.forwards += 1
-        self.rows += work.row_layers / layers
+        self.rows += work.row_layers / step.canvas.num_layers
         self.rows_full += sum(step.canvas.lengths)
         self.keys += work.keys
         self.logits += work.logits
         self.flops += work.flops
-        self.cache_bytes = max(self.cache_bytes, cache.nbytes())
 
     def as_dict(self) -> dict[str, float]:
         """All counts and the compute ratio, by name."""

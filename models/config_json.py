@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import reprlib
 from pathlib import Path
@@ -18,7 +19,8 @@ _LARGEST = 16 << 20
 _NETWORK = re.compile(
     r"rope|rotary|alibi|yarn|attn|attention|qk|query|key_value|head|norm|bias|activation|hidden|mlp|ffn|glu|window|"
     r"sliding|causal|decoder|block|sparse|expert|moe|router|quant|compress|load_in|fp8|soft_?cap|logit|multiplier|"
-    r"scal(e|ing|ar|er)|residual|layer|embed|position|tie_|tied|tying|(^|_)(act|dim|gated?|shift(ed)?|kv)(_|$)"
+    r"scal(e|ing|ar|er)|residual|layer|emb|position|intermediate|inner|theta|tie_|tied|tying|"
+    r"(^|_)(act|dim|ff|eps|epsilon|gated?|shift(ed)?|kv)(_|$)"
 )
 """Words in the names of keys that change what a network computes."""
 _HARMLESS = re.compile(
@@ -44,7 +46,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file is missing, too large or not a JSON object, or names a key twice.
     """
-    require(path.is_file(), f"{path.parent} has no {path.name}")
+    require(os.path.isfile(path), f"{path.parent} has no {path.name}")  # pathlib raises where it may not look
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
@@ -134,7 +136,7 @@ class ConfigReader:
         self.refuse("head_dim", head_dim)
         self.refuse("use_sliding_window", False)
         if self._values.get("use_sliding_window") is not False:
-            self.refuse("sliding_window")
+            self.refuse("sliding_window", False)
         self._read.add("sliding_window")
         kinds = self.optional("layer_types", list) or []
         require(
@@ -165,8 +167,8 @@ class ConfigReader:
             if off or key in self._read or _HARMLESS.fullmatch(key) or not _NETWORK.search(key.lower()):
                 continue
             raise UsageError(
-                f"'{shown(key)}' is {_shown.repr(value)}; by its name it changes the network, and nothing here reads it. "
-                "Remove it if it changes nothing"
+                f"'{shown(key)}' is {_shown.repr(value)}: by its name it changes the network, and this layout "
+                "has nothing of the kind; remove it if it changes nothing"
             )
 
 

@@ -59,7 +59,7 @@ def load_model(
     for name, slot, tensor in weights.tensors():
         place = parameters[slot.parameter][slot.start : slot.stop]
         place.copy_(tensor)
-        _check_finite(name, tensor, place)
+        _check_finite(f"{folder}: {name}", tensor, place)
     return model
 
 
@@ -83,7 +83,7 @@ def resolve_checkpoint(name_or_folder: str | Path) -> Path:
     """
     name = str(name_or_folder)
     for folder in (os.path.expanduser(name), _ROOT / name):  # configs name what comes with the package from its root
-        if os.path.isdir(folder):  # False of names that can't be, where pathlib raises
+        if name and os.path.isdir(folder):  # False of names that can't be, where pathlib raises
             return Path(folder)
     named = _CONFIGS / f"{name}.yaml"
     if os.path.isfile(named):
@@ -157,7 +157,7 @@ def as_device(device: torch.device | str, *, present: bool = True) -> torch.devi
     name = str(device)
     if not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]{0,3}))?", name):
         meant = "; did you mean 'cuda'?" if name.startswith("gpu") else ""
-        raise UsageError(f"unknown device '{name}'{meant or ':'} the valid choices are cpu, cuda, cuda:0, cuda:1, ...")
+        raise UsageError(f"unknown device {name!r}{meant or ':'} the valid choices are cpu, cuda, cuda:0, cuda:1, ...")
     found, gpus = torch.device(name), torch.cuda.device_count() if torch.cuda.is_available() else 0
     if present and found.type == "cuda" and (found.index or 0) >= gpus:
         has = f"{gpus} GPUs, cuda:0 to cuda:{gpus - 1}" if gpus else "no GPU that CUDA can use; try cpu"

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from cache_zoo import UsageError
+from models.config_json import shown
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -26,7 +27,16 @@ def load_tokenizer(folder: Path) -> Any:
     problems = []
     for loader in [*loaders, AutoTokenizer]:
         try:
-            return loader.from_pretrained(str(folder), trust_remote_code=False)
+            tokenizer = loader.from_pretrained(str(folder), trust_remote_code=False)
+            longest = tokenizer.model_max_length
+            if isinstance(longest, bool) or not isinstance(longest, int | float):
+                raise UsageError(
+                    f"{folder}: 'model_max_length' of its tokenizer must be a number, not {shown(longest)}"
+                )
+            tokenizer.decode(tokenizer("a")["input_ids"])  # much of a damaged file is found when it is used
+            return tokenizer
+        except UsageError:
+            raise
         except Exception as error:  # transformers raises many kinds for missing and damaged files
             problems.append((str(error).strip().splitlines() or [type(error).__name__])[0])
-    raise UsageError(f"{folder} has no tokenizer that can be read: {problems[0]}")
+    raise UsageError(f"{folder} has no tokenizer that can be read: {shown(problems[0])}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -60,9 +61,9 @@ class Weights:
 
     def __init__(self, folder: Path, family: Family, config: ModelConfig) -> None:
         index, problems = _index(folder), _Problems()
-        names = [folder / _WEIGHTS] if index is None else [folder / name for name in sorted(set(index.values()))]
+        paths = [folder / _WEIGHTS] if index is None else sorted({folder / name for name in index.values()})
         found: dict[str, Stored] = {}
-        for path in names:
+        for path in paths:
             for name, stored in _header(path):
                 if name in found:
                     problems.add("held twice", f"{shown(name)} is in {found[name].path.name} and in {path.name}")
@@ -93,7 +94,7 @@ class Weights:
 
         def digest(one: tuple[str, Slot, Tensor]) -> str:
             name, _, tensor = one
-            content = hashlib.sha256(memoryview(tensor.reshape(-1).view(torch.uint8).numpy())).hexdigest()
+            content = hashlib.sha256(tensor.reshape(-1).view(torch.uint8).numpy().data).hexdigest()
             return f"{name} {self.stored[name].dtype} {list(tensor.shape)} {content}\n"
 
         with ThreadPoolExecutor() as pool:  # hashing lets other threads run
@@ -140,7 +141,7 @@ def _compare(found: dict[str, Stored], slots: dict[str, Slot], problems: _Proble
         if name not in slots:
             problems.add("surplus", f"surplus {shown(name)}")
         elif stored.shape != slots[name].shape:
-            problems.add("misshapen", f"{name} has shape {list(stored.shape)}, not {list(slots[name].shape)}")
+            problems.add("misshapen", f"{name} has shape {shown([*stored.shape])}, not {[*slots[name].shape]}")
         elif stored.dtype not in _DTYPES:
             problems.add("of another type", f"{name} holds {stored.dtype}, not one of {', '.join(_DTYPES)}")
 
@@ -148,7 +149,7 @@ def _compare(found: dict[str, Stored], slots: dict[str, Slot], problems: _Proble
 def _index(folder: Path) -> dict[str, str] | None:
     """The file of each parameter, as the index of the shards says; None where there is no index."""
     path = folder / _INDEX
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     weight_map = read_json(path).get("weight_map")
     require(isinstance(weight_map, dict) and bool(weight_map), f"{path} has no 'weight_map' of names to files")
@@ -170,7 +171,7 @@ def _header(path: Path) -> list[tuple[str, Stored]]:
 
 
 def _open(path: Path) -> Any:
-    require(path.is_file(), f"{path.parent} has no {path.name}")
+    require(os.path.isfile(path), f"{path.parent} has no {path.name}")
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:

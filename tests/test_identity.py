@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cache_zoo import UsageError, caches
+from cache_zoo import UsageError, caches, make_cache
+from cache_zoo.prefix import PrefixCache
 from evaluation.identity import _EXECUTED, _SHOTS, NEUTRAL, config_hash, counted, run_name, setting
 from evaluation.overrides import cells
 from evaluation.settings import DatasetSettings, Settings
@@ -176,6 +177,23 @@ def test_neutral_values_are_the_defaults() -> None:
         if not key.startswith("model."):
             group, _, name = key.partition(".")
             assert (PLAIN[group][name] if name else PLAIN[group]) == value, key
+
+
+def test_names_for_parameters_of_a_class_stand_for_them() -> None:
+    found = {entry.name: caches.get(entry.name) for entry in caches.usable()}
+    for name, cls in found.items():
+        for other, parameters in vars(cls).get("also_called", {}).items():
+            assert issubclass(found[other], cls)
+            assert vars(make_cache(other)) == vars(make_cache(name, **parameters))
+
+
+class Heir(PrefixCache):
+    """Of somebody else, with the parameters of the class that it derives from."""
+
+
+def test_such_names_are_not_inherited() -> None:
+    cache = settings(*NANO, "+cache._target_=tests.test_identity.Heir", "+cache.use_dual=true").cache
+    assert (cache.label, cache.parameters) == ("Heir", {"use_dual": True})
 
 
 def test_every_choice_of_the_configuration_is_known() -> None:

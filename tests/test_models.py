@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from cache_zoo import Rows, Step, UsageError
 from models import Transformer, load_model
+from models.loading import as_device, as_dtype
 from models.tiny import make_tiny
 
 
@@ -65,7 +66,7 @@ def plain_logits(weights: dict[str, torch.Tensor], config: dict[str, Any], ids: 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 def test_the_network_equals_a_plain_one(tmp_path: Path, tied: bool, kv_heads: int) -> None:
-    """Tied embeddings, grouped keys and mask id 5 are what iLLaDA has."""
+    """With tied embeddings, grouped keys and special tokens at other places, too."""
     folder = make_tiny(tmp_path, n_kv_heads=kv_heads, weight_tying=tied, mask_token_id=5, eot_token_id=None)
     model = load_model(folder)
     assert (model.config.mask_id, model.config.tied, model.config.num_kv_heads) == (5, tied, kv_heads)
@@ -222,13 +223,102 @@ def test_a_config_that_is_no_json_is_named(folder: Path) -> None:
         load_model(folder)
 
 
-def test_unknown_models_dtypes_and_devices_are_named(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["lada-inst", "llada-ins", "no/such/folder", "", "a\0b", "x" * 5000, "../llada"])
+def test_unknown_models_are_named(name: str) -> None:
+    with pytest.raises(UsageError, match="no model '"):
+        load_model(name)
+
+
+def test_the_nearest_model_is_named() -> None:
     with pytest.raises(UsageError, match=r"no model 'lada-inst'.*did you mean 'llada-inst'\?"):
         load_model("lada-inst")
-    with pytest.raises(UsageError, match=r"unknown dtype 'bfloat'"):
-        load_model(folder, dtype="bfloat")
-    with pytest.raises(UsageError, match="unknown device 'gpu'"):
-        load_model(folder, device="gpu")
+
+
+@pytest.mark.parametrize("given", ["float32", "bfloat16", "float16", torch.bfloat16, "torch.float16"])
+def test_dtypes_of_weights_are_floats_that_models_run_in(given: Any) -> None:
+    assert str(as_dtype(given)).removeprefix("torch.") == str(given).removeprefix("torch.")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(
+            "bfloat",
+            "float8_e4m3fn",
+            "float8_e5m2",
+            "int8",
+            "complex64",
+            "float64",
+            "double",
+            "half",
+            "bool",
+            "",
+            "auto",
+        ),
+        *("nn", "__name__", torch.int64, torch.float64, torch.complex64, None, 32),
+    ],
+    ids=str,
+)
+def test_other_dtypes_are_refused_with_the_choices(given: Any, folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown dtype .*bfloat16, float16, float32"):
+        load_model(folder, dtype=given)
+
+
+@pytest.mark.parametrize("given", ["cpu", torch.device("cpu")])
+def test_the_cpu_is_a_device(given: Any) -> None:
+    assert as_device(given) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(
+            "gpu",
+            "gpu:0",
+            "mps",
+            "meta",
+            "xla",
+            "xpu",
+            "cpu:0",
+            "cpu:3",
+            "CPU",
+            "cuda:",
+            "cuda:-1",
+            "cuda:x",
+            "cuda:01",
+        ),
+        *(
+            "cuda:99999999999",
+            "cuda 0",
+            " cpu",
+            "cpu\n",
+            "",
+            "auto",
+            "hip",
+            torch.device("meta"),
+            torch.device("mps"),
+            None,
+            0,
+        ),
+    ],
+    ids=repr,
+)
+def test_other_devices_are_refused_with_the_choices(given: Any, folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown device .*the valid choices are cpu, cuda, cuda:0"):
+        load_model(folder, device=given)
+
+
+def test_gpu_means_cuda() -> None:
+    with pytest.raises(UsageError, match=r"unknown device 'gpu'; did you mean 'cuda'\?"):
+        as_device("gpu")
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_weights_are_read(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    name = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(UsageError, match=f"device '{name}' was asked for, but this machine has"):
+        load_model(folder, device=name)
+    assert as_device(name, present=False) == torch.device(name), "another machine may have it"
 
 
 def test_positions_can_be_given(tiny_models: dict[str, Transformer]) -> None:

@@ -93,6 +93,9 @@ def test_it_is_a_choice_of_a_sweep_beside_ours(results: tuple[Path, subprocess.C
     found = json.loads((run_folder / "results.json").read_text())
     assert found["config"]["cache"] == {"name": "window", "every": 8, "width": 16}
     assert found["provenance"]["cache_package"] == "sliding-window-cache 1.2"
+    if found["provenance"]["git"]:  # what it derives from is of known origin, too
+        package = {"origin": "package", "name": "sliding-window-cache", "version": "1.2"}
+        assert found["provenance"]["cache_code"] == package
 
 
 def test_its_runs_are_in_the_table(results: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
