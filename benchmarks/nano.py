@@ -80,7 +80,7 @@ def main() -> None:
     for name, panel in plan.panels.items():
         frame = every[every["folder"].isin(folders[name])].copy()
         if panel.x not in frame:
-            configs = [SavedRun(arguments.out / arguments.model / folder).config for folder in frame["folder"]]
+            configs = [SavedRun(arguments.out / arguments.model / folder).options for folder in frame["folder"]]
             frame[panel.x] = [config[panel.x] for config in configs]
         panels[str(name)] = (panel, frame)
         print(f"\n{name}\n\n{render_markdown(frame, without=_SAME)}")

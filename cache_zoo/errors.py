@@ -36,6 +36,13 @@ def nearest(given: str, choices: Iterable[str]) -> str | None:
     return known[near[0]] if near else None
 
 
+def visible(text: str) -> str:
+    """``text`` with everything that does not print as itself, such as line ends and codes for a terminal, escaped."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def require(condition: bool, message: str) -> None:
     """Raise `UsageError` with ``message`` unless ``condition`` holds."""
     if not condition:
@@ -50,7 +57,8 @@ def refusing(main: Callable[[], int]) -> Callable[[], int]:
         try:
             return main()
         except UsageError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            lines = map(visible, str(error).split("\n"))  # a file's name may hold anything
+            print("error:", "\n".join(lines), file=sys.stderr, flush=True)
             return UNUSABLE
 
     return run

@@ -41,7 +41,7 @@ def answer(settings: Settings, ranks: Ranks) -> dict[str, Any] | None:
         if settings.trace and ranks.first:
             from evaluation.trace.runs import draw
 
-            for page in draw(run.folder, settings.trace):
+            for page in draw(run.folder, settings):
                 print(page)
     return summary if ranks.first else None
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
 from cache_zoo.arguments import Parser
-from cache_zoo.errors import refusing, require
+from cache_zoo.errors import refusing, require, visible
 from evaluation import statistics
-from evaluation.saved_run import BASELINE, Question, SavedRun
+from evaluation.comparable import apart, shared
+from evaluation.saved_run import BASELINE, Question, SavedRun, named
 from evaluation.statistics import Estimate
+
+SAME_WORK = "same work"
+"""In place of a speed-up, see `Comparison.same_work`."""
+_MOST_KEYS = 5  # that a message names
+_LONGEST_VALUE = 80  # letters of a setting in a message
+_SHORTEST = 1e-9  # seconds that a clock can tell from none
 
 
 class Comparison:
@@ -22,6 +30,8 @@ class Comparison:
 
     Attributes:
         unscored, untimed: why the scores and the seconds can't be compared; None where they can.
+        same_work: both ran everything and came to the same tokens, so that a ratio of their seconds says how steady the
+            machine was, and nothing of the cache.
     """
 
     def __init__(self, run: SavedRun, baseline: SavedRun) -> None:
@@ -54,21 +64,27 @@ class Comparison:
         return sum(same) / len(same) if same else None
 
     @cached_property
+    def same_work(self) -> bool:
+        ratios = [one.efficiency.compute_ratio for one in (self.run, self.baseline)]
+        full = all(ratio is not None and math.isclose(ratio, 1, rel_tol=1e-9) for ratio in ratios)
+        return self.run != self.baseline and full and self.exact_agreement == 1
+
+    @cached_property
     def speed_up(self) -> Estimate | None:
         """Median seconds of the baseline over those of the run (`statistics.ratio_of_medians`).
 
-        What was timed is a batch: a single question with ``batch_size=1``. None on different machines, or where the
-        batches hold different questions.
+        What was timed is a batch: a single question with ``batch_size=1``. None on different machines, where the
+        batches hold different questions, and where both runs did the same work.
         """
-        return None if isinstance(self._seconds, str) else statistics.ratio_of_medians(*self._seconds)
+        return None if self.same_work or isinstance(self._seconds, str) else statistics.ratio_of_medians(*self._seconds)
 
-    def _answers(self) -> list[tuple[list[int], list[int]]]:
-        pairs = zip(self.run.samples.values(), self.baseline.samples.values(), strict=True)
-        return [(ours["ids"], theirs["ids"]) for ours, theirs in pairs if ours.get("tokens_out") is not None]
+    def _answers(self) -> list[tuple[Sequence[int], Sequence[int]]]:
+        pairs = zip(self.run.answers.values(), self.baseline.answers.values(), strict=True)
+        return [(ours.ids, theirs.ids) for ours, theirs in pairs if ours.generated and theirs.generated]
 
     def _paired_scores(self) -> tuple[list[float], list[float]] | str:
         """Scores of both runs in the order of the questions, or why they are not compared."""
-        metrics = [one.summary.get("metric") for one in (self.run, self.baseline)]
+        metrics = [one.summary.metric for one in (self.run, self.baseline)]
         if metrics[0] != metrics[1]:
             return f"scored by {metrics[0] or 'nothing'}, the baseline by {metrics[1] or 'nothing'}"
         ours, theirs = self.run.scores, self.baseline.scores
@@ -81,55 +97,58 @@ class Comparison:
         if self.run.moved or self.baseline.moved:
             return "no speed-up: the machine was not the same throughout"
         if self.run.clock != self.baseline.clock:
-            return "no speed-up: the baseline ran on another machine, torch or number of processes"
+            return "no speed-up: the baseline ran on another machine or number of processes"
         ours, theirs = _batches(self.run), _batches(self.baseline)
         if ours.keys() != theirs.keys():
             return "no speed-up: the batches of the baseline hold other questions"
-        pairs = [(fast, slow) for batch in ours if (fast := ours[batch]) and (slow := theirs[batch])]
-        if len(pairs) < len(ours):
+        seconds = [one[batch] or 0 for one in (ours, theirs) for batch in ours]
+        if min(seconds) < _SHORTEST:
             return "no speed-up: the seconds were not measured"
-        return [fast for fast, _ in pairs], [slow for _, slow in pairs]
+        return seconds[: len(ours)], seconds[len(ours) :]
 
 
 def compare(run: SavedRun, baseline: SavedRun) -> Comparison:
     """A run beside the run without a cache that was asked the same in the same setting.
 
     Raises:
-        UsageError: they can't be compared, and why: not done, not without a cache, another setting, other data, other
-            questions or other prompts.
+        UsageError: they can't be compared, and why: not done, not without a cache, another setting, other code,
+            versions or weights (`evaluation.comparable`), other data, other questions or other prompts.
     """
     for one in (run, baseline):
-        require(one.done, f"{one.folder.name} is {one.status['status']}; a comparison takes runs that are done")
+        require(one.done, f"{one.folder.name} is {one.status.status}; a comparison takes runs that are done")
     require(
         baseline.is_baseline,
         f"runs are compared with one of cache={BASELINE}; {baseline.folder.name} has another cache",
     )
-    differing = [key for key in {**run.compared, **baseline.compared} if _unlike(key, run.compared, baseline.compared)]
+    differing = [key for key in {**run.setting, **baseline.setting} if _unlike(key, run.setting, baseline.setting)]
     require(not differing, _differing(run, baseline, differing))
-    digests = [one.provenance.get("dataset_sha256") for one in (run, baseline)]
+    reason = apart(run, baseline)
+    require(reason is None, _named(run, baseline, str(reason)))
+    digests = [one.provenance.dataset_sha256 for one in (run, baseline)]
     require(digests[0] == digests[1], _named(run, baseline, "the data that were asked are not the same"))
-    if missing := set(run.samples) ^ set(baseline.samples):
-        task, row = min(missing)
-        counts = f"{len(run.samples)} and {len(baseline.samples)} questions"
+    if missing := set(run.answers) ^ set(baseline.answers):
+        counts = f"{questions(run)} and {questions(baseline)} questions"
         raise UsageError(
-            _named(run, baseline, f"they were not asked the same: {counts}; only one has {task}, row {row}")
+            _named(run, baseline, f"they were not asked the same: {counts}; only one has {named(min(missing))}")
         )
-    for (task, row), sample in run.samples.items():
-        same = sample.get("prompt_sha256") == baseline.samples[task, row].get("prompt_sha256")
-        require(same, _named(run, baseline, f"{task}, row {row} was asked in another prompt"))
+    for question, answer in run.answers.items():
+        same = answer.prompt_sha256 == baseline.answers[question].prompt_sha256
+        require(same, _named(run, baseline, f"{named(question)} was asked in another prompt"))
     return Comparison(run, baseline)
 
 
 def find_baseline(run: SavedRun, runs: Iterable[SavedRun]) -> SavedRun | None:
     """The run of ``runs`` to compare ``run`` with, if there is one: done, without a cache, of the same setting.
 
-    Of several the one with the same data goes first, then the same machine, the same parent folder, the name.
+    Of several the one of the same code, versions and weights goes first, then with the same data, the same machine,
+    the same parent folder, the name.
     """
 
-    def distance(one: SavedRun) -> tuple[bool, bool, bool, str]:
-        data = [each.provenance.get("dataset_sha256") for each in (one, run)]
-        apart = one.folder.parent != run.folder.parent
-        return data[0] != data[1], one.clock != run.clock, apart, one.folder.as_posix()
+    def distance(one: SavedRun) -> tuple[bool, bool, bool, bool, str]:
+        data = [each.provenance.dataset_sha256 for each in (one, run)]
+        elsewhere = one.folder.parent != run.folder.parent
+        code = shared(one) != shared(run)
+        return code, data[0] != data[1], one.clock != run.clock, elsewhere, one.folder.as_posix()
 
     alike = [one for one in runs if one.done and one.is_baseline and one.setting == run.setting]
     if run in alike:
@@ -137,12 +156,17 @@ def find_baseline(run: SavedRun, runs: Iterable[SavedRun]) -> SavedRun | None:
     return min(alike, key=distance, default=None)
 
 
+def questions(run: SavedRun) -> int:
+    """How many questions a run answered, however often."""
+    return len({(task, row) for task, row, _ in run.answers})
+
+
 def _batches(run: SavedRun) -> dict[tuple[Question, ...], float | None]:
     """Seconds of each batch, by the questions in it, in the order of the first of them."""
     batches: dict[int, list[Question]] = {}
-    for number, (question, sample) in enumerate(run.samples.items()):
-        batches.setdefault(sample.get("batch", -1 - number), []).append(question)
-    return {tuple(batch): run.samples[batch[0]].get("seconds") for batch in batches.values()}
+    for number, (question, answer) in enumerate(run.answers.items()):
+        batches.setdefault(-1 - number if answer.batch is None else answer.batch, []).append(question)
+    return {tuple(batch): run.answers[batch[0]].seconds for batch in batches.values()}
 
 
 def _unlike(key: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
@@ -150,12 +174,14 @@ def _unlike(key: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
 
 
 def _differing(run: SavedRun, baseline: SavedRun, keys: list[str]) -> str:
-    values = (f"{key} is {_value(run, key)} and {_value(baseline, key)}" for key in keys)
+    values = [f"{key} is {_value(run, key)} and {_value(baseline, key)}" for key in keys[:_MOST_KEYS]]
+    values += [f"and {len(keys) - _MOST_KEYS} others"] * (len(keys) > _MOST_KEYS)
     return _named(run, baseline, f"their settings differ: {', '.join(values)}")
 
 
 def _value(run: SavedRun, key: str) -> str:
-    return json.dumps(run.compared[key], default=str) if key in run.compared else "not there"
+    text = json.dumps(run.setting[key]) if key in run.setting else "not there"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 def _named(run: SavedRun, baseline: SavedRun, reason: str) -> str:
@@ -171,11 +197,12 @@ def render(comparison: Comparison) -> str:
         ("p (not adjusted)", "N/A" if comparison.p is None else f"{comparison.p:.3g}"),
         ("token agreement", _share(comparison.agreement)),
         ("same answers", _share(comparison.exact_agreement)),
-        ("speed-up", _shown(comparison.speed_up, 1, ".2f", "")),
+        ("speed-up", SAME_WORK if comparison.same_work else _shown(comparison.speed_up, 1, ".2f", "")),
     ]
-    lines = [f"{len(comparison.run.samples)} questions; intervals are 95 %"]
+    lines = [f"{questions(comparison.run)} questions; intervals are 95 %"]
     lines += [f"{name:18}{value}" for name, value in rows]
-    return "\n".join([*lines, *(note for note in (comparison.unscored, comparison.untimed) if note)])
+    lines += [note for note in (comparison.unscored, comparison.untimed) if note]
+    return "\n".join(map(visible, lines))
 
 
 def _mean(run: SavedRun) -> Estimate | None:

@@ -16,7 +16,6 @@ from typing import Any, TypeGuard
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
-from evaluation.tasks.scorers import SCORERS
 
 NOT_COUNTED = (
     "output_dir",
@@ -68,6 +67,9 @@ _SHOTS = {
     "nano-code": 0,
 }
 """Examples of the tasks of the package, where ``dataset.n_shot`` does not say."""
+
+_EXECUTED = ("humaneval", "humaneval_instruct", "mbpp", "mbpp_instruct", "nano-code")
+"""Tasks of the package whose score takes running generated code. What reads runs need not load the scorers for it."""
 
 _NOT_COMPARED = ("dataset.path", "allow_code_execution")
 """Told apart by other means: the digest of the data, and whether there is a score."""
@@ -145,12 +147,11 @@ def _model(values: dict[str, Any]) -> None:
 
 def _dataset(values: dict[str, Any]) -> None:
     name = values.get("dataset.name")
-    scorer = SCORERS.get(name) if isinstance(name, str) else None
-    if scorer is not None:
+    if isinstance(name, str) and name in _SHOTS:
         values["include_path"] = None  # whose tasks can't have such a name
         if values["dataset.n_shot"] is None:
-            values["dataset.n_shot"] = _SHOTS[str(name)]
-    if scorer is None or scorer.execute is None:
+            values["dataset.n_shot"] = _SHOTS[name]
+    if name not in _EXECUTED:
         values["allow_code_execution"] = False  # nothing of it is run
     _path(values, "dataset.path")
     _path(values, "include_path")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from cache_zoo.arguments import Parser
-from cache_zoo.errors import refusing
+from cache_zoo.errors import refusing, visible
+from evaluation.finding import find_runs
 from evaluation.markdown import render_markdown
 from evaluation.page import render_page
-from evaluation.rows import COLUMNS, find_runs, read_rows
+from evaluation.rows import COLUMNS, read_rows
 from evaluation.runs import write_text
 
+# signs that begin a formula, also in their wide forms
+_FORMULA = re.compile(r"(^\s*|;\s*)([=+\-@\uff1d\uff0b\uff0d\uff20])")
 PUBLISHED = Path(__file__).with_name("published.csv")
 
 
@@ -42,11 +47,24 @@ def make_leaderboard(folders: list[Path], out: Path, published: bool = False) ->
 
 
 def render_csv(frame: pd.DataFrame) -> str:
-    """The interface of the leaderboard: UTF-8, six digits, an empty cell for what is not there, true and false."""
-    flags = {
-        name: frame[name].map({True: "true", False: "false"}) for name, kind in COLUMNS.items() if kind == "boolean"
+    """The interface of the leaderboard: UTF-8, six digits, an empty cell for what is not there, true and false.
+
+    Text that a spreadsheet would take for a formula has an apostrophe before it (see `plain_text`).
+    """
+    cells = {
+        name: frame[name].map({True: "true", False: "false"} if kind == "boolean" else plain_text)
+        for name, kind in COLUMNS.items()
+        if kind in ("boolean", "object")
     }
-    return str(frame.assign(**flags).to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    return str(frame.assign(**cells).to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+
+
+def plain_text(value: Any) -> Any:
+    """A cell of text that no spreadsheet runs: an apostrophe before a sign that begins a formula.
+
+    The sign may stand behind blanks, or behind a semicolon, where some spreadsheets begin a cell.
+    """
+    return _FORMULA.sub(r"\1'\2", visible(value)) if isinstance(value, str) else value
 
 
 def read_published() -> pd.DataFrame:

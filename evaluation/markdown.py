@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
+from cache_zoo.errors import visible
+from evaluation.compare import SAME_WORK
 from evaluation.headings import heading
 
 NOT_AVAILABLE = "N/A"
@@ -15,13 +19,16 @@ _HEAD = """# Leaderboard
 Made from run folders by `python -m evaluation.leaderboard`; docs/leaderboard.md explains the columns, RULES.md what is
 ranked. Each table holds runs of one setting on one machine, which differ in nothing but the cache. Intervals are 95 %.
 Difference, p (McNemar's, adjusted by Holm over the table), agreement and speed-up are against `none`, question by
-question. An interval of the difference that holds 0 says that these questions can't tell the two apart. Programs read
-leaderboard.csv.
+question. An interval of the difference that holds 0 says that these questions can't tell the two apart. *Same work*:
+both recomputed everything and came to the same tokens, so there is no speed-up to tell. Programs read leaderboard.csv.
 """
 _THEIRS = (
     "Figures of the papers and their repositories, as their authors print them: other code, hardware and counting than "
     "here, so not ranked and not comparable."
 )
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+# A line below a word is no markup. Addresses are links of their own where they stand as they are.
+_MARKUP = re.compile(r"[\\\\`*\[\]|~#@$^<>&]|(?<!\w)_|_(?!\w)|:(?=//|\w)|(?<=www)\.", re.IGNORECASE)
 Cell = Callable[[Any], str]
 
 
@@ -66,11 +73,22 @@ def _table(columns: dict[str, Cell], rows: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def escaped(text: str) -> str:
+    """``text`` of a run as text of Markdown: in one line, no markup, no HTML, no link, nobody mentioned."""
+    return _MARKUP.sub(_escape, " ".join(visible(text).split()))
+
+
+def _escape(sign: re.Match[str]) -> str:
+    return _ENTITIES.get(sign[0], f"\\{sign[0]}")
+
+
 def _text(value: Any) -> str:
-    """``value`` in one line that ends no cell."""
-    if value is None or value is pd.NA or value != value or value == "":
-        return NOT_AVAILABLE
-    return " ".join(str(value).split()).replace("|", "\\|")
+    return NOT_AVAILABLE if pd.isna(value) or value == "" else escaped(str(value))
+
+
+def _address(folder: str) -> str:
+    """A folder from here, which a dot keeps one if it is called like a scheme."""
+    return f"./{quote(folder.strip('/'), safe='/')}"
 
 
 def _word(key: str) -> Cell:
@@ -92,8 +110,12 @@ def _interval(key: str, form: str, scale: float = 1) -> Cell:
     return cell
 
 
+def _speed_up(row: Any) -> str:
+    return SAME_WORK if row["same_work"] is True else _interval("speedup", ".2f")(row)
+
+
 def _run(row: Any) -> str:
-    return f"[{_text(row['config_hash'] if not pd.isna(row['config_hash']) else 'run')}]({_text(row['folder'])})"
+    return f"[{_text(row['config_hash'] if not pd.isna(row['config_hash']) else 'run')}]({_address(row['folder'])})"
 
 
 def _settings(row: Any) -> str:
@@ -115,7 +137,7 @@ _RANKED: dict[str, Cell] = {
     "agreement %": _number("agreement", ".1f", 100),
     "same answers %": _number("exact_agreement", ".1f", 100),
     "tokens/s": _number("tokens_per_second", ".1f"),
-    "speed-up": _interval("speedup", ".2f"),
+    "speed-up": _speed_up,
     "median s": _number("latency_median", ".3g"),
     "NFE": _number("nfe", ".1f"),
     "tokens/forward": _number("tokens_per_forward", ".2f"),

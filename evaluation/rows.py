@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require
+from cache_zoo.errors import visible
 from evaluation import statistics
-from evaluation.compare import Comparison, compare, find_baseline
-from evaluation.runs import STATUS
+from evaluation.comparable import doubts, shared, unrecorded
+from evaluation.compare import compare, find_baseline
 from evaluation.saved_run import SavedRun
+from evaluation.schema import Git, Package, Provenance
 from evaluation.statistics import Estimate
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _TEXT, _NUMBER, _COUNT, _FLAG = "object", "float64", "Int64", "boolean"
 COLUMNS = {
     "schema_version": _COUNT,
     "model": _TEXT,
     "cache": _TEXT,
     "cache_parameters": _TEXT,
+    "cache_package": _TEXT,
     "decoder": _TEXT,
     "decoder_settings": _TEXT,
     "task": _TEXT,
     "n_shot": _COUNT,
     "n": _COUNT,
     "items_total": _COUNT,
+    "empty_answers": _COUNT,
     "metric": _TEXT,
     "score": _NUMBER,
     "score_low": _NUMBER,
@@ -48,6 +49,7 @@ COLUMNS = {
     "speedup": _NUMBER,
     "speedup_low": _NUMBER,
     "speedup_high": _NUMBER,
+    "same_work": _FLAG,
     "latency_median": _NUMBER,
     "latency_p90": _NUMBER,
     "tokens_per_forward": _NUMBER,
@@ -83,54 +85,38 @@ COLUMNS = {
 """Name to type, in order."""
 
 _OWN_COLUMN = ("gen_length", "block_length", "threshold", "steps", "num_transfer_tokens")
-_LONGEST = 200  # letters of an error that a note keeps
+_LONGEST = 200  # letters of a text that a cell keeps
 Row = dict[str, Any]
 
 
-def find_runs(folders: Iterable[Path], name_from: Path) -> dict[str, SavedRun]:
-    """All runs in ``folders`` and the folders below, hidden ones left out.
-
-    Args:
-        folders: run folders, or folders that hold them somewhere.
-        name_from: the folder that the names are relative to.
-
-    Returns:
-        Runs by their path from ``name_from``, in the order of these.
-
-    Raises:
-        UsageError: a folder that is not there, or one without runs.
-    """
-    found: dict[Path, SavedRun] = {}
-    for folder in folders:
-        require(folder.is_dir(), f"{folder} is not a folder")
-        paths = [path.parent for path in folder.rglob(STATUS) if not _hidden(path.relative_to(folder))]
-        require(bool(paths), f"there are no runs in {folder}; run eval.py with output_dir={folder}")
-        found |= {path.resolve(): SavedRun(path) for path in paths}
-    start = name_from.resolve()
-    return dict(sorted((Path(os.path.relpath(path, start)).as_posix(), run) for path, run in found.items()))
-
-
 def read_rows(runs: Mapping[str, SavedRun]) -> pd.DataFrame:
-    """The leaderboard, one row per run; what is not there is NA.
+    """The leaderboard, one row per run; what is not there is NA, and every text is printable.
 
-    The order is that of the columns in `_order`: ranked rows of a model and a task first, the best score of a group of
-    comparable runs first.
+    A run whose files are damaged is a row that says so. The order is that of the columns in `_order`: ranked rows of a
+    model and a task first, the best score of a group of comparable runs first.
     """
     rows = {name: _row(name, run) for name, run in runs.items()}
-    finished = {name: run for name, run in runs.items() if _whole(run)}
-    for name, run in finished.items():
-        _compare(rows[name], run, list(finished.values()))
+    settings: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        if row["group"] is not None:
+            settings.setdefault(json.dumps(runs[name].setting, sort_keys=True), []).append(name)
+    for names in settings.values():
+        _compare_all({name: rows[name] for name in names}, {name: runs[name] for name in names})
     for group in {row["group"] for row in rows.values()} - {None}:
         members = [row for row in rows.values() if row["group"] == group]
         for row, adjusted in zip(members, statistics.holm([row["p"] for row in members]), strict=True):
             row["p_holm"] = adjusted
     for row in rows.values():
         row["note"] = "; ".join(row["note"]) or None
-    frame = pd.DataFrame(sorted(rows.values(), key=_order), columns=list(COLUMNS))
-    for column, kind in COLUMNS.items():
-        frame[column] = pd.to_numeric(frame[column]).astype(kind) if kind in (_NUMBER, _COUNT) else frame[column]
-        frame[column] = frame[column].astype(kind)
-    return frame
+    printed = [
+        {key: visible(one) if isinstance(one, str) else one for key, one in row.items()} for row in rows.values()
+    ]
+    ordered = sorted(printed, key=_order)
+    return pd.DataFrame({key: pd.array([row[key] for row in ordered], dtype=kind) for key, kind in COLUMNS.items()})
+
+
+def _printed(row: Row) -> Row:
+    return {key: visible(value) if isinstance(value, str) else value for key, value in row.items()}
 
 
 def _order(row: Row) -> list[tuple[bool, Any]]:
@@ -146,32 +132,40 @@ def _order(row: Row) -> list[tuple[bool, Any]]:
 
 
 def _row(name: str, run: SavedRun) -> Row:
-    """What the files of one run say; notes are a list yet."""
-    row: Row = {**dict.fromkeys(COLUMNS), "schema_version": SCHEMA_VERSION, "folder": name}
-    row |= {"ranked": False, "note": [], "config_hash": _hash(run)}
+    """What the files of one run say, but for its questions; notes are a list yet. ``group`` is set if it is whole."""
     axes = run.axes
-    row |= {"model": axes.get("model"), "cache": axes.get("cache")}
-    row |= {"decoder": axes.get("generation"), "task": axes.get("dataset")}
+    row: Row = {
+        **dict.fromkeys(COLUMNS),
+        "schema_version": SCHEMA_VERSION,
+        "model": axes.get("model"),
+        "cache": axes.get("cache"),
+        "decoder": axes.get("generation"),
+        "task": axes.get("dataset"),
+        "config_hash": _hash(run),
+        "folder": name,
+        "ranked": False,
+        "note": [],
+    }
     parts: list[Callable[[SavedRun], Row]] = [_status, _settings, _origin, _figures]
     try:
         for part in parts if run.done else parts[:2]:
             row |= {key: value for key, value in part(run).items() if value is not None}
-        if not run.done:
-            row["note"] = _unfinished(run)
-            return row
-        if run.scores:
-            row |= _estimate("score", statistics.mean(list(run.scores.values())))
-        row["note"] = _unranked(run)
-        row["ranked"] = not row["note"]
-        if row["score"] is not None and run.scores is None:
-            row["note"].append("no interval: the score is not the mean of those of the questions")
+        row["note"] = _unranked(run) if run.done else _unfinished(run)
+        row["ranked"] = run.done and not row["note"]
+        if run.done:
+            row["note"] += _remarks(run)
     except UsageError as error:
-        row |= {"ranked": False, "note": [_within(run, str(error))]}
+        _damage(row, run, error)
     return row
 
 
+def _damage(row: Row, run: SavedRun, error: UsageError) -> None:
+    """Say in ``row`` that files of its run can't be read."""
+    row |= {"ranked": False, "group": None, "note": [_within(run, str(error))]}
+
+
 def _status(run: SavedRun) -> Row:
-    return {"status": str(run.status["status"]), "date": run.status.get("date")}
+    return {"status": run.status.status, "date": run.status.date}
 
 
 def _settings(run: SavedRun) -> Row:
@@ -179,136 +173,155 @@ def _settings(run: SavedRun) -> Row:
     if not run.done and not run.config_path.is_file():
         return {}
     config = run.config
-    asked = {key: config.get(f"generation.{key}") for key in _OWN_COLUMN}
-    others = _options(config, "generation", {"strategy", *_OWN_COLUMN})
+    others = _options(run.options, "generation", {"strategy", *_OWN_COLUMN})
     others = {key: value for key, value in others.items() if value is not None and value is not False}
     return {
-        "model": config.get("model.name"),
-        "cache": config.get("cache.name") or run.axes.get("cache"),
-        "cache_parameters": _written(_options(config, "cache", {"name", "_target_"})),
-        "decoder": config.get("generation.strategy"),
+        "model": config.model.name,
+        "cache": config.cache.name or run.axes.get("cache"),
+        "cache_parameters": _written(_options(run.options, "cache", {"name", "_target_"})),
+        "decoder": config.generation.strategy,
         "decoder_settings": _written(others),
-        "task": config.get("dataset.name"),
-        "n_shot": config.get("dataset.n_shot"),
-        **asked,
-        "batch_size": config.get("batch_size"),
-        "seed": config.get("seed"),
-        "dtype": config.get("model.dtype"),
-        "device": config.get("model.device"),
+        "task": config.dataset.name,
+        "n_shot": config.dataset.n_shot,
+        **{key: getattr(config.generation, key) for key in _OWN_COLUMN},
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "dtype": config.model.dtype,
+        "device": config.model.device,
     }
 
 
 def _origin(run: SavedRun) -> Row:
     """Where a finished run comes from."""
-    found, machine = run.provenance, run.provenance.get("machine") or {}
-    versions, git = found.get("versions") or {}, found.get("git") or {}
-    processes = run.efficiency.get("processes")
-    threads = machine.get("torch_threads")
+    found = run.provenance
+    machine, versions, git = found.machine, found.versions, found.git or Git()
+    processes, threads = run.efficiency.processes, machine.torch_threads
     words = [
-        machine.get("processor"),
+        machine.processor,
         threads and f"{threads} thread{'s' * (threads != 1)}",
-        machine.get("system"),
+        machine.system,
         processes and processes > 1 and f"{processes} processes",
-        machine.get("several") and "not the same throughout",
+        machine.several and "not the same throughout",
     ]
     return {
-        "dtype": found.get("dtype"),
-        "device": found.get("device"),
+        "dtype": found.dtype,
+        "device": found.device,
         "machine": ", ".join(str(word) for word in words if word) or None,
-        "gpu": machine.get("gpu"),
+        "gpu": machine.gpu,
         "torch": versions.get("torch"),
         "transformers": versions.get("transformers"),
+        "cache_package": _package(found),
         "cache_zoo": versions.get("cache-zoo"),
-        "commit": git.get("commit"),
-        "dirty": git.get("dirty"),
-        "date": found.get("date"),
-        "group": _digest([run.setting, run.provenance.get("dataset_sha256"), run.clock]),
+        "commit": git.commit,
+        "dirty": git.dirty,
+        "date": found.date,
+        "group": _digest([run.setting, found.dataset_sha256, run.clock, shared(run)]),
     }
 
 
 def _figures(run: SavedRun) -> Row:
     """What a finished run measured."""
     summary, measured = run.summary, run.efficiency
-    latency = measured.get("latency_seconds") or {}
     keys = ("tokens_per_second", "tokens_per_forward", "nfe", "compute_ratio", "flops_per_token")
-    task = summary.get("dataset")
     return {
-        "task": task,
-        "cache": summary.get("cache"),
-        "n_shot": run.results.get("n-shot", {}).get(task),
-        **{key: summary.get(key) for key in ("n", "items_total", "metric", "score")},
-        **{key: measured.get(key) for key in keys},
-        "latency_median": latency.get("median"),
-        "latency_p90": latency.get("p90"),
-        "cache_mb": _megabytes(measured.get("cache_bytes")),
-        "peak_mb": _megabytes(measured.get("peak_memory_bytes")),
+        "task": summary.dataset,
+        "cache": summary.cache,
+        "n_shot": run.results.n_shot.get(summary.dataset or ""),
+        **{key: getattr(summary, key) for key in ("n", "items_total", "metric", "score")},
+        **{key: getattr(measured, key) for key in ("empty_answers", *keys)},
+        "latency_median": measured.latency_seconds.median,
+        "latency_p90": measured.latency_seconds.p90,
+        "cache_mb": _megabytes(measured.cache_bytes),
+        "peak_mb": _megabytes(measured.peak_memory_bytes),
     }
 
 
 def _unfinished(run: SavedRun) -> list[str]:
     """Why a run has no results, as far as its status says."""
     status = run.status
-    if status["status"] == "partial" and "answered" in status:
-        return [f"interrupted after {status['answered']} of {status.get('total') or 'its'} questions"]
-    reason = str(status.get("reason") or status.get("error") or "").strip()
+    if status.status == "partial" and status.answered is not None:
+        return [f"interrupted after {status.answered} of {status.total or 'its'} questions"]
+    reason = (status.reason or status.error or "").strip()
     return [_short(reason.splitlines()[0])] if reason else []
 
 
 def _unranked(run: SavedRun) -> list[str]:
     """Why a finished run can't be ranked."""
-    summary, git = run.summary, run.provenance.get("git") or {}
-    n, total, score = summary.get("n"), summary.get("items_total"), summary.get("score")
-    found = []
-    if summary.get("partial") or n != total:
-        found.append(f"a part of the dataset, {n} of {total} questions")
-    if score is None:
-        found.append(_short(f"no score: {summary.get('note') or 'the task has none'}"))
-    if git.get("commit") is None:
-        found.append("no commit is recorded")
-    elif git.get("dirty") is not False:
-        found.append("run with changes that are in no commit")
-    elif git.get("several"):
-        found.append("its sessions ran several commits")
-    if shortages := run.efficiency.get("memory_shortages"):
-        found.append(f"batches did not fit into memory; give batch_size={shortages[-1]['then']}")
+    summary, found = run.summary, []
+    if summary.partial or summary.n != summary.items_total:
+        total = "an unknown number of" if summary.items_total is None else summary.items_total
+        found.append(f"a part of the dataset, {summary.n} of {total} questions")
+    if summary.score is None:
+        found.append(_short(f"no score: {summary.note or 'the task has none'}"))
+    found += doubts(run)
+    if shortages := run.efficiency.memory_shortages:
+        found.append(f"batches did not fit into memory; give batch_size={shortages[-1].then}")
     return found
 
 
-def _compare(row: Row, run: SavedRun, finished: list[SavedRun]) -> None:
-    """Put the comparison with the run without a cache in ``row``."""
-    baseline = find_baseline(run, finished)
+def _remarks(run: SavedRun) -> list[str]:
+    """What else there is to say of a finished run."""
+    found = []
+    if run.summary.note and run.summary.score is not None:
+        found.append(_short(run.summary.note))
+    if lacking := unrecorded(run):
+        found.append(f"not recorded: {', '.join(lacking)}")
+    return found
+
+
+def _compare_all(rows: Mapping[str, Row], runs: Mapping[str, SavedRun]) -> None:
+    """Put scores, and the comparison with the run without a cache, in the rows of runs of one setting.
+
+    The questions of two runs at most are in memory at a time.
+    """
+    sound: list[SavedRun] = []
+    for name in sorted(runs, key=lambda name: not runs[name].is_baseline):
+        row, run = rows[name], runs[name]
+        try:
+            _score(row, run)
+        except UsageError as error:
+            _damage(row, run, error)
+            continue
+        if run.is_baseline:
+            sound.append(run)
+        baseline = _compare(row, run, sound)
+        for one in {run, *sound} - {baseline}:
+            one.forget()
+    for one in sound:
+        one.forget()
+
+
+def _score(row: Row, run: SavedRun) -> None:
+    """The interval of the score, which is that of the questions."""
+    if not run.answers or run.summary.score is None:
+        return
+    if run.scores is None:
+        row["note"].append("no interval: the score is not the mean of those of the questions")
+    else:
+        row |= _estimate("score", statistics.mean(list(run.scores.values())))
+
+
+def _compare(row: Row, run: SavedRun, baselines: list[SavedRun]) -> SavedRun | None:
+    """Put the comparison with the run without a cache, which is returned, in ``row``."""
+    baseline = find_baseline(run, baselines)
     if baseline is None:
         row["note"].append("there is no run without a cache to compare with")
-        return
+        return None
     try:
         comparison = compare(run, baseline)
     except UsageError as error:
         row["note"].append(str(error))
         row["ranked"] = False
-        return
-    row |= _compared(comparison)
-    if run != baseline:
-        row |= {**_estimate("diff", comparison.difference), **_estimate("speedup", comparison.speed_up)}
-        row["p"] = comparison.p
-        unscored = comparison.unscored if row["score"] is not None else None
-        row["note"] += [note for note in (unscored, comparison.untimed) if note]
-
-
-def _compared(comparison: Comparison) -> Row:
-    speed_up = comparison.speed_up
-    return {
-        "agreement": comparison.agreement,
-        "exact_agreement": comparison.exact_agreement,
-        "speedup": speed_up.value if speed_up else None,
-    }
-
-
-def _whole(run: SavedRun) -> bool:
-    """Whether everything that a comparison reads is there."""
-    try:
-        return bool(run.done and run.samples and run.setting and run.clock)
-    except UsageError:
-        return False
+        return baseline
+    row |= {"agreement": comparison.agreement, "exact_agreement": comparison.exact_agreement}
+    row |= {**_estimate("speedup", comparison.speed_up), "same_work": comparison.same_work}
+    if run == baseline:
+        row |= {"speedup_low": None, "speedup_high": None}
+        return baseline
+    row |= {**_estimate("diff", comparison.difference), "p": comparison.p}
+    unscored = comparison.unscored if row["score"] is not None else None
+    row["note"] += [note for note in (unscored, comparison.untimed) if note]
+    return baseline
 
 
 def _estimate(name: str, estimate: Estimate | None) -> Row:
@@ -323,8 +336,21 @@ def _options(config: dict[str, Any], group: str, without: set[str]) -> dict[str,
 
 def _written(options: dict[str, Any]) -> str | None:
     """``key=value ...`` by name, values as on the command line."""
-    words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
-    return " ".join(sorted(words)) or None
+    words = [f"{key}={_value(value)}" for key, value in options.items()]
+    return _short(" ".join(sorted(words))) or None
+
+
+def _value(value: Any) -> str:
+    """Text as it is, unless it would look like several options."""
+    return value if isinstance(value, str) and re.fullmatch(r"[^\s=]+", value) else json.dumps(value)
+
+
+def _package(found: Provenance) -> str | None:
+    """The package that the cache comes with, if that is not this project."""
+    code, named = found.cache_code, found.cache_package
+    if code is not None and code.origin == "package":
+        return " ".join(part for part in (code.name, code.version, (code.commit or "")[:10]) if part) or None
+    return f"{named.name} {named.version or ''}".rstrip() if isinstance(named, Package) else named
 
 
 def _hash(run: SavedRun) -> str | None:
@@ -347,7 +373,3 @@ def _within(run: SavedRun, message: str) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from cache_zoo.errors import require
 from evaluation.data import read_rows
 
 CONFIG, RESULTS, SAMPLES, STATUS = "config.yaml", "results.json", "samples.jsonl", "status.json"
@@ -47,6 +48,18 @@ def write_text(path: Path, text: str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Refuse a place where `write_text` could not put a file, or would put it where nobody said.
+
+    Raises:
+        UsageError: its folder is not there, or it is a folder, a link or another thing that is no plain file.
+    """
+    require(path.parent.is_dir(), f"{path} can't be written: there is no folder {path.parent}")
+    require(not path.is_symlink(), f"{path} can't be written: it is a link")
+    require(path.is_file() or not path.exists(), f"{path} can't be written: it is no plain file")
+    require(os.access(path.parent, os.W_OK), f"{path} can't be written: {path.parent} is read-only")
 
 
 def read_samples(folder: Path, columns: Mapping[str, type] | None = None) -> list[dict[str, Any]]:

@@ -139,8 +139,13 @@ class Settings:
     config: dict[str, Any]
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+    def from_config(cls, config: Mapping[str, Any], trusted: bool = True) -> Settings:
         """Settings from the resolved configuration as plain data.
+
+        Args:
+            config: the resolved configuration.
+            trusted: False for that of a run folder, which anybody may have written: nothing that it names is imported
+                or looked at but caches and strategies that are registered.
 
         Raises:
             UsageError: an unknown key, a value of the wrong type, or something that can't be used.
@@ -168,15 +173,15 @@ class Settings:
         )
         require(isinstance(root.likelihood, Mapping), f"likelihood is a group of keys, not {root.likelihood!r}")
         require(
-            root.include_path is None or Path(root.include_path).expanduser().is_dir(),
+            root.include_path is None or not trusted or Path(root.include_path).expanduser().is_dir(),
             f"include_path {root.include_path} is not a folder",
         )
         for status in root.retry:
             require(status in RETRIED, f"unknown status '{status}' in retry: {suggest(status, RETRIED)}")
         require(root.jobs >= 1, f"jobs must be at least 1, not {root.jobs}")
         generation = GenerationOptions.make(**root.generation)
-        strategies.get(generation.strategy)
-        cache = _cache_settings(root.cache)
+        strategies.load(strategies.find(generation.strategy))
+        cache = _cache_settings(root.cache, trusted)
         return cls(
             model=model,
             cache=cache,
@@ -217,7 +222,7 @@ class Settings:
         return identity.run_name(self.config)
 
 
-def _cache_settings(values: Mapping[str, Any]) -> CacheSettings:
+def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
     given = {str(key): value for key, value in values.items() if key not in ("name", "_target_")}
     if target := values.get("_target_"):
         module, _, name = str(target).rpartition(".")
@@ -226,8 +231,11 @@ def _cache_settings(values: Mapping[str, Any]) -> CacheSettings:
         target = f"{module}:{name}"
         registered = [entry.name for entry in caches.entries() if entry.target == target and not entry.taken_by]
         target = registered[0] if registered else target
+        if not registered and not trusted:
+            return CacheSettings(name, target, given)
     else:
         target = check("cache.name", values.get("name"), str)
+        caches.find(target)  # a name, not a class to import
     defaults = caches.parameters(target)
     for key, default in defaults.items():
         if key in given and isinstance(default, bool | int | float | str):

@@ -3,67 +3,68 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cache_zoo import UsageError
 from cache_zoo.arguments import Parser
-from cache_zoo.errors import refusing
-from evaluation import statistics
-from evaluation.compare import compare, find_baseline
-from evaluation.runs import STATUS
+from cache_zoo.errors import refusing, visible
+from evaluation.compare import SAME_WORK
+from evaluation.finding import find_runs
+from evaluation.markdown import escaped
+from evaluation.rows import read_rows
 from evaluation.saved_run import SavedRun
 
 AXES = ("model", "dataset", "generation", "cache")
+_NAMES = {"task": "dataset", "decoder": "generation"}  # of the leaderboard's columns on the command line
 _FIGURES = (
     ("tokens/s", "tokens_per_second", ".1f", 1),
-    ("speed-up", "speed_up", ".2f", 1),
+    ("speed-up", "speedup", ".2f", 1),
     ("NFE", "nfe", ".1f", 1),
     ("tokens/forward", "tokens_per_forward", ".2f", 1),
     ("compute ratio", "compute_ratio", ".3f", 1),
     ("agreement %", "agreement", ".1f", 100),
-    ("cache MB", "cache_bytes", ".1f", 1e-6),
+    ("cache MB", "cache_mb", ".1f", 1),
 )
-_NUMBERS = ("n", "items_total", "score", "score_low", "score_high", *(key for _, key, _, _ in _FIGURES))
+_LONGEST = 80  # letters of a setting that are shown
+_NAMED = {"model.name", "model.path", "cache.name", "dataset.name", "output_dir"}
 
 
 def read_runs(folder: Path) -> pd.DataFrame:
-    """One row per run in ``folder``, numbers as numbers; the runs with the most work of an axis come first.
+    """One row per run in ``folder``; the runs with the most work of an axis come first.
 
-    ``folder`` is its name, ``settings`` has the configuration keys that differ between the runs of a cache, without the
-    four axes. ``score_low`` and ``score_high`` are the 95 % interval of the score. ``speed_up`` and ``agreement`` are
-    against the run without a cache that is otherwise the same (see `evaluation.compare`).
+    The columns are those of the leaderboard (`evaluation.rows.read_rows`), with the axes as on the command line;
+    ``settings`` has the configuration keys that differ between the runs of a cache, without the four axes.
 
     Raises:
         UsageError: there are none.
     """
-    folders = [path.parent for path in sorted(folder.glob(f"*/{STATUS}"))]
-    if not folders:
-        raise UsageError(f"there are no runs in {folder}; run eval.py with output_dir={folder}")
-    rows = {run: _row(run) for run in map(SavedRun, folders)}
-    finished = [run for run in rows if run.done]
-    for run in finished:
-        rows[run] |= {"settings": _settings(run, finished), **_compared(run, finished)}
-    frame = pd.DataFrame(list(rows.values()))
-    for key in _NUMBERS:
-        frame[key] = pd.to_numeric(frame[key])
+    runs = find_runs([folder], name_from=folder, levels=1)
+    frame = read_rows(runs).rename(columns=_NAMES)
+    settings = _settings({name: runs[name] for name in frame["folder"][frame["group"].notna()] if name in runs})
+    frame["settings"] = [settings.get(name, "") for name in frame["folder"]]
     order = [*AXES[:3], "compute_ratio", "settings"]
     return frame.sort_values(order, ascending=[True] * 3 + [False, True], ignore_index=True)
 
 
 def render(frame: pd.DataFrame) -> str:
-    """The table as text; what was not measured is N/A, and a column that would say nothing is left out."""
-    return str(_shown(frame).to_string(index=False))
+    """The table as text; what was not measured is N/A, and a column that would say nothing is left out.
+
+    Below it are the notes of runs that have no figures because their files are damaged.
+    """
+    damaged = frame[frame["status"].isna() | ((frame["status"] == "done") & frame["group"].isna())]
+    notes = [f"{name}: {note}" for name, note in zip(damaged["folder"], damaged["note"], strict=True)]
+    return "\n".join([str(_shown(frame).to_string(index=False)), *notes])
 
 
 def render_markdown(frame: pd.DataFrame, without: Sequence[str] = ()) -> str:
     """The table in Markdown, some columns left out."""
     shown = _shown(frame).drop(columns=list(without))
     lines = [shown.columns, ["---"] * len(shown.columns), *shown.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(escaped(str(cell)) for cell in line) + " |" for line in lines)
 
 
 def _shown(frame: pd.DataFrame) -> pd.DataFrame:
@@ -71,47 +72,34 @@ def _shown(frame: pd.DataFrame) -> pd.DataFrame:
     if frame["settings"].any():
         shown["settings"] = frame["settings"]
     shown["n"] = [_count(n, total) for n, total in zip(frame["n"], frame["items_total"], strict=True)]
+    if frame["empty_answers"].fillna(0).any():
+        shown["empty answers"] = [_number(count, ".0f") for count in frame["empty_answers"]]
     columns = (frame[key] for key in ("score", "score_low", "score_high"))
     shown["accuracy % [95 %]"] = [_accuracy(*values) for values in zip(*columns, strict=True)]
     for title, key, form, scale in _FIGURES:
         shown[title] = [_number(value * scale, form) for value in frame[key]]
+    shown.loc[frame["same_work"].fillna(False).astype(bool), "speed-up"] = SAME_WORK
     shown["status"] = frame["status"]
-    return shown
+    return shown.fillna("N/A")
 
 
-def _row(run: SavedRun) -> dict[str, Any]:
-    row: dict[str, Any] = {**run.axes, **dict.fromkeys(_NUMBERS)}
-    if run.done:
-        row |= {key: run.summary[key] for key in row if key in run.summary}
-        if run.scores:
-            score = statistics.mean(list(run.scores.values()))
-            row |= {"score_low": score.low, "score_high": score.high}
-    return row | {"settings": "", "status": run.status["status"], "folder": run.folder.name}
+def _settings(runs: dict[str, SavedRun]) -> dict[str, str]:
+    """What sets each run apart from those that share its cache, by the run's name: ``key=value ...``."""
+    members = Counter(run.config.cache.name for run in runs.values())
+    having = Counter((run.config.cache.name, *option) for run in runs.values() for option in _options(run).items())
+
+    def differing(run: SavedRun) -> str:
+        cache = run.config.cache.name
+        told = {key: text for key, text in _options(run).items() if having[cache, key, text] < members[cache]}
+        return visible(" ".join(f"{key}={text[:_LONGEST]}" for key, text in told.items()))
+
+    return {name: differing(run) for name, run in runs.items()}
 
 
-def _compared(run: SavedRun, runs: list[SavedRun]) -> dict[str, float | None]:
-    """Speed-up and agreement; nothing where there is no run to compare with, or none that was asked the same."""
-    baseline = find_baseline(run, runs)
-    if baseline is None:
-        return {}
-    try:
-        comparison = compare(run, baseline)
-    except UsageError:
-        return {}
-    speed_up = comparison.speed_up.value if comparison.speed_up else None
-    return {"speed_up": speed_up, "agreement": comparison.agreement}
-
-
-def _settings(run: SavedRun, runs: list[SavedRun]) -> str:
-    """What sets ``run`` apart from the runs that share its names: ``key=value ...``."""
-    alike = [one.config for one in runs if one.config.get("cache.name") == run.config.get("cache.name")]
-    named = {"model.name", "model.path", "cache.name", "dataset.name", "output_dir"}
-    differing = [
-        f"{key}={'null' if value is None else value}"
-        for key, value in run.config.items()
-        if key not in named and not key.startswith("recipe.") and any(other.get(key) != value for other in alike)
-    ]
-    return " ".join(differing)
+def _options(run: SavedRun) -> dict[str, str]:
+    """What a run was told besides the axes, values as on the command line."""
+    told = {key: value for key, value in run.options.items() if key not in _NAMED and key.split(".")[0] != "recipe"}
+    return {key: "null" if value is None else str(value) for key, value in told.items()}
 
 
 def _accuracy(score: Any, low: Any, high: Any) -> str:

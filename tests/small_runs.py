@@ -40,8 +40,14 @@ def make_runs(folder: Path) -> Path:
             evaluate_cell(settings)
     shutil.rmtree(results / ".locks")  # of runs that are done
     for run in results.iterdir():
-        edit_results(run, lambda found: found["provenance"].update(git={"commit": "c" * 40, "dirty": False}))
+        edit_results(run, _committed)
     return results
+
+
+def _committed(found: dict[str, Any]) -> None:
+    origin = found["provenance"]
+    origin |= {"git": {"commit": "c" * 40, "dirty": False}, "cache_code": {"origin": "cache-zoo"}}
+    origin.setdefault("model", {"name": "nano-llada", "family": "llada", "weights_sha256": "d" * 64})
 
 
 def pick(results: Path, cache: str, batch_size: int = 1, whole: bool = True) -> Path:

@@ -12,7 +12,7 @@ import pytest
 from cache_zoo import UsageError
 from evaluation import check
 from evaluation.check import DATASETS, check_run
-from evaluation.rows import find_runs
+from evaluation.finding import find_runs
 from evaluation.saved_run import SavedRun
 from evaluation.settings import DatasetSettings
 from evaluation.tasks.loading import load_task
@@ -24,7 +24,7 @@ SHARED = ROOT.parent / "shared" / "data"
 
 def test_runs_as_they_are_made_pass_the_check(small_runs: Path) -> None:
     for run in small_runs.iterdir():
-        whole = SavedRun(run).config["dataset.size"] is None
+        whole = SavedRun(run).config.dataset.size is None
         assert check_run(run, datasets={}) == ([] if whole else ["only 3 of 6 questions were asked"])
 
 
@@ -57,7 +57,7 @@ def metrics(samples: list[dict[str, Any]]) -> None:
         (wrong, ["questions do not follow from their texts, the first is nano-gsm, row"]),
         (metrics, ["exact_match,strict-match of nano-gsm: results.json says"]),
         (lambda samples: samples.pop(), ["samples: results.json says 6, its parts make 5"]),
-        (lambda samples: samples.append(samples[0]), ["1 questions are there twice"]),
+        (lambda samples: samples.append(samples[0]), ["line 7: nano-gsm, row 0 is there twice"]),
         (lambda samples: samples[3].pop("work"), ["question 4 lacks work"]),
         (lambda samples: samples[3].update(seconds=99.0), ["seconds: results.json says"]),
     ],
@@ -97,7 +97,7 @@ def test_the_check_finds_questions_that_do_not_add_up(
             "cache is not the same in config.yaml and results",
         ),
         (lambda found: found["summary"].update(cache="none"), "the summary names cache none, the configuration dual"),
-        (lambda found: found.pop("efficiency"), "samples: results.json says None, its parts make 6"),
+        (lambda found: found.pop("efficiency"), "results.json has no 'efficiency'"),
     ],
 )
 def test_the_check_finds_results_that_do_not_fit(
@@ -149,10 +149,10 @@ def test_the_check_as_a_command(
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{run}: the data of nano-gsm are not the published ones")
     edit_results(run, lambda found: found["provenance"].update(dataset_sha256={"nano-gsm": DATASETS["nano-gsm"]}))
-    assert call(monkeypatch, check, run) == 0
-    assert capsys.readouterr().out == ""
+    assert call(monkeypatch, check, run) == 1
+    assert capsys.readouterr().out.splitlines() == [f"{run}: nano-gsm has 500 questions, not 6"]
     assert call(monkeypatch, check, results) == 1
-    assert len(capsys.readouterr().out.splitlines()) == 6  # four other runs of these data, and one that is also a part
+    assert len(capsys.readouterr().out.splitlines()) == 7  # six runs, and one of them is also a part
     assert call(monkeypatch, check, results / "absent") == 2
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from cache_zoo import UsageError, caches, make_cache
 from cache_zoo.prefix import PrefixCache
-from evaluation.identity import _SHOTS, NEUTRAL, config_hash, counted, run_name, setting
+from evaluation.identity import _EXECUTED, _SHOTS, NEUTRAL, config_hash, counted, run_name, setting
 from evaluation.overrides import cells
 from evaluation.settings import DatasetSettings, Settings
 from evaluation.tasks.scorers import SCORERS
@@ -198,6 +198,7 @@ def test_such_names_are_not_inherited() -> None:
 
 def test_every_choice_of_the_configuration_is_known() -> None:
     assert set(_SHOTS) == set(SCORERS)
+    assert set(_EXECUTED) == {name for name, scorer in SCORERS.items() if scorer.execute}
     for cache in caches.names():
         made = settings(*NANO, f"cache={cache}", "generation.block_length=16")
         assert made.config["cache"] == {"name": cache, **made.cache.parameters}

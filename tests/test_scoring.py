@@ -458,7 +458,7 @@ def test_what_cannot_be_scored_again_is_one_error(tmp_path: Path) -> None:
         saved(tmp_path, "gsm8k", docs, ["1"], broken),
     )
     damaged = saved(tmp_path, "gsm8k", docs, ["1"])
-    for content, message in (('{"results": ', "is not valid JSON"), ("[]", "has no 'results'")):
+    for content, message in (('{"results": ', "is not valid JSON"), ("{}", "has no 'results'")):
         (damaged / RESULTS).write_text(content)
         refused(rf"results\.json {message}", damaged)
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from evaluation.compare import SAME_WORK
+
 Row = Mapping[str, Any]
 MISSING = "N/A"
 
@@ -54,6 +56,8 @@ class Column:
     def cell(self, row: Row) -> Cell:
         """What ``row`` says here."""
         value = row[self.key]
+        if self.key == "speedup" and row["same_work"]:
+            return Cell(SAME_WORK, None)
         if value is None:
             return Cell(MISSING if self.form else "", None)
         if not self.form:
@@ -93,6 +97,14 @@ COLUMNS = (
     ),
     Column("n", "n", "questions asked; of how many, where it was not all of them", "quality", ".0f", better="more"),
     Column(
+        "empty_answers",
+        "empty",
+        "answers without any text",
+        "quality",
+        ".0f",
+        better="less",
+    ),
+    Column(
         "score",
         "score %",
         "share of questions solved, with its 95 % interval",
@@ -128,7 +140,8 @@ COLUMNS = (
     Column(
         "speedup",
         "speed-up",
-        "times as fast as the same run without a cache on the same machine, with its 95 % interval",
+        "times as fast as the same run without a cache on the same machine, with its 95 % interval; same work: "
+        "both ran everything and came to the same tokens, so that seconds tell nothing of the cache",
         "speed",
         ".2f",
         1,
@@ -212,6 +225,7 @@ COLUMNS = (
     Column("device", "device", "device of the weights", "origin"),
     Column("torch", "torch", "version", "origin"),
     Column("transformers", "transformers", "version", "origin"),
+    Column("cache_package", "package", "package that the cache comes with, if it is not cache-zoo", "origin"),
     Column("cache_zoo", "cache-zoo", "version", "origin"),
     Column("commit", "commit", "commit of cache-zoo; + : with changes that are in none", "origin"),
     Column("date", "date", "end of the run, UTC", "origin"),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
 
-from cache_zoo.errors import require
-from evaluation.page.columns import COLUMNS, Row
+from cache_zoo.errors import require, visible
+from evaluation.page.columns import COLUMNS, MISSING, Row
 from evaluation.saved_run import BASELINE
 
 NEEDED = ("model", "cache", "task", "status")
@@ -91,6 +92,8 @@ def _plain(value: Any) -> Any:
 def _row(values: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {key: _number(values.get(key)) for key in NUMBERS}
     row |= {key: _text(values.get(key)) for key in (*TEXTS, *_MORE, "group")}
+    row |= {key: row[key] or MISSING for key in NEEDED}  # of a run whose files are damaged
+    row["same_work"] = values.get("same_work") in (True, "True")
     row["baseline"] = row["cache"] == BASELINE
     row["items_total"] = _number(values.get("items_total"))
     row["ranked"] = values.get("ranked") in (True, "True")  # a file of mixed rows is read as text
@@ -116,7 +119,7 @@ def _number(value: Any) -> float | int | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        return value
+        return value if abs(value) < math.inf else None
     try:
         read = float(str(value))
     except ValueError:
@@ -125,7 +128,7 @@ def _number(value: Any) -> float | int | None:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None or value == "" else str(value)
+    return None if value is None or value == "" else visible(str(value))
 
 
 def _joined(*parts: str | None) -> str | None:
@@ -135,12 +138,13 @@ def _joined(*parts: str | None) -> str | None:
 def _value(text: str) -> Any:
     if text in ("null", "None"):
         return None
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    if re.fullmatch(r"[-+]?\d{1,15}", text):
+        return int(text)
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return value if math.isfinite(value) else text
 
 
 def _keys(settings: list[dict[str, Any]]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from cache_zoo.arguments import Parser
 from cache_zoo.errors import refusing
 from evaluation.logs import configure_logging
+from evaluation.runs import check_place
 from evaluation.trace.page import write
 from evaluation.trace.runs import choose, page_of, record_all, require_alike
 
@@ -23,6 +24,7 @@ def main() -> int:
             choices.append(choose(arguments.baseline, sample, arguments.device))
         require_alike(choices)
         out = arguments.out or page_of(choices)
+        check_place(out)
         traces = record_all(choices)
         write(out, traces)
     except KeyboardInterrupt:
@@ -36,7 +38,8 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m evaluation.trace",
         description="Decode a question of a run again, forward by forward, and write a page that shows it.",
-        epilog="It is answered alone, with the run's settings and seed; the files of the run stay as they are.",
+        epilog="It is answered alone, with the run's settings and seed; the files of the run stay as they are. A run "
+        "folder may be anybody's: one with a class, task or include_path of its own is drawn by eval.py trace=ROW.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run that is done")
     parser.add_argument("baseline", type=Path, metavar="BASELINE", nargs="?", help="a second run, shown beside it")

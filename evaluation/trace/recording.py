@@ -8,11 +8,10 @@ from itertools import islice
 from typing import Any
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require
 from evaluation.checkpoint import find_checkpoint
 from evaluation.lm import CacheZooLM
 from evaluation.provenance import provenance
-from evaluation.requests import digest, request_seed
+from evaluation.requests import Request, check_request, digest, request_seed
 from evaluation.settings import Settings
 from evaluation.tokens import Answer, Ending
 from evaluation.trace.pieces import pieces
@@ -107,7 +106,8 @@ def record(
         tokenizer: of the checkpoint; None: it is loaded.
 
     Raises:
-        UsageError: no such row, nothing is generated there, another prompt than the saved one, or no such device.
+        UsageError: no such row, nothing is generated there, a prompt that does not fit or is not the saved one, or no
+            such device.
     """
     checkpoint = find_checkpoint(settings.model)
     folder, config = checkpoint.folder, checkpoint.config
@@ -119,10 +119,13 @@ def record(
         return model() if model else load_model(folder, settings.model.dtype, settings.model.device)
 
     asked = ask(settings, CacheZooLM(settings, config, tokenizer, load), row, task)
+    seed = request_seed(settings.seed, asked.task, asked.row)
+    request = Request(asked.task, asked.row, 0, asked.prompt, asked.ids, asked.until, seed)
+    check_request(request, settings.generation.gen_length, config)
     if saved is not None:
         _check_prompt(asked, saved)
     loaded = load()
-    output = _decode(loaded, settings, asked)
+    output = _decode(loaded, settings, request)
     ids = output.tokens[0].tolist()
     ending = Ending(tokenizer, config, settings.model.end_tokens, settings.model.stop_words)
     return Trace(
@@ -150,9 +153,8 @@ def _check_prompt(asked: Asked, saved: Mapping[str, Any]) -> None:
         )
 
 
-def _decode(model: Transformer, settings: Settings, asked: Asked) -> GenerationOutput:
-    seed, options = request_seed(settings.seed, asked.task, asked.row), asdict(settings.generation)
-    require(len(asked.ids) > 0, f"the prompt of {asked.task}, row {asked.row} is empty")
-    for _ in islice(stream(model, [asked.ids], settings.cache.make(), seed=seed, **options), WARM_UP):
+def _decode(model: Transformer, settings: Settings, request: Request) -> GenerationOutput:
+    options, seed = asdict(settings.generation), request.seed
+    for _ in islice(stream(model, [request.ids], settings.cache.make(), seed=seed, **options), WARM_UP):
         pass
-    return generate(model, [asked.ids], settings.cache.make(), seed=[seed], trace=True, **options)
+    return generate(model, [request.ids], settings.cache.make(), seed=[seed], trace=True, **options)

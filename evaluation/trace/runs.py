@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from cache_zoo import UsageError
 from cache_zoo.errors import require
-from evaluation.saved_run import Question, SavedRun
-from evaluation.settings import Settings
+from evaluation.saved_run import SavedRun
+from evaluation.schema import Sample
+from evaluation.settings import ModelSettings, Settings
+from evaluation.tasks.scorers import SCORERS
 from evaluation.trace.page import write
 from evaluation.trace.recording import Trace, record
+from evaluation.untrusted import read_rows, read_yaml
 from models import Transformer, load_model, resolve_checkpoint
+
+Row = tuple[str, int]
+"""Task and row of the dataset."""
+_DIGITS = 16
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "model"
 
 
 @dataclass(frozen=True)
@@ -28,53 +36,96 @@ class Choice:
         run: the run.
         settings: its settings, on the device that was asked for.
         sample: its line of ``samples.jsonl``.
+        rows: all questions of the run, in order.
     """
 
     run: SavedRun
     settings: Settings
-    sample: Mapping[str, Any]
+    sample: Sample
+    rows: list[Row]
 
     @property
-    def question(self) -> Question:
-        return str(self.sample["task"]), int(self.sample["doc_id"])
+    def question(self) -> Row:
+        return self.sample.task, self.sample.doc_id
 
 
-def choose(folder: Path, sample: str | None, device: str | None = None) -> Choice:
+def choose(folder: Path, sample: str | None, device: str | None = None, settings: Settings | None = None) -> Choice:
     """The question of a run that is meant.
 
     Args:
         folder: of the run.
         sample: its row, or ``TASK:ROW``; None: the first.
         device: where it will be decoded; None: where the run was.
+        settings: of the run, where this program made it; None: they are read from the folder, which anybody may have
+            written, so that nothing that it names is imported.
 
     Raises:
-        UsageError: no run, one that is not done or generated nothing, no such question, or no such device.
+        UsageError: no run, one that is not done or generated nothing, no such question, code that does not come with
+            the package or with an installed one, or no such device.
     """
     require(folder.is_dir(), f"there is no run folder {folder}{_near(folder)}")
     run = SavedRun(folder)
-    require(run.done, f"{folder.name} is {run.status['status']}; a trace takes a run that is done")
-    found = _find(run, sample)
+    require(run.done, f"{folder.name} is {run.status.status}; a trace takes a run that is done")
+    found, rows = _find(run, sample)
     require(
-        "choices" not in found,
+        found.choices is None,
         f"{folder.name} scored given answers and generated nothing, so there is nothing to trace; give a run of a task "
         "that generates text",
     )
-    config = run.resolved
-    if device is not None:
-        config = {**config, "model": {**dict(config.get("model") or {}), "device": device}}
-    settings = Settings.from_config(config)
+    settings = settings or _read_settings(run, device)
     require(
         not settings.model.device.startswith("cuda") or torch.cuda.is_available(),
         f"{folder.name} ran on {settings.model.device}, which this machine does not have; give --device cpu",
     )
-    return Choice(run, settings, found)
+    return Choice(run, settings, found, rows)
+
+
+def _read_settings(run: SavedRun, device: str | None) -> Settings:
+    """The settings that a run folder holds, if they need no code but that of the package and of installed ones."""
+    config = run.resolved
+    if device is not None:
+        config = {**config, "model": {**dict(config.get("model") or {}), "device": device}}
+    settings = Settings.from_config(config, trusted=False)
+    elsewhere = f"of {run.folder.name} is not read from a run folder, which anybody may have written; where it is your "
+    elsewhere += "own, eval.py with its settings and trace=ROW draws it"
+    target, task = run.config.cache.target, settings.dataset.name
+    require(":" not in settings.cache.target, f"the class {target} {elsewhere}")
+    require(settings.include_path is None, f"include_path {settings.include_path} {elsewhere}")
+    require(
+        task in SCORERS,
+        f"the task {task} {elsewhere}; the tasks that are read here are {', '.join(SCORERS)}",
+    )
+    _check_checkpoint(settings.model)
+    if settings.dataset.path is not None:
+        _check_data(Path(settings.dataset.path).expanduser())
+    return settings
+
+
+def _check_checkpoint(model: ModelSettings) -> None:
+    """Refuse to fetch what a run names, unless the package names it, too."""
+    known = [path.stem for path in CONFIGS.glob("*.yaml")]
+    published = read_yaml(CONFIGS / f"{model.name}.yaml").get("path") if model.name in known else None
+    there = Path(model.path).expanduser().is_dir() or (CONFIGS.parent.parent / model.path).is_dir()
+    require(
+        there or model.path == published,
+        f"the checkpoint {model.path} is no folder here, and not that of model={model.name}; it is not fetched on the "
+        "word of a run folder",
+    )
+
+
+def _check_data(path: Path) -> None:
+    """Refuse data that a run names and that would not end, before they are read as a whole."""
+    there = sorted(path.glob("*.jsonl")) if path.is_dir() else [path, *sorted(path.parent.glob("*.jsonl"))]
+    for file in dict.fromkeys(one.resolve() for one in there):
+        for _ in read_rows(file):
+            pass
 
 
 def require_alike(choices: Sequence[Choice]) -> None:
     """Raise `UsageError` unless they are one question in one prompt."""
     first = choices[0]
     for other in choices[1:]:
-        asked = [(one.question, one.sample.get("prompt_sha256")) for one in (first, other)]
+        asked = [(one.question, one.sample.prompt_sha256) for one in (first, other)]
         require(
             asked[0] == asked[1],
             f"{first.run.folder.name} and {other.run.folder.name} were not asked the same: {_named(first)} and "
@@ -94,7 +145,7 @@ def record_all(choices: Sequence[Choice]) -> list[Trace]:
     for choice in choices:
         settings, (task, row) = choice.settings, choice.question
         model = partial(load, settings.model.path, settings.model.dtype, settings.model.device)
-        trace = record(settings, row, task=task, saved=choice.sample, model=model)
+        trace = record(settings, row, task=task, saved=choice.sample.model_dump(), model=model)
         if trace.same is False:
             print(
                 f"warning: this is not the answer that {choice.run.folder.name} saved, from token {trace.departure} "
@@ -113,26 +164,35 @@ def _load(path: str, dtype: str, device: str) -> Transformer:
     return load_model(resolve_checkpoint(path), dtype, device)
 
 
-def _find(run: SavedRun, sample: str | None) -> Mapping[str, Any]:
-    """The first line of ``samples.jsonl`` of the question: the first answer, where it was asked several times."""
+def _find(run: SavedRun, sample: str | None) -> tuple[Sample, list[Row]]:
+    """The first line of ``samples.jsonl`` of the question (the first answer, where it was asked several times), and all
+    questions."""
     task, _, row = (sample or "").rpartition(":")
-    require(sample is None or row.isdecimal(), f"--sample takes a row of the dataset, such as 3, not '{sample}'")
-    questions = list(run.samples)
-    if sample is None:
-        wanted = questions[0]
-    else:
-        fitting = [one for one in questions if one[1] == int(row) and task in ("", one[0])]
-        require(len(fitting) > 0, f"{run.folder.name} has no question {sample}; {_nearest(questions, task, int(row))}")
-        require(
-            len(fitting) == 1,
-            f"{run.folder.name} has row {row} in several tasks; give --sample {fitting[0][0]}:{row} or another of "
-            f"{', '.join(one for one, _ in fitting)}",
-        )
-        wanted = fitting[0]
-    return next(one for one in run.raw_samples if (str(one["task"]), int(one["doc_id"])) == wanted)
+    require(
+        sample is None or (row.isascii() and row.isdecimal() and len(row) < _DIGITS),
+        f"--sample takes a row of the dataset, such as 3, not '{sample}'",
+    )
+    fitting: dict[Row, Sample] = {}
+    rows: set[Row] = set()
+    for one in run.read_samples():
+        rows.add((one.task, one.doc_id))
+        if sample is None:
+            first = min([(one.task, one.doc_id), *fitting])
+            fitting = fitting if first in fitting else {first: one}
+        elif one.doc_id == int(row) and task in ("", one.task):
+            fitting.setdefault((one.task, one.doc_id), one)
+    questions = sorted(rows)
+    if not fitting:
+        raise UsageError(f"{run.folder.name} has no question {sample}; {_nearest(questions, task, int(row))}")
+    require(
+        len(fitting) == 1,
+        f"{run.folder.name} has row {row} in several tasks; give --sample {min(fitting)[0]}:{row} or another of "
+        f"{', '.join(one for one, _ in sorted(fitting))}",
+    )
+    return next(iter(fitting.values())), questions
 
 
-def _nearest(questions: list[Question], task: str, row: int) -> str:
+def _nearest(questions: list[Row], task: str, row: int) -> str:
     tasks = sorted({one for one, _ in questions})
     if task not in ("", *tasks):
         return f"its tasks are {', '.join(tasks)}"
@@ -152,19 +212,20 @@ def _near(folder: Path) -> str:
 def page_of(choices: Sequence[Choice]) -> Path:
     """``trace_3.html`` in the first run's folder; ``trace_3_beside_NAME.html`` for two."""
     first, *others = choices
+    require(not first.run.folder.is_symlink(), f"{first.run.folder} is a link; say with --out where the page goes")
     task, row = first.question
-    parts = ["trace", *([task] if len({one for one, _ in first.run.samples}) > 1 else []), str(row)]
+    parts = ["trace", *([task] if len({one for one, _ in first.rows}) > 1 else []), str(row)]
     parts += [f"beside_{other.settings.cache.label}" for other in others]
     return first.run.folder / ("_".join(parts).replace("/", "-") + ".html")
 
 
-def draw(folder: Path, rows: Sequence[int]) -> list[Path]:
-    """Write a page for each of these rows of a run that is done, into its folder.
+def draw(folder: Path, settings: Settings) -> list[Path]:
+    """Write a page for each of the rows that ``settings`` ask for, into the folder of their run, which is done.
 
     Raises:
         UsageError: as in `choose`.
     """
-    choices = [choose(folder, str(row)) for row in rows]
+    choices = [choose(folder, str(row), settings=settings) for row in settings.trace]
     pages = [page_of([choice]) for choice in choices]
     for page, trace in zip(pages, record_all(choices), strict=True):
         write(page, [trace])

@@ -1,0 +1,55 @@
+"""Digests of the published questions: ``python -m benchmarks.references FOLDER`` writes them into the package.
+
+FOLDER holds ``gsm8k/test.jsonl``, ``math500/test.jsonl``, ``humaneval/test.jsonl`` and ``mbpp/test.jsonl``; the items
+of the embedded models are in the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from cache_zoo.arguments import Parser
+from cache_zoo.errors import refusing
+from evaluation.data import read_rows
+from evaluation.runs import write_text
+from evaluation.tasks.references import FILE, row_digest
+from evaluation.tasks.scorers import SCORERS
+from models.nano.data import ITEMS
+
+_FOLDERS = {"gsm8k": "gsm8k", "math-500": "math500", "humaneval": "humaneval", "mbpp": "mbpp"}
+
+
+def digests(folder: Path) -> dict[str, dict[str, Any]]:
+    """What ``references.json`` holds.
+
+    Raises:
+        UsageError: a file is missing or damaged.
+    """
+    files = {name: folder / place / "test.jsonl" for name, place in _FOLDERS.items()}
+    files |= {f"nano-{place}": ITEMS / place / "test.jsonl" for place in ("gsm", "code")}
+    found = {}
+    for name, file in files.items():
+        rows = read_rows(file, SCORERS[name].columns)
+        lines = "\n".join(json.dumps(row, sort_keys=True) for row in rows)
+        found[name] = {
+            "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+            "rows": [row_digest(row, SCORERS[name].needs) for row in rows],
+        }
+    return found
+
+
+@refusing
+def main() -> int:
+    """Write the file; 0 done, 2 something given can't be used."""
+    parser = Parser(prog="python -m benchmarks.references", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, help="folder of the published files")
+    write_text(FILE, json.dumps(digests(parser.parse_args().folder), indent=0) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
