@@ -501,7 +501,13 @@ def test_the_prompt_of_a_code_task_ends_in_the_middle_of_the_answer(
 
 def test_code_prompts_are_as_in_training(run: Run, tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     rows = [
-        {"prompt": f"def f{n}(x):\n", "body": f"    return {n}\n", "entry_point": f"f{n}", "tests": ""} for n in (1, 2)
+        {
+            "prompt": f"def f{n}(x):\n",
+            "body": f"    return {n}\n",
+            "entry_point": f"f{n}",
+            "tests": f"assert f{n}(1) == {n}",
+        }
+        for n in (1, 2)
     ]
     for split, row in zip(("train", "test"), rows, strict=True):
         (tmp_path / f"{split}.jsonl").write_text(json.dumps(row))
