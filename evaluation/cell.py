@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import NoneType
@@ -97,6 +98,7 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
     allowed = settings.allow_code_execution and ranks.first
     sandbox = Sandbox(settings.code_execution_without) if allowed else None
     task = load_task(settings.dataset, settings.seed, sandbox, settings.include_path)
+    _require_rows(settings.trace, task)
     folder = resolve_checkpoint(settings.model.path)
     _, config = read_config(folder)
     tokenizer = load_tokenizer(folder)
@@ -143,6 +145,22 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
         if sandbox:
             sandbox.close()
     return summary
+
+
+def _require_rows(rows: list[int], task: LoadedTask) -> None:
+    """Raise `UsageError` if a row that is to be traced is not in the data."""
+    there = max(_sizes(task.loaded), default=0)
+    unknown = [row for row in rows if row >= there]
+    require(not unknown, f"trace names row {unknown[:1]}, and {task.name} has rows 0 to {there - 1}")
+
+
+def _sizes(tasks: dict[str, Any]) -> Iterator[int]:
+    """Questions of each task of a group, however deep it is."""
+    for inner in tasks.values():
+        if isinstance(inner, dict):
+            yield from _sizes(inner)
+        else:
+            yield len(inner.eval_docs)
 
 
 def _ask(lm: CacheZooLM, task: LoadedTask, settings: Settings) -> dict[str, Any]:

@@ -147,7 +147,7 @@ class Settings:
         model = replace(model, path=path_of("model.path", model.path))
         _check_model(model)
         dataset = read(DatasetSettings, root.dataset, "dataset.")
-        dataset = replace(dataset, path=dataset.path and path_of("dataset.path", dataset.path))
+        dataset = replace(dataset, path=_optional_path("dataset.path", dataset.path))
         check_name("dataset.name", dataset.name)
         between("dataset.size", dataset.size, 1, _MOST_QUESTIONS)
         require(dataset.n_shot is None or dataset.n_shot >= 0, f"dataset.n_shot must not be negative: {dataset.n_shot}")
@@ -167,7 +167,7 @@ class Settings:
         require(isinstance(root.likelihood, Mapping), f"likelihood is a group of keys, not {shown(root.likelihood)}")
         likelihood = read(LikelihoodOptions, root.likelihood, "likelihood.")
         between("likelihood.mc_num", likelihood.mc_num, 1, _MOST_MASKS)
-        include_path = None if root.include_path is None else path_of("include_path", root.include_path)
+        include_path = _optional_path("include_path", root.include_path)
         require(include_path is None or Path(include_path).is_dir(), f"include_path {include_path} is not a folder")
         for status in root.retry:
             require(status in RETRIED, f"unknown status '{status}' in retry: {suggest(status, RETRIED)}")
@@ -235,6 +235,10 @@ def _cache_settings(values: Mapping[str, Any]) -> CacheSettings:
     settings = CacheSettings(label, target, parameters)
     settings.make()  # parameter names and values are checked by the class itself
     return settings
+
+
+def _optional_path(key: str, given: str | None) -> str | None:
+    return None if given is None else path_of(key, given)
 
 
 def _check_model(model: ModelSettings) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from cache_zoo import UsageError
 from cache_zoo.errors import require, shown
 
+_MISSING = "???"
+"""As YAML says it for hydra."""
 _LONGEST_NAME, _LONGEST_PATH, _LONGEST_PART = 100, 4_000, 250
 """In bytes; a run folder has three names in its own, and systems take 255."""
 
@@ -26,6 +28,7 @@ def require_plain(config: Any, key: str = "") -> None:
     elif isinstance(config, int):
         require(abs(config) < 2**63, f"{key} must be a whole number of at most 64 bits, not {shown(config)}")
     elif isinstance(config, str):
+        require(config != _MISSING, f"{key} has no value")
         require(_is_text(config), f"{key} must be text in UTF-8 without control characters, not {shown(config)}")
 
 
@@ -41,9 +44,9 @@ def check_name(key: str, name: str) -> None:
     """Raise `UsageError` unless a name can be part of the name of a folder."""
     bad = [one for one in name if not one.isprintable() or one in '/\\:*?"<>|']
     require(
-        bool(name.strip()) and not bad and not name.startswith(".") and len(name.encode()) <= _LONGEST_NAME,
-        f"{key} names run folders: it must be of 1 to {_LONGEST_NAME} letters, digits and signs such as - and _, and "
-        f"not begin with a dot; {shown(name)} does not",
+        name[:1].isalnum() and not bad and name == name.strip() and len(name.encode()) <= _LONGEST_NAME,
+        f"{key} names run folders: it must begin with a letter or digit and be of at most {_LONGEST_NAME} letters, "
+        f"digits and signs such as - and _, not {shown(name)}",
     )
 
 
