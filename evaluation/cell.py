@@ -32,7 +32,12 @@ from models import Transformer, load_model, resolve_checkpoint
 from models.loading import read_config
 from models.tokenizer import load_tokenizer
 
-_PRINTED = {"status": str, "n": int, "score": (int, float, NoneType), "tokens_per_second": (int, float, NoneType)}
+_PRINTED: dict[str, Any] = {
+    "status": str,
+    "n": int,
+    "score": (int, float, NoneType),
+    "tokens_per_second": (int, float, NoneType),
+}
 """Of a summary, what is read to show it again."""
 
 

@@ -8,6 +8,7 @@ import glob
 import json
 import math
 import os
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
@@ -16,10 +17,8 @@ from typing import Any
 
 from evaluation.data import read_rows
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 CONFIG, RESULTS, SAMPLES, STATUS = "config.yaml", "results.json", "samples.jsonl", "status.json"
 RESCORED = "rescored.json"
@@ -131,7 +130,7 @@ def _temporary(path: Path) -> Iterator[Path]:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         held = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
         try:
-            if fcntl is None:
+            if sys.platform == "win32":  # which neither locks like this nor replaces by a file that is open
                 os.close(held)
                 held = -1
             else:
@@ -149,7 +148,7 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 def _remove_left(temporary: Path) -> None:
     """Remove a temporary file unless the process that writes it is alive."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return
     with contextlib.suppress(OSError):
         held = os.open(temporary, os.O_RDWR | os.O_NONBLOCK)

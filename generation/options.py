@@ -91,7 +91,7 @@ class GenerationOptions:
         )
         require(
             self.num_transfer_tokens <= block,
-            f"num_transfer_tokens must be at most the block_length, {block}, not {self.num_transfer_tokens}",
+            f"num_transfer_tokens must be at most the block_length, {block}, not {shown(self.num_transfer_tokens)}",
         )
         if self.steps is not None:
             self._check_steps(self.steps)
@@ -146,7 +146,8 @@ class GenerationOptions:
     def _check_ranges(self) -> None:
         between("gen_length", self.gen_length, 1, MOST_TOKENS)
         require(self.block >= 1, f"block_length must be at least 1, not {shown(self.block)}")
-        between("num_transfer_tokens", self.num_transfer_tokens, 1, self.gen_length)
+        least = self.num_transfer_tokens
+        require(least >= 1, f"num_transfer_tokens must be at least 1, not {shown(least)}")
         require(self.factor is None or self.factor > 0, f"factor must be above 0, not {self.factor}")
         for key, most in (("sigma", MOST_SIGMA), ("temperature", MOST_TEMPERATURE)):
             value = getattr(self, key)
