@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import traceback
@@ -152,9 +153,7 @@ def _replace_overrides(old: list[str], new: list[str]) -> None:
 
 
 def _refuse(error: UsageError) -> int:
-    from evaluation.ranks import Ranks
-
-    if Ranks.from_launcher().first:
+    if os.environ.get("RANK", "0") in ("0", ""):  # of the processes of a launcher one says it
         print(f"error: {visible(str(error))}", file=sys.stderr, flush=True)
     return UNUSABLE
 

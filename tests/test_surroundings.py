@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 from cache_zoo import UsageError
+from evaluation.answering import _known
 from evaluation.attempt import attempt
 from evaluation.cell import damage_of, evaluate_cell, run_of, summary_of
 from evaluation.journal import Journal, count_answered
 from evaluation.overrides import cells
 from evaluation.place import require_place
+from evaluation.ranks import Ranks
 from evaluation.running import InUseError, Run
 from evaluation.runs import as_json, not_finite, write_status, write_text
 from evaluation.settings import Settings
@@ -87,6 +89,24 @@ def test_what_is_no_file_in_the_journal_is_in_nobodys_way(tmp_path: Path) -> Non
         journal.open({})
     journal.add("t", [["t", 0]], {"answers": [{}]})
     assert count_answered(tmp_path) == 1
+
+
+def test_a_batch_of_another_version_is_answered_again(tmp_path: Path) -> None:
+    journal_with(tmp_path, 1)
+    journal = Journal(tmp_path)
+    journal.open({})
+    with pytest.warns(RuntimeWarning, match="another version of the code"):
+        assert _known(journal, "t", [["t", 0]]) is None
+
+
+@pytest.mark.parametrize(
+    "given", [{"RANK": "x"}, {"WORLD_SIZE": "0"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "-1"}]
+)
+def test_variables_of_a_launcher_that_make_no_sense(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
+    for key, value in given.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(UsageError, match="a launcher's variables"):
+        Ranks.from_launcher()
 
 
 def test_a_run_goes_on_behind_a_damaged_journal(tmp_path: Path) -> None:
