@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-import json
+import argparse
+import os
 import signal
 import sys
 import traceback
@@ -17,44 +18,62 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from cache_zoo import UsageError
-from cache_zoo.errors import DONE, FAILED, UNUSABLE, require
+from cache_zoo import UsageError, streams
+from cache_zoo.arguments import Parser
+from cache_zoo.errors import DONE, FAILED, UNUSABLE, require, visible
 
 if TYPE_CHECKING:
     from evaluation.settings import Settings
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 INTERRUPTED = 130
-_OF_HYDRA = ("config_path", "config_name", "config_dir", "experimental_rerun", "package")
+_OF_HYDRA = ("config_path", "config_name", "config_dir", "experimental_rerun")
 
 
 def main() -> int:
     """Check the command line, run what it asks for, and return the exit status."""
-    arguments = get_args_parser().parse_args()
+    streams.settle()
+    arguments = _arguments()
     shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     try:
-        if shows:
-            return _show(arguments.overrides, arguments.multirun)
         for name in _OF_HYDRA:
             flag = f"--{name.replace('_', '-')}"
             require(not getattr(arguments, name), f"{flag} has no effect on a run; give keys, or add files to configs/")
-        return _run(arguments.overrides, arguments.multirun)
+        require(
+            not arguments.package or bool(arguments.cfg), "--package is a part of the configuration; give --cfg, too"
+        )
+        code = (_show if shows else _run)(arguments.overrides, arguments.multirun)
     except UsageError as error:
-        return _refuse(error)
+        code = _refuse(error)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return INTERRUPTED
+    # what a run printed is in its folder
+    return max(code, FAILED) if streams.lost() and shows else code
+
+
+def _arguments() -> argparse.Namespace:
+    """The command line as hydra reads it, who wants options before keys; an error in it ends the program."""
+    keys = [one for one in sys.argv[1:] if one.startswith("~") or ("=" in one and not one.startswith("-"))]
+    sys.argv[1:] = [*(one for one in sys.argv[1:] if one not in keys), *keys]
+    parser = Parser(prog="eval.py", add_help=False, parents=[get_args_parser()])
+    return parser.parse_args(sys.argv[1:])
 
 
 def _show(overrides: list[str], sweep: bool) -> int:
     """Let hydra, which reads the command line itself, show what it is asked for; a recipe as if it had been typed."""
     from evaluation.installed import offer
-    from evaluation.overrides import with_recipe
+    from evaluation.overrides import cells, whole_lists, with_recipe
 
+    if overrides and "-sc" not in sys.argv and "--shell-completion" not in sys.argv:
+        cells(CONFIGS, "eval", overrides, sweep)  # what can't be used is said as it is of a run
     if not sweep:
         offer(CONFIGS)  # shown among the choices
-        _replace_overrides(overrides, with_recipe(CONFIGS, "eval", overrides))
-    _hydra(lambda _: None)
+        _replace_overrides(overrides, with_recipe(CONFIGS, "eval", whole_lists(overrides)))
+    try:
+        _hydra(lambda _: None)
+    except SystemExit as end:  # which hydra ends some of it with
+        return int(end.code or DONE)
     return DONE
 
 
@@ -62,11 +81,14 @@ def _run(overrides: list[str], sweep: bool) -> int:
     """One cell or a sweep, once all of it is known to be usable."""
     from evaluation.baselines import distinct, with_baselines
     from evaluation.overrides import cells, launcher
+    from evaluation.place import require_place
     from evaluation.ranks import refuse_under_launcher
 
     if sweep:
         refuse_under_launcher()
     found = cells(CONFIGS, "eval", overrides, sweep)
+    for folder in dict.fromkeys(Path(cell.output_dir) for cell in found):
+        require_place(folder)
     if not sweep:
         return _one(found[0])
     asked, found = len(found), with_baselines(found)
@@ -82,7 +104,7 @@ def _run(overrides: list[str], sweep: bool) -> int:
 
 
 def _one(settings: Settings) -> int:
-    from evaluation.attempt import answer, outcome_of
+    from evaluation.attempt import answer, explained
     from evaluation.logs import configure_logging
     from evaluation.ranks import Ranks
 
@@ -92,11 +114,13 @@ def _one(settings: Settings) -> int:
         summary = answer(settings, ranks)
     except UsageError:
         raise
-    except Exception:
-        traceback.print_exc()
-        if ranks.first:
-            _print(outcome_of(settings).line)
-        return FAILED
+    except Exception as error:
+        if not ranks.first:
+            traceback.print_exc()
+            return FAILED
+        outcome = explained(settings, error)
+        _print(outcome.line)
+        return outcome.code
     if summary is not None:
         _print(summary)
     return DONE
@@ -142,15 +166,15 @@ def _replace_overrides(old: list[str], new: list[str]) -> None:
 
 
 def _refuse(error: UsageError) -> int:
-    from evaluation.ranks import Ranks
-
-    if Ranks.from_launcher().first:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+    if os.environ.get("RANK", "0") in ("0", ""):  # of the processes of a launcher one says it
+        print(f"error: {visible(str(error))}", file=sys.stderr, flush=True)
     return UNUSABLE
 
 
 def _print(summary: dict[str, Any]) -> None:
-    print(json.dumps(summary), flush=True)
+    from evaluation.runs import as_json
+
+    print(as_json(summary), flush=True)
 
 
 def _terminated(number: int, _: Any) -> None:

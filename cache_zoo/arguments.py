@@ -24,6 +24,10 @@ class Parser(argparse.ArgumentParser):
             self.error(f"'{other}' is one argument too many; what has blanks in it needs quotes")
         return found, others
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"there is no '{value}': {suggest(str(value), action.choices)}")
+
     def error(self, message: str) -> NoReturn:
         print(f"error: {message}", file=sys.stderr)
         self.exit(2)

@@ -7,6 +7,8 @@ import functools
 import sys
 from collections.abc import Callable, Iterable
 
+from cache_zoo import streams
+
 DONE, FAILED, UNUSABLE = 0, 1, 2
 """Exit statuses of the project's programs: all went well, something broke, something given can't be used."""
 
@@ -43,6 +45,15 @@ def visible(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
+def shown(value: object) -> str:
+    """``value`` as a message quotes it: printable and short, however long it is."""
+    try:
+        text = visible(repr(value))
+    except ValueError:  # Python writes no numbers of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def require(condition: bool, message: str) -> None:
     """Raise `UsageError` with ``message`` unless ``condition`` holds."""
     if not condition:
@@ -50,15 +61,20 @@ def require(condition: bool, message: str) -> None:
 
 
 def refusing(main: Callable[[], int]) -> Callable[[], int]:
-    """A program's ``main`` that prints a `UsageError` as one line and returns `UNUSABLE`."""
+    """A program's ``main`` that prints a `UsageError` as one line and returns `UNUSABLE`.
+
+    Its standard streams are steady; where standard output could not be written, it returns `FAILED`.
+    """
 
     @functools.wraps(main)
     def run() -> int:
+        streams.settle()
         try:
-            return main()
+            code = main()
         except UsageError as error:
             lines = map(visible, str(error).split("\n"))  # a file's name may hold anything
             print("error:", "\n".join(lines), file=sys.stderr, flush=True)
-            return UNUSABLE
+            code = UNUSABLE
+        return max(code, FAILED) if streams.lost() else code
 
     return run

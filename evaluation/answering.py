@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -103,7 +104,7 @@ class Answering:
         """This process's batches, as journal entries."""
         model, journal = load(), self._journal
         asked = [[job.identify(question) for question in batch] for batch in batches]
-        done = [journal.find(job.kind, batch) if journal else None for batch in asked]
+        done = [_known(journal, job.kind, batch) if journal else None for batch in asked]
         shortages = [one for entry in done if entry for one in entry["shortages"]]
         self._most = min([self._most, *(one["then"] for one in shortages)])
         before = sum(len(entry["answers"]) for entry in done if entry)
@@ -168,6 +169,20 @@ def _attempt(work: Callable[[Transformer, list[T]], object], model: Transformer,
             raise
         return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return None
+
+
+def _known(journal: Journal, kind: str, questions: list[Question]) -> dict[str, Any] | None:
+    """What the journal has of a batch; None, with a warning, where another version of the code kept other things."""
+    entry = journal.find(kind, questions)
+    try:
+        if entry is not None:
+            _put(entry, Answered())
+    except (TypeError, KeyError, AttributeError):
+        warnings.warn(
+            "a batch that another version of the code answered is answered again", RuntimeWarning, stacklevel=2
+        )
+        return None
+    return entry
 
 
 def _put(entry: dict[str, Any], found: Answered) -> None:

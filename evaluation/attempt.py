@@ -8,8 +8,9 @@ import traceback
 from typing import Any, NamedTuple
 
 from cache_zoo import UsageError
-from cache_zoo.errors import DONE, FAILED, UNUSABLE
-from evaluation.cell import evaluate_cell, run_of, skip_reason, summary_of
+from cache_zoo.errors import DONE, FAILED, UNUSABLE, visible
+from evaluation.cell import damage_of, evaluate_cell, run_of, skip_reason, summary_of
+from evaluation.place import disk_trouble
 from evaluation.ranks import Ranks
 from evaluation.running import InUseError, Run
 from evaluation.settings import RETRIED, Settings
@@ -32,11 +33,15 @@ def answer(settings: Settings, ranks: Ranks) -> dict[str, Any] | None:
         UsageError: as in `evaluation.cell.evaluate_cell` and `evaluation.trace.runs.draw`.
     """
     run = run_of(settings, ranks)
+    if ranks.first:
+        run.require_own()
     with contextlib.redirect_stdout(sys.stderr):
         summary = None if settings.force else summary_of(run)
         if summary is not None and ranks.first:
-            print(f"{run.folder} is done since {run.status['date']}; force=true runs it again")
+            print(f"{run.folder} is done since {run.status.get('date')}; force=true runs it again")
         if summary is None:
+            if ranks.first and run.status.get("status") == "done" and not settings.force:
+                print(f"{run.folder} says it is done, but {damage_of(run)}; it is run again")
             summary = evaluate_cell(settings, ranks)
         if settings.trace and ranks.first:
             from evaluation.trace.runs import draw
@@ -49,9 +54,13 @@ def answer(settings: Settings, ranks: Ranks) -> dict[str, Any] | None:
 def settled(settings: Settings) -> Outcome | None:
     """What a sweep need not run: cells that make no sense, are done, or failed and are not to be tried again."""
     run = run_of(settings)
+    try:
+        run.require_own()
+    except UsageError as error:
+        return _outcome(settings, run, UNUSABLE, str(error), "skipped")
     if reason := skip_reason(settings):
         run.put("skipped", reason=reason)
-        return _outcome(settings, run, DONE, reason)
+        return _outcome(settings, run, DONE, reason, "skipped")
     if settings.force:
         return None
     if (summary := summary_of(run)) and not settings.trace:
@@ -67,21 +76,35 @@ def attempt(settings: Settings) -> Outcome:
     """One cell of a sweep, which only an interrupt ends: what went wrong is in the outcome and in the folder."""
     if outcome := settled(settings):
         return outcome
-    run = run_of(settings)
     try:
         answer(settings, Ranks())
     except InUseError as error:
-        return _outcome(settings, run, DONE, str(error))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        return _outcome(settings, run_of(settings), DONE, str(error))
+    except Exception as error:
+        return explained(settings, error)
+    return outcome_of(settings)
+
+
+def explained(settings: Settings, error: Exception) -> Outcome:
+    """What became of a cell that ended with ``error``, which standard error is told.
+
+    What the user can mend is one line: such a cell is ``partial``, if the disk was in the way, or ``skipped``. Of all
+    else there is a traceback.
+    """
+    run = run_of(settings)
+    trouble = disk_trouble(error)
+    if trouble or isinstance(error, UsageError):
+        reason = str(error) if isinstance(error, UsageError) else f"{run.folder}: {trouble}"
+        print(f"error: {visible(reason)}", file=sys.stderr, flush=True)
+        if trouble:
+            return _outcome(settings, run, FAILED, f"{reason}; the same command goes on once that is mended", "partial")
         if summary_of(run):  # it is the trace that can't be had
             return outcome_of(settings)._replace(code=UNUSABLE)
-        run.put("skipped", reason=str(error))
-        return _outcome(settings, run, UNUSABLE, str(error))
-    except Exception as error:
-        traceback.print_exc()
-        if run.status.get("status") not in RETRIED:
-            run.fail(error)
+        run.put("skipped", reason=reason)
+        return _outcome(settings, run, UNUSABLE, reason, "skipped")
+    traceback.print_exc()
+    if run.status.get("status") not in RETRIED:
+        run.fail(error)
     return outcome_of(settings)
 
 
@@ -106,6 +129,6 @@ def axes(settings: Settings) -> dict[str, str]:
     }
 
 
-def _outcome(settings: Settings, run: Run, code: int, reason: str) -> Outcome:
-    status = run.status.get("status", "failed")
+def _outcome(settings: Settings, run: Run, code: int, reason: str, status: str | None = None) -> Outcome:
+    status = status or run.status.get("status", "failed")
     return Outcome({"status": status, **axes(settings), "reason": reason, "folder": str(run.folder)}, code)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict
 from numbers import Real
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import lm_eval
@@ -24,8 +26,8 @@ from evaluation.origin import origin_of
 from evaluation.provenance import merged, provenance
 from evaluation.ranks import Ranks
 from evaluation.requests import digest
-from evaluation.running import InUseError, Run
-from evaluation.runs import ANSWERED, RESULTS
+from evaluation.running import Run
+from evaluation.runs import ANSWERED, RESULTS, SAMPLES
 from evaluation.sandbox import Sandbox
 from evaluation.settings import Settings
 from evaluation.tasks.loading import LoadedTask, load_task
@@ -33,6 +35,14 @@ from generation import strategies
 from generation.options import pointless
 from models import Transformer, load_model
 from models.tokenizer import load_tokenizer
+
+_PRINTED: dict[str, Any] = {
+    "status": str,
+    "n": int,
+    "score": (int, float, NoneType),
+    "tokens_per_second": (int, float, NoneType),
+}
+"""Of a summary, what is read to show it again."""
 
 
 def skip_reason(settings: Settings) -> str | None:
@@ -46,11 +56,34 @@ def run_of(settings: Settings, ranks: Ranks | None = None) -> Run:
 
 
 def summary_of(run: Run) -> dict[str, Any] | None:
-    """What a run printed when it was done; None if it is not."""
-    if run.status.get("status") != "done":
+    """What a run printed when it was done; None if it is not, or its files are not all there and whole."""
+    if run.status.get("status") != "done" or damage_of(run):
         return None
     run.tidy()
-    return {**json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["summary"], "folder": str(run.folder)}
+    return {**_saved_summary(run), "folder": str(run.folder)}
+
+
+def damage_of(run: Run) -> str | None:
+    """What is wrong with the files of a run that says it is done; None where nothing is."""
+    try:
+        _saved_summary(run)
+    except OSError as error:
+        return f"{RESULTS} can't be read: {error.strerror}"
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return f"{RESULTS} is damaged"
+    if not any((run.folder / name).is_file() for name in (SAMPLES, f"{SAMPLES}.gz")):
+        return f"{SAMPLES} is not there"
+    return None
+
+
+def _saved_summary(run: Run) -> dict[str, Any]:
+    summary = dict(json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["summary"])
+    for key, kinds in _PRINTED.items():
+        if not isinstance(summary[key], kinds) or isinstance(summary[key], bool):
+            raise TypeError(key)
+    if summary["status"] != "done":
+        raise ValueError(summary["status"])
+    return summary
 
 
 def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, Any] | None:
@@ -68,12 +101,13 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
     if reason := skip_reason(settings):
         raise UsageError(reason)
     run = run_of(settings, ranks)
-    if ranks.first and run.elsewhere:
-        raise InUseError(run)
+    if ranks.first:
+        run.require_usable()
     # only the first process has answers to score
     allowed = settings.allow_code_execution and ranks.first
     sandbox = Sandbox(settings.code_execution_without) if allowed else None
     task = load_task(settings.dataset, settings.seed, sandbox, settings.include_path)
+    _require_rows(settings.trace, task)
     checkpoint = find_checkpoint(settings.model)
     folder = checkpoint.folder
     tokenizer = load_tokenizer(folder)
@@ -127,6 +161,22 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
         if sandbox:
             sandbox.close()
     return summary
+
+
+def _require_rows(rows: list[int], task: LoadedTask) -> None:
+    """Raise `UsageError` if a row that is to be traced is not in the data."""
+    there = max(_sizes(task.loaded), default=0)
+    unknown = [row for row in rows if row >= there]
+    require(not unknown, f"trace names row {unknown[:1]}, and {task.name} has rows 0 to {there - 1}")
+
+
+def _sizes(tasks: dict[str, Any]) -> Iterator[int]:
+    """Questions of each task of a group, however deep it is."""
+    for inner in tasks.values():
+        if isinstance(inner, dict):
+            yield from _sizes(inner)
+        else:
+            yield len(inner.eval_docs)
 
 
 def _ask(lm: CacheZooLM, task: LoadedTask, settings: Settings) -> dict[str, Any]:

@@ -1,16 +1,24 @@
 """What a run has answered so far: a line per batch, on disk before the next batch begins.
 
 Each process has a file of its own, so that none waits for another. A run that was killed reads the files of all
-processes, however many they were, and goes on with the batches that are in none of them.
+processes, however many they were, and goes on with the batches that are in none of them. Each line ends with its own
+digest; one that does not match, whatever damaged it, is as if it had not been written.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import warnings
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from evaluation.runs import as_json, write_text
+
+_SEAL = "sha256"
 
 Question = Sequence[Any]
 """Task, row, seed and digest of the prompt: what makes a question the same."""
@@ -42,17 +50,24 @@ class Journal:
         self.seconds = 0.0
 
     def open(self, session: dict[str, Any]) -> None:
-        """Read what is there, and begin a session: the circumstances under which the next batches are answered."""
+        """Read what is there, and begin a session: the circumstances under which the next batches are answered.
+
+        Warns:
+            RuntimeWarning: a line or a file is damaged; its batches are answered again.
+        """
         self._session = session
         if self._fresh:
-            self._own.unlink(missing_ok=True)
+            _remove(self._own)
             for file in set(self._folder.glob("*.jsonl")) - set(self._folder.glob(self._others)) if self._first else ():
-                file.unlink(missing_ok=True)
+                _remove(file)
             return
         for file in sorted(self._folder.glob("*.jsonl")):
-            for entry in _entries(file):
+            entries, problems = _read(file)
+            for problem in problems:
+                warnings.warn(f"{problem}; what it held is answered again", RuntimeWarning, stacklevel=2)
+            for entry in entries:
                 self._found[_key(entry["kind"], entry["questions"])] = entry
-        _cut_half_a_line(self._own)
+        _mend(self._own)
 
     def find(self, kind: str, questions: Sequence[Question]) -> dict[str, Any] | None:
         """What became of a batch of these questions, in an earlier session; None if it was not answered."""
@@ -63,7 +78,7 @@ class Journal:
         entry = {"kind": kind, "questions": questions, "session": self._session, **outcome}
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._own.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            file.write(_sealed(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
         return entry
@@ -77,7 +92,7 @@ class Journal:
 
 def count_answered(folder: Path) -> int:
     """Questions in the files of all processes."""
-    entries = (entry for file in folder.glob("*.jsonl") for entry in _entries(file))
+    entries = (entry for file in folder.glob("*.jsonl") for entry in _read(file)[0])
     batches = {_key(entry["kind"], entry["questions"]): len(entry["questions"]) for entry in entries}
     return sum(batches.values())
 
@@ -86,14 +101,55 @@ def _key(kind: str, questions: Sequence[Question]) -> str:
     return json.dumps([kind, questions])
 
 
-def _entries(file: Path) -> list[dict[str, Any]]:
-    """The whole lines; one that a kill cut short is as if it had not been begun."""
-    whole, _, _ = file.read_bytes().rpartition(b"\n")
-    return [json.loads(line) for line in whole.split(b"\n") if line]
+def _sealed(entry: dict[str, Any]) -> str:
+    """A line without its end: the entry, with its digest behind everything else."""
+    text = as_json(entry, exact=True)
+    return f'{text[:-1]}, "{_SEAL}": "{sha256(text.encode()).hexdigest()}"}}'
 
 
-def _cut_half_a_line(file: Path) -> None:
-    if file.is_file():
-        content = file.read_bytes()
-        with file.open("r+b") as opened:
-            opened.truncate(content.rfind(b"\n") + 1)
+def _unsealed(line: bytes) -> dict[str, Any] | None:
+    """The entry of a line; None where it is not as it was written."""
+    try:
+        entry = json.loads(line)
+        seal = entry.pop(_SEAL)
+        return entry if sha256(as_json(entry, exact=True).encode()).hexdigest() == seal else None
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        return None
+
+
+def _read(file: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The whole lines of a file, and what is wrong with others; half a line at the end was never finished."""
+    if not file.is_file():
+        return [], [f"{file} is no plain file"]
+    try:
+        whole, _, _ = file.read_bytes().rpartition(b"\n")
+    except OSError as error:
+        return [], [f"{file} can't be read: {error.strerror}"]
+    lines = [_unsealed(line) for line in whole.split(b"\n")] if whole else []
+    problems = [f"{file}, line {number} is damaged" for number, entry in enumerate(lines, start=1) if entry is None]
+    return [entry for entry in lines if entry is not None], problems
+
+
+def _mend(file: Path) -> None:
+    """Make a file such that lines can be added to it; what is damaged goes."""
+    if not os.path.lexists(file):
+        return
+    entries, problems = _read(file)
+    try:
+        if not problems:
+            with file.open("r+b") as opened:
+                opened.truncate(file.read_bytes().rfind(b"\n") + 1)
+            return
+    except OSError:
+        pass  # it can be read, but not written
+    _remove(file)
+    if entries:
+        write_text(file, "".join(_sealed(entry) + "\n" for entry in entries))
+
+
+def _remove(path: Path) -> None:
+    """Remove whatever is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

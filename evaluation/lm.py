@@ -16,12 +16,13 @@ from evaluation.answering import Answered, Answering, Answers, Job
 from evaluation.journal import Journal
 from evaluation.measure import Batch, Choice, Sample, Scored, warm_up_options
 from evaluation.ranks import Ranks
-from evaluation.requests import Pair, Request, check_pair, check_request, request_seed
+from evaluation.requests import Pair, Request, check_pair, check_request, check_texts, request_seed
 from evaluation.saved_run import BASELINE
 from evaluation.settings import Settings
 from evaluation.tokens import Ending
 from generation import GenerationOptions, GenerationOutput, LikelihoodOptions, generate, log_likelihoods
 from models import ModelConfig, Transformer
+from models.chat import Chat
 
 _LOG = logging.getLogger(__name__)
 EQUAL = "several answers to a question were asked for; they are equal, since nothing is drawn, and one is generated"
@@ -79,6 +80,10 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         self._load = load
         self._model: Transformer | None = None
         self.ending = Ending(tokenizer, config, settings.model.end_tokens, settings.model.stop_words)
+        given = "model.system_prompt" if settings.model.system_prompt else "dataset.system_prompt"
+        self._chat = Chat(
+            tokenizer, "model.apply_chat_template=false" + (f", or no {given}" if settings.system_instruction else "")
+        )
         self.samples: list[Sample | Scored] = []
         self.batches: list[Batch] = []
         self.shortages: list[dict[str, int]] = []
@@ -112,14 +117,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(
-                chat_history,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-            )
-        )
+        return self._chat.render(chat_history, continued=not add_generation_prompt)
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         """Token ids; special tokens written in the text count as such, and only BOS is added, where the model asks."""
@@ -195,6 +193,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
     def _requests(self, requests: Sequence[Any]) -> Iterator[Request]:
         asked: Counter[tuple[str, int, int]] = Counter()
         for request in requests:
+            check_texts(request)
             prompt, arguments = request.args
             until = arguments.get("until") or []
             key = (str(request.task_name), int(request.doc_id), int(request.idx))
@@ -212,6 +211,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
     def _pairs(self, requests: Sequence[Any]) -> Iterator[Pair]:
         asked: Counter[tuple[str, int, int]] = Counter()
         for request in requests:
+            check_texts(request)
             prompt, answer = request.args
             key = (str(request.task_name), int(request.doc_id), int(request.idx))
             if prompt:

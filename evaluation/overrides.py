@@ -7,7 +7,9 @@ before its first cell starts, and the message names the nearest valid choice.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from cache_zoo import UsageError, caches
-from cache_zoo.errors import suggest
+from cache_zoo.errors import require, shown, suggest
 from evaluation import installed, recipes
 from evaluation.settings import Settings
 from evaluation.tasks.names import check_name
 
 _LISTS = ("retry", "trace")
+_PATHS = ("output_dir", "include_path", "dataset.path", "model.path")
+_HOME = re.compile(r"(?:(?<=^)|(?<=,))~[^,]*")
+_MOST_CELLS = 10_000
 
 
 def cells(config_dir: Path, config_name: str, overrides: list[str], sweep: bool) -> list[Settings]:
@@ -58,18 +62,28 @@ def cells(config_dir: Path, config_name: str, overrides: list[str], sweep: bool)
 
 
 def whole_lists(overrides: list[str]) -> list[str]:
-    """The overrides, with the values of a key that takes a list of its own as one: ``retry=failed,oom``."""
+    """The overrides as hydra's grammar takes them.
+
+    The values of a key that takes a list of its own are one, ``retry=failed,oom``, and paths that begin with ``~`` are
+    in quotes.
+    """
     found = []
     for override in overrides:
         key, equals, value = override.partition("=")
         listed = key in _LISTS and equals and not value.startswith("[") and ("," in value or key == "retry")
+        if key.lstrip("+") in _PATHS and equals:
+            override = f"{key}={_HOME.sub(_quoted, value)}"
         found.append(f"{key}=[{value}]" if listed else override)
     return found
 
 
+def _quoted(match: re.Match[str]) -> str:
+    return recipes.as_override("", match[0]).removeprefix("=")
+
+
 def launcher(overrides: list[str]) -> str | None:
     """The launcher of hydra's that a command line asks for; None: the cells are run on this machine."""
-    named = [str(one.value()) for one in _parse(overrides) if one.key_or_group == "hydra/launcher"]
+    named = [str(one.value()) for one in _parse(whole_lists(overrides)) if one.key_or_group == "hydra/launcher"]
     return named[-1] if named and named[-1] != "basic" else None
 
 
@@ -89,7 +103,9 @@ def with_recipe(config_dir: Path, config_name: str, overrides: list[str]) -> lis
     given = {override.key_or_group for override in others}
     lines = [override.input_line for override in others]
     config = _checked(config_dir, config_name, lines)
-    values = recipes.resolve(config_dir, str(named[0].value()), config)
+    name = str(named[0].value())
+    require(len(name) <= 100, f"there is no recipe {shown(name)}")
+    values = recipes.resolve(config_dir, name, config)
     below = [recipes.as_override(key, value) for key, value in values.items() if key not in given]
     return [*below, *lines]
 
@@ -100,8 +116,8 @@ def _parse(overrides: list[str]) -> list[Override]:
     for override in overrides:
         try:
             parsed.append(parser.parse_override(override))
-        except HydraException as error:
-            raise UsageError(f"'{override}' is not of the form key=value: {_line(error)}") from error
+        except (HydraException, ValueError, RecursionError) as error:
+            raise UsageError(f"{shown(override)} is not of the form key=value: {_line(error)}") from error
     return parsed
 
 
@@ -110,18 +126,33 @@ def _check_hydra(config_dir: Path, config_name: str, of_hydra: list[Override]) -
     with initialize_config_dir(str(config_dir), version_base="1.3"):
         try:
             compose(config_name, [override.input_line for override in of_hydra], return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException) as error:
+        except Exception as error:  # as in `_composed`
             raise UsageError(f"hydra can't be set up: {_line(error)}") from error
 
 
 def _combinations(parsed: list[Override]) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
+    number = 1
+    for override in parsed:
+        if override.is_sweep_override():
+            number *= _count(override)
+            require(number <= _MOST_CELLS, f"{shown(override.input_line)} makes more than {_MOST_CELLS:,} cells")
     try:
         (batch,) = BasicSweeper.split_arguments(parsed, None)
     except HydraException as error:
         raise UsageError(_line(error)) from error
     return [list(combination) for combination in batch]
+
+
+def _count(override: Override) -> int:
+    """How many values a key is to have, as far as that can be used."""
+    try:
+        number = sum(1 for _ in islice(override.sweep_iterator(), _MOST_CELLS + 1))
+    except Exception as error:  # a range without steps, an interval, which has no values of its own, and the like
+        raise UsageError(f"{shown(override.input_line)} is no list of values: {_line(error)}") from error
+    require(number > 0, f"{shown(override.input_line)} lists no values")
+    return number
 
 
 def _cell(config_dir: Path, config_name: str, overrides: list[str]) -> Settings:
@@ -147,7 +178,7 @@ def _composed(config_name: str, overrides: list[str], what: str) -> dict[str, An
     try:
         composed = compose(config_name, overrides)
         return dict(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:  # hydra has errors of its own, and lets through whatever else its parts raise
         raise UsageError(f"{what} can't be composed: {_line(error)}") from error
 
 
@@ -160,7 +191,7 @@ def _check_choice(config_dir: Path, override: Override) -> None:
     if group == "cache" and given in caches.names():
         caches.get(given)  # says why it can't be used
     others = "; any other task of lm-eval is dataset.name=NAME" if group == "dataset" else ""
-    raise UsageError(f"unknown choice '{group}={given}': {suggest(str(given), known)}{others}")
+    raise UsageError(f"unknown choice {shown(f'{group}={given}')}: {suggest(str(given), known)}{others}")
 
 
 def _check_key(config_dir: Path, base: Mapping[str, Any], override: Override) -> None:
@@ -172,7 +203,9 @@ def _check_key(config_dir: Path, base: Mapping[str, Any], override: Override) ->
     for part in key.split("."):
         if not isinstance(node, Mapping) or part not in node:
             known = [".".join([*seen, name]) for name in node] if isinstance(node, Mapping) else []
-            raise UsageError(f"unknown key '{key}': {_elsewhere(config_dir, base, key, known)}{suggest(key, known)}")
+            raise UsageError(
+                f"unknown key {shown(key)}: {_elsewhere(config_dir, base, key, known)}{suggest(key, known)}"
+            )
         node = node[part]
         seen.append(part)
 

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cache_zoo import streams
 from cache_zoo.errors import require
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def places(jobs: int, devices: Sequence[str]) -> list[Place]:
     """
     if jobs == 1:
         return [Place()]
-    gpus: list[str | None] = [None] * jobs
+    gpus: list[str | None] | None = None
     if any(device.startswith("cuda") for device in devices):
         named = sorted({device for device in devices if device.startswith("cuda:")})
         require(not named, f"jobs={jobs} gives each job a GPU of its own; give model.device=cuda, not {named[:1]}")
@@ -77,7 +78,7 @@ def places(jobs: int, devices: Sequence[str]) -> list[Place]:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     require(jobs <= len(cores), f"jobs={jobs} takes as many cores, and there are {len(cores)}; give jobs={len(cores)}")
     share = len(cores) // jobs
-    return [Place(tuple(cores[n * share : (n + 1) * share]), gpus[n]) for n in range(jobs)]
+    return [Place(tuple(cores[n * share : (n + 1) * share]), gpus[n] if gpus else None) for n in range(jobs)]
 
 
 def _gpus() -> list[str]:
@@ -201,6 +202,7 @@ def log_of(cell: Settings) -> Path:
 
 def _work(pipe: Connection, place: Place) -> None:
     """Run what comes through the pipe, until it is closed."""
+    streams.settle()
     place.claim()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one tells the others
     signal.signal(signal.SIGTERM, _terminated)
@@ -215,9 +217,7 @@ def _work(pipe: Connection, place: Place) -> None:
             cell = pipe.recv()
         except EOFError:
             return
-        log = log_of(cell)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with _printing_to(log):
+        with _printing_to(log_of(cell)):
             outcome = attempt(cell)
         pipe.send(outcome)
 
@@ -235,11 +235,13 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _printing_to(file: Path) -> Iterator[None]:
-    """Standard output and error of this process and of those it starts go to ``file``."""
+    """Standard output and error of this process and of those it starts go to ``file``; nowhere if it can't be had."""
     kept = [os.dup(number) for number in (1, 2)]
-    with file.open("ab") as opened:
-        for number in (1, 2):
-            os.dup2(opened.fileno(), number)
+    opened = _opened(file)
+    for number in (1, 2):
+        os.dup2(opened, number)
+    os.close(opened)
+    streams.settle()
     try:
         yield
     finally:
@@ -248,3 +250,12 @@ def _printing_to(file: Path) -> Iterator[None]:
         for number, old in zip((1, 2), kept, strict=True):
             os.dup2(old, number)
             os.close(old)
+
+
+def _opened(file: Path) -> int:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o666)
+    except OSError as error:  # a log is no reason to lose a cell
+        print(f"{file} can't be written: {error.strerror}", file=sys.stderr)
+        return os.open(os.devnull, os.O_WRONLY)

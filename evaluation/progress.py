@@ -89,12 +89,13 @@ class Display:
             console=self._console,
         )
         for cell in running:
-            status = run_of(cell).status
+            # a status may be of another version, or of anybody
+            status = {key: value for key, value in run_of(cell).status.items() if isinstance(value, int | float)}
             speed = status.get("tokens_per_second")
             bars.add_task(
                 self._labels[_key(cell)],
                 total=status.get("total") or None,
-                completed=status.get("answered", 0),
+                completed=int(status.get("answered", 0)),
                 speed=f"{speed:.1f} tokens/s" if speed else "",
             )
         return bars

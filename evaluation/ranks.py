@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from cache_zoo import UsageError
+from cache_zoo.errors import shown
 
 T = TypeVar("T")
 
@@ -32,11 +33,21 @@ class Ranks:
 
     @classmethod
     def from_launcher(cls) -> Ranks:
-        """As the launcher's variables RANK, WORLD_SIZE and LOCAL_RANK say; one process without them."""
-        rank, size, local = (
-            int(os.environ.get(key, default))
-            for key, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
-        )
+        """As the launcher's variables RANK, WORLD_SIZE and LOCAL_RANK say; one process without them.
+
+        Raises:
+            UsageError: they are no numbers, or do not go together.
+        """
+        given = {
+            key: os.environ.get(key, default)
+            for key, default in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items()
+        }
+        try:
+            rank, size, local = map(int, given.values())
+        except ValueError:
+            raise UsageError(f"a launcher's variables must be whole numbers, not {shown(given)}") from None
+        if not (0 <= rank < size and local >= 0):
+            raise UsageError(f"a launcher's variables do not go together: {shown(given)}")
         return cls(rank, size, local)
 
     @property

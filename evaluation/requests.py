@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
-from cache_zoo.errors import require
+from cache_zoo import UsageError
+from cache_zoo.errors import require, shown
 from evaluation.journal import Question
 from models import ModelConfig
 
@@ -64,6 +67,17 @@ def request_seed(seed: int, task: str, doc_id: int, index: int = 0, repeat: int 
     """The random stream of one request: the same in every batch size and number of processes."""
     drawn = sha256(f"{seed}/{task}/{doc_id}/{index}/{repeat}".encode()).digest()
     return int.from_bytes(drawn[:8], "big") >> 1
+
+
+def check_texts(instance: Any) -> None:
+    """Raise `UsageError` if a question of lm-eval holds half a surrogate, which has no tokens, and digests no bytes."""
+    try:
+        json.dumps([instance.args, instance.doc], ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        text = str(error.object)[error.start : error.end]
+        raise UsageError(
+            f"row {instance.doc_id} of {instance.task_name} holds {shown(text)}, half of a character, which is no text"
+        ) from error
 
 
 def check_request(request: Request, gen_length: int, config: ModelConfig) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import socket
+import sys
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from traceback import format_exception
 from typing import Any
@@ -17,8 +18,10 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from cache_zoo import UsageError
+from evaluation.identity import config_hash
 from evaluation.journal import count_answered
 from evaluation.memory import is_out_of_memory
+from evaluation.place import LOCKS, disk_trouble, require_place, require_whole
 from evaluation.runs import (
     ANSWERED,
     CONFIG,
@@ -26,9 +29,12 @@ from evaluation.runs import (
     RESULTS,
     SAMPLES,
     STATUS,
+    as_json,
+    not_finite,
     now,
     read_status,
     write_status,
+    write_status_in_place,
     write_text,
 )
 
@@ -52,7 +58,7 @@ class Run:
 
     def __init__(self, folder: Path, config: dict[str, Any], writes: bool = True) -> None:
         self.folder, self._config, self._writes = folder, config, writes
-        self._lock = FileLock(folder.parent / ".locks" / f"{folder.name}.lock")
+        self._lock = FileLock(folder.parent / LOCKS / f"{folder.name}.lock")
         self._heart: Heart | None = None
         self.started = False
 
@@ -60,6 +66,27 @@ class Run:
     def status(self) -> dict[str, Any]:
         """What ``status.json`` says; empty where there is none, or nothing that can be read."""
         return read_status(self.folder)
+
+    def require_usable(self) -> None:
+        """Raise `UsageError` if the run can't be kept in its folder; nothing is written.
+
+        Raises:
+            InUseError: another process works on it.
+            NoRoomError: the disk is full.
+        """
+        require_place(self.folder.parent)
+        self.require_own()
+        if self.elsewhere:
+            raise InUseError(self)
+
+    def require_own(self) -> None:
+        """Raise `UsageError` if the folder is none, is damaged, or holds another run, as one that was renamed does."""
+        require_whole(self.folder)
+        there = _hash_in(self.folder)
+        if there is not None and there != config_hash(self._config):
+            raise UsageError(
+                f"{self.folder} holds another run, as its {CONFIG} says; give it back its own name, or delete it"
+            )
 
     @property
     def elsewhere(self) -> bool:
@@ -91,18 +118,23 @@ class Run:
         self._heart = Heart(self.folder / STATUS, progress)
         for name in (RESULTS, SAMPLES, RESCORED):
             (self.folder / name).unlink(missing_ok=True)
-        for half in self.folder.glob(".*.tmp"):  # what a kill left of a file that was being written
-            if half.name.split(".")[-2] != str(os.getpid()):
-                half.unlink(missing_ok=True)
         if fresh:
             shutil.rmtree(self.folder / ANSWERED, ignore_errors=True)
         self._write_config()
 
     def finish(self, results: dict[str, Any], samples: list[dict[str, Any]]) -> None:
-        """Write everything; the status goes last."""
-        lines = (json.dumps(sample, ensure_ascii=False, default=str) for sample in samples)
-        write_text(self.folder / SAMPLES, "".join(line + "\n" for line in lines))
-        write_text(self.folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False, default=str) + "\n")
+        """Write everything; the status goes last.
+
+        Warns:
+            RuntimeWarning: something was NaN or infinite, and is null in the files; ``not_finite`` in the results and
+                the warning say what.
+        """
+        if lost := [*not_finite(results), *not_finite(samples, SAMPLES)]:
+            told = f"{', '.join(lost[:10])}{', ...' if len(lost) > 10 else ''}"
+            warnings.warn(f"{self.folder}: not finite, so null: {told}", RuntimeWarning, stacklevel=2)
+            results = {**results, "not_finite": lost}
+        write_text(self.folder / SAMPLES, "".join(as_json(sample) + "\n" for sample in samples))
+        write_text(self.folder / RESULTS, as_json(results, indent=2) + "\n")
         self._end({"status": "done"})
         self.tidy()
 
@@ -111,43 +143,107 @@ class Run:
         shutil.rmtree(self.folder / ANSWERED, ignore_errors=True)
 
     def fail(self, error: BaseException) -> None:
-        """Record why there are no results: ``failed``, ``oom``, or ``partial`` where the run was interrupted."""
+        """Record why there are no results.
+
+        The status is ``partial`` where the run was interrupted or the disk was in the way, which leave the answers as
+        they are, else ``failed`` or ``oom``.
+        """
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         if not self._writes or (not self.started and (stopped or isinstance(error, UsageError))):
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.started:
-            self._write_config()
-        if stopped:
+        if stopped or disk_trouble(error):
             total = self._heart.progress().get("total") if self._heart else None
             answered = count_answered(self.folder / ANSWERED)
-            self._end({"status": "partial", "answered": answered, "total": total, "reason": "interrupted"})
+            reason = "interrupted" if stopped else disk_trouble(error)
+            self._end({"status": "partial", "answered": answered, "total": total, "reason": reason})
         else:
             status = "oom" if is_out_of_memory(error) else "failed"
             reason = f"{type(error).__name__}: {error}"
             self._end({"status": status, "error": reason, "traceback": "".join(format_exception(error))})
 
     def put(self, status: str, **more: Any) -> None:
-        """Write a status without running anything: ``pending``, or ``skipped`` with its ``reason``."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._write_config()
-        write_status(self.folder / STATUS, status, **more)
+        """Write a status without running anything: ``pending``, or ``skipped`` with its ``reason``.
+
+        Where it can't be written, standard error says so.
+        """
+        with self._told():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._write_config()
+            write_status(self.folder / STATUS, status, **more)
 
     def _end(self, status: dict[str, Any]) -> None:
         if self._heart:
             self._heart.stop()
-        write_status(self.folder / STATUS, **status)
-        self._lock.release()
+        try:
+            if status["status"] == "done":
+                write_status(self.folder / STATUS, **status)
+                return
+            with self._told():  # what went wrong first is what counts
+                if not self.started:
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    self._write_config()
+                try:
+                    write_status(self.folder / STATUS, **status)
+                except OSError:
+                    write_status_in_place(self.folder / STATUS, **status)
+        finally:
+            self._lock.release()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            print(f"{self.folder / STATUS} can't be written: {error.strerror or error}", file=sys.stderr)
 
     def _acquire(self, seconds: float) -> bool:
+        """Whether this process holds the lock now.
+
+        Raises:
+            UsageError: locks can't be had there.
+        """
+        problem: Exception
         try:
             self._lock.acquire(timeout=seconds)
+            return True
         except Timeout:
-            return False
-        return True
+            if (found := _refusal(Path(self._lock.lock_file))) is None:
+                return False
+            problem = found
+        except (OSError, NotImplementedError) as error:
+            if disk_trouble(error):
+                raise
+            problem = error
+        raise UsageError(
+            f"{self._lock.lock_file} can't be locked ({getattr(problem, 'strerror', None) or problem}), and locks keep "
+            "two processes from working on one run; give an output_dir on another disk"
+        ) from problem
 
     def _write_config(self) -> None:
         write_text(self.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(self._config)))
+
+
+def _hash_in(folder: Path) -> str | None:
+    """Of the configuration of the run in a folder; None where there is none, or nothing that can be read."""
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
+        return config_hash({str(key): value for key, value in found.items()}) if isinstance(found, dict) else None
+    except Exception:  # there is no end to what a damaged file makes of it; the file is written anew
+        return None
+
+
+def _refusal(lock: Path) -> OSError | None:
+    """Why a file can't be locked at all; None where it can, or is locked by somebody else."""
+    try:
+        import fcntl
+
+        with lock.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, BlockingIOError):
+        return None
+    except OSError as error:
+        return error
+    return None
 
 
 class InUseError(UsageError):
@@ -155,10 +251,12 @@ class InUseError(UsageError):
 
     def __init__(self, run: Run) -> None:
         status = run.status
-        super().__init__(
-            f"{run.folder} is being worked on by process {status.get('pid')} on {status.get('host')}, whose last sign "
-            f"of life is of {status.get('heartbeat')}; wait for it, or end it"
-        )
+        if status.get("status") == "running":
+            who = f"process {status.get('pid')} on {status.get('host')}"
+            who += f", whose last sign of life is of {status.get('heartbeat')}"
+        else:  # it has only just begun
+            who = "another process"
+        super().__init__(f"{run.folder} is being worked on by {who}; wait for it, or end it")
 
 
 class Heart:

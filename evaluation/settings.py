@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ import torch
 from omegaconf import OmegaConf
 
 from cache_zoo import Cache, UsageError, caches, make_cache
-from cache_zoo.errors import require, suggest
+from cache_zoo.errors import require, shown, suggest
 from evaluation import identity
 from evaluation.sandbox import LAYERS
 from evaluation.typed import check, read
+from evaluation.values import check_name, path_of, require_plain
 from generation import GenerationOptions, LikelihoodOptions, strategies
+from generation.options import MOST_SEED, between, require_reachable
 from models.loading import as_device, as_dtype, find_family
 
 _ORDERS = {"force": False, "retry": [], "jobs": 1, "trace": []}
@@ -26,6 +28,7 @@ _ATTENTION = ("eager", "sdpa", "flash_attention_2")
 _ROOT = Path(__file__).resolve().parent.parent
 _MODELS = _ROOT / "configs" / "model"
 _WRITABLE = (str, bool, int, float, list, dict, type(None))
+_MOST_BATCH, _MOST_JOBS, _MOST_SHOTS, _MOST_QUESTIONS, _MOST_MASKS = 4_096, 1_024, 1_000, 10**9, 100_000
 
 
 @dataclass(frozen=True)
@@ -150,57 +153,65 @@ class Settings:
         Raises:
             UsageError: an unknown key, a value of the wrong type, or something that can't be used.
         """
+        require_plain(config)
         root = read(_Root, {"recipe": None, **_ORDERS, **config})
         for group in ("model", "cache", "generation", "dataset"):
             value = getattr(root, group)
-            require(isinstance(value, Mapping), f"{group} must be a choice of configs/{group}, not {value!r}")
+            require(isinstance(value, Mapping), f"{group} must be a choice of configs/{group}, not {shown(value)}")
         values = _resolved(root.model)
         model = read(ModelSettings, values, "model.")
-        as_dtype(model.dtype)
-        as_device(model.device, present=False)
-        if model.family is not None:
-            find_family(model.family)
+        model = replace(model, path=path_of("model.path", model.path))
+        _check_model(model)
         dataset = read(DatasetSettings, root.dataset, "dataset.")
-        require(dataset.size is None or dataset.size >= 1, f"dataset.size must be at least 1, not {dataset.size}")
-        require(dataset.n_shot is None or dataset.n_shot >= 0, f"dataset.n_shot must not be negative: {dataset.n_shot}")
+        dataset = replace(dataset, path=_optional_path("dataset.path", dataset.path))
+        check_name("dataset.name", dataset.name)
+        between("dataset.size", dataset.size, 1, _MOST_QUESTIONS)
+        between("dataset.n_shot", dataset.n_shot, 0, _MOST_SHOTS)
         for layer in root.code_execution_without:
-            require(layer in LAYERS, f"unknown layer '{layer}' in code_execution_without: {suggest(layer, LAYERS)}")
-        require(root.batch_size >= 1, f"batch_size must be at least 1, not {root.batch_size}")
+            require(
+                layer in LAYERS, f"unknown layer {shown(layer)} in code_execution_without: {suggest(layer, LAYERS)}"
+            )
+        between("batch_size", root.batch_size, 1, _MOST_BATCH)
+        between("seed", root.seed, 0, MOST_SEED)
+        between("jobs", root.jobs, 1, _MOST_JOBS)
         attention = root.attn_implementation
         require(
             attention is None or attention in _ATTENTION,
-            f"unknown attn_implementation '{attention}': {suggest(str(attention), _ATTENTION)}",
+            f"unknown attn_implementation {shown(attention)}: {suggest(str(attention), _ATTENTION)}",
         )
-        require(isinstance(root.likelihood, Mapping), f"likelihood is a group of keys, not {root.likelihood!r}")
+        require(isinstance(root.likelihood, Mapping), f"likelihood is a group of keys, not {shown(root.likelihood)}")
+        likelihood = read(LikelihoodOptions, root.likelihood, "likelihood.")
+        between("likelihood.mc_num", likelihood.mc_num, 1, _MOST_MASKS)
+        include_path = _optional_path("include_path", root.include_path)
         require(
-            root.include_path is None or not trusted or Path(root.include_path).expanduser().is_dir(),
-            f"include_path {root.include_path} is not a folder",
+            include_path is None or not trusted or Path(include_path).is_dir(),
+            f"include_path {include_path} is not a folder",
         )
         for status in root.retry:
             require(status in RETRIED, f"unknown status '{status}' in retry: {suggest(status, RETRIED)}")
-        require(root.jobs >= 1, f"jobs must be at least 1, not {root.jobs}")
         generation = GenerationOptions.make(**root.generation)
         strategies.load(strategies.find(generation.strategy))
+        require_reachable(generation)
         cache = _cache_settings(root.cache, trusted)
         return cls(
             model=model,
             cache=cache,
             generation=generation,
             dataset=dataset,
-            likelihood=read(LikelihoodOptions, root.likelihood, "likelihood."),
-            include_path=root.include_path,
+            likelihood=likelihood,
+            include_path=include_path,
             batch_size=root.batch_size,
             seed=root.seed,
             allow_code_execution=root.allow_code_execution,
             code_execution_without=root.code_execution_without,
-            output_dir=root.output_dir,
+            output_dir=path_of("output_dir", root.output_dir),
             force=root.force,
             retry=root.retry,
             jobs=root.jobs,
             trace=_rows(root.trace, dataset.size),
             config={
                 **{key: value for key, value in _plain(config).items() if key not in _ORDERS},
-                "model": _plain(values),
+                "model": _plain({**values, "path": model.path}),
                 "cache": cache.config,
             },
         )
@@ -248,13 +259,28 @@ def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
     return CacheSettings(target.rpartition(":")[2], target, parameters)
 
 
+def _optional_path(key: str, given: str | None) -> str | None:
+    return None if given is None else path_of(key, given)
+
+
+def _check_model(model: ModelSettings) -> None:
+    check_name("model.name", model.name)
+    as_dtype(model.dtype)
+    as_device(model.device, present=False)
+    if model.family is not None:
+        find_family(model.family)
+    for key, texts in (("end_tokens", model.end_tokens), ("stop_words", model.stop_words)):
+        require("" not in texts, f"model.{key} holds an empty text, which would end every answer; leave it out")
+
+
 def _rows(trace: Any, size: int | None) -> list[int]:
     """Rows to draw, of the first ``size``: ``true`` is the first one, ``false`` none."""
     if isinstance(trace, bool):
         return [0] if trace else []
     rows = trace if isinstance(trace, list) else [trace]
-    good = all(isinstance(row, int) and not isinstance(row, bool) and row >= 0 for row in rows)
-    require(good, f"trace must be true, false, a row of the dataset or a list of rows, not {trace!r}")
+    good = all(isinstance(row, int) and not isinstance(row, bool) and 0 <= row < _MOST_QUESTIONS for row in rows)
+    require(good, f"trace must be true, false, a row of the dataset or a list of rows, not {shown(trace)}")
+    rows = list(dict.fromkeys(rows))
     unasked = [row for row in rows if size is not None and row >= size]
     require(not unasked, f"trace names row {unasked[:1]} and dataset.size={size}: rows are 0 to {(size or 0) - 1}")
     return rows

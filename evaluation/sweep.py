@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import chain
 
@@ -11,6 +10,7 @@ from evaluation.attempt import settled
 from evaluation.cell import run_of
 from evaluation.pool import Pool, places
 from evaluation.progress import Display
+from evaluation.runs import as_json
 from evaluation.settings import Settings
 
 
@@ -36,7 +36,7 @@ def sweep(cells: Sequence[Settings]) -> int:
                     continue
                 cell, outcome = ended
                 display.ended(cell, outcome.line)
-                print(json.dumps(outcome.line), flush=True)
+                print(as_json(outcome.line), flush=True)
                 code = max(code, outcome.code)
     finally:
         pool.stop()

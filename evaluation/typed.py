@@ -7,7 +7,7 @@ from dataclasses import fields
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from cache_zoo.errors import require, suggest
+from cache_zoo.errors import require, shown, suggest
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def check(key: str, value: Any, hint: Any) -> Any:
         elif isinstance(value, option) and (option is bool or not isinstance(value, bool)):
             return value
     names = " or ".join("null" if option is NoneType else _name(option) for option in options)
-    require(False, f"{key} must be {names}, not {value!r}")
+    require(False, f"{key} must be {names}, not {shown(value)}")
     return None
 
 

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from math import ceil
+from math import ceil, isfinite
 from typing import Any, get_args, get_type_hints
 
 import torch
@@ -22,10 +22,11 @@ from cache_zoo.info import documented
 from generation.decoder import stream
 from generation.live import Picture, Screen, marks_of, printable
 from generation.numbers import NotFiniteError
-from generation.options import GenerationOptions
+from generation.options import MOST_SEED, GenerationOptions, between, require_reachable
 from generation.output import Progress
 from models import ModelConfig, Transformer, load_model, resolve_checkpoint
-from models.loading import as_device, as_dtype
+from models.chat import Chat
+from models.loading import as_device, as_dtype, read_config
 
 _EPILOG = """examples:
   python -m generation "Tom has 3 bags with 4 coins each. How many coins does Tom have?" --threshold 0.9
@@ -107,6 +108,8 @@ def main() -> int:
 def _answer(arguments: argparse.Namespace) -> None:
     given = {field.name for field in fields(GenerationOptions)} & set(vars(arguments))
     options = GenerationOptions.make(**{key: getattr(arguments, key) for key in given})
+    require_reachable(options)
+    between("--seed", arguments.seed, 0, MOST_SEED)
     parameters = dict(map(_parameter, arguments.cache_arg))
     make_cache(arguments.cache, **parameters)  # what can't be used is said before anything is loaded
     chosen = [(arguments.cache, parameters)]
@@ -124,6 +127,12 @@ def _answer(arguments: argparse.Namespace) -> None:
     folder = resolve_checkpoint(arguments.model)
     tokenizer = load_tokenizer(folder)
     ids = _encode(tokenizer, prompt, arguments.chat)
+    _, config = read_config(folder)
+    require(
+        len(ids) + options.gen_length <= config.context_length,
+        f"the prompt has {len(ids)} tokens; with --gen-length {options.gen_length} that is more than the model's "
+        f"context of {config.context_length}",
+    )
     model = load_model(folder, dtype, device)
 
     passes = [_begin(model, ids, name, given, arguments.seed, options) for name, given in chosen]
@@ -213,8 +222,7 @@ def _encode(tokenizer: Any, prompt: str, chat: bool | None) -> list[int]:
     require(_is_text(prompt), "the prompt is not text in UTF-8")
     require(not chat or bool(tokenizer.chat_template), "the tokenizer has no chat template; leave out --chat")
     if chat or (chat is None and tokenizer.chat_template):
-        turns = [{"role": "user", "content": prompt}]
-        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        prompt = Chat(tokenizer, "--no-chat").render([{"role": "user", "content": prompt}])
     return list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
 
@@ -230,9 +238,11 @@ def _parameter(text: str) -> tuple[str, Any]:
     key, sign, value = text.partition("=")
     require(bool(key and sign), f"--cache-arg takes KEY=VALUE, such as kp=50, not '{text}'")
     try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
+        found = json.loads(value)
+    except ValueError:
         return key, value
+    require(not isinstance(found, float) or isfinite(found), f"--cache-arg {key} must be a finite number, not {found}")
+    return key, found
 
 
 def _parser() -> Parser:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
 from cache_zoo import Cache, UsageError
-from cache_zoo.errors import require, suggest
+from cache_zoo.errors import require, shown, suggest
 
 ALGORITHMS = ("maskgit_plus", "entropy", "topk_margin", "random")
+MOST_TOKENS = 131_072
+"""Tokens of the longest canvas: no supported model has a longer context."""
+MOST_SEED = 2**32 - 1
+MOST_TEMPERATURE, MOST_SIGMA, _LEAST = 1_000, 100_000, 0.001
+"""Beyond these a soft-max or a density of float32 is flat, or no number."""
+_MOST_VOCABULARY = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -75,16 +82,16 @@ class GenerationOptions:
 
     def __post_init__(self) -> None:
         self._check_types()
-        require(self.gen_length >= 1, f"gen_length must be at least 1, not {self.gen_length}")
+        self._check_ranges()
         block = self.block
-        require(block >= 1, f"block_length must be at least 1, not {block}")
         require(
             self.gen_length % block == 0,
-            f"block_length {block} does not divide gen_length {self.gen_length}; the nearest that does is "
+            f"block_length {shown(block)} does not divide gen_length {self.gen_length}; the nearest that does is "
             f"{_nearest_divisor(block, self.gen_length)}",
         )
         require(
-            self.num_transfer_tokens >= 1, f"num_transfer_tokens must be at least 1, not {self.num_transfer_tokens}"
+            self.num_transfer_tokens <= block,
+            f"num_transfer_tokens must be at most the block_length, {block}, not {shown(self.num_transfer_tokens)}",
         )
         if self.steps is not None:
             self._check_steps(self.steps)
@@ -92,20 +99,20 @@ class GenerationOptions:
             self.threshold is None or self.factor is None,
             f"threshold ({self.threshold}) and factor ({self.factor}) are two rules for the same choice; give one",
         )
-        require(self.factor is None or self.factor > 0, f"factor must be above 0, not {self.factor}")
-        require(self.sigma is None or self.sigma >= 0, f"sigma must not be negative, not {self.sigma}")
         require(self.alg in ALGORITHMS, f"unknown alg '{self.alg}': {suggest(self.alg, ALGORITHMS)}")
-        require(self.temperature >= 0, f"temperature must not be negative, not {self.temperature}")
-        require(self.top_p is None or 0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, not {self.top_p}")
-        require(self.top_k is None or self.top_k >= 1, f"top_k must be at least 1, not {self.top_k}")
-        require(
-            self.alg != "entropy" or self.threshold is None or self.threshold <= 0,
-            f"threshold {self.threshold} can never be reached with alg=entropy, whose confidences are at most 0",
-        )
-        require(
-            self.alg != "entropy" or self.factor is None,
-            "factor needs confidences that are probabilities; alg=entropy has none, try alg=maskgit_plus",
-        )
+        if self.alg == "entropy":
+            require(
+                self.threshold is None or self.threshold <= 0,
+                f"threshold {self.threshold} can never be reached with alg=entropy, whose confidences are at most 0",
+            )
+            require(
+                self.factor is None,
+                "factor needs confidences that are probabilities; alg=entropy has none, try alg=maskgit_plus",
+            )
+        else:
+            require(
+                self.threshold is None or self.threshold >= 0, f"threshold must not be negative, not {self.threshold}"
+            )
         require(
             not self.confidence_eos_eot_inf or self.alg == "maskgit_plus",
             f"confidence_eos_eot_inf changes the confidence of alg=maskgit_plus; alg={self.alg} has another one",
@@ -133,7 +140,22 @@ class GenerationOptions:
                 continue
             # bool is an int to Python, but not to anybody who writes gen_length=true
             if not isinstance(value, kind) or (kind != (bool,) and isinstance(value, bool)):
-                raise UsageError(f"{key} must be {' or '.join(k.__name__ for k in kind)}, not {value!r}")
+                raise UsageError(f"{key} must be {' or '.join(k.__name__ for k in kind)}, not {shown(value)}")
+            require(not isinstance(value, float) or math.isfinite(value), f"{key} must be a finite number, not {value}")
+
+    def _check_ranges(self) -> None:
+        between("gen_length", self.gen_length, 1, MOST_TOKENS)
+        require(self.block >= 1, f"block_length must be at least 1, not {shown(self.block)}")
+        least = self.num_transfer_tokens
+        require(least >= 1, f"num_transfer_tokens must be at least 1, not {shown(least)}")
+        require(self.factor is None or self.factor > 0, f"factor must be above 0, not {self.factor}")
+        for key, most in (("sigma", MOST_SIGMA), ("temperature", MOST_TEMPERATURE)):
+            value = getattr(self, key)
+            require(value is None or value >= 0, f"{key} must not be negative, not {value}")
+            if value != 0:
+                between(key, value, _LEAST, most)
+        require(self.top_p is None or 0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, not {self.top_p}")
+        between("top_k", self.top_k, 1, _MOST_VOCABULARY)
 
     def _check_steps(self, steps: int) -> None:
         require(
@@ -143,13 +165,22 @@ class GenerationOptions:
         blocks = self.gen_length // self.block
         require(
             blocks <= steps <= self.gen_length,
-            f"steps must lie between the number of blocks ({blocks}) and gen_length ({self.gen_length}), not {steps}",
+            f"steps must lie between the number of blocks ({blocks}) and gen_length ({self.gen_length}), "
+            f"not {shown(steps)}",
         )
         require(
             steps % blocks == 0,
             f"steps {steps} can't be shared out evenly over {blocks} blocks; the nearest that can is "
             f"{max(1, round(steps / blocks)) * blocks}",
         )
+
+
+def require_reachable(options: GenerationOptions) -> None:
+    """Raise `UsageError` if no token can ever have the confidence that ``threshold`` asks for, as at 90 for 0.9."""
+    require(
+        options.threshold is None or options.threshold <= 1,
+        f"threshold must be at most 1, not {options.threshold}: confidences are probabilities, or below; null is none",
+    )
 
 
 def pointless(cache: Cache, options: GenerationOptions) -> str | None:
@@ -161,6 +192,14 @@ def pointless(cache: Cache, options: GenerationOptions) -> str | None:
             f"{options.gen_length}; give a smaller block_length, such as {smaller}"
         )
     return None
+
+
+def between(key: str, value: float | None, least: float, most: float) -> None:
+    """Raise `UsageError` unless ``value`` is None or within the range."""
+    if value is None or least <= value <= most:
+        return
+    bound = f"at least {least:,}" if value < least else f"at most {most:,}"
+    raise UsageError(f"{key} must be {bound}, not {shown(value)}; it may be {least:,} to {most:,}")
 
 
 def _nearest_divisor(value: int, of: int, largest: int | None = None) -> int:

@@ -1,0 +1,67 @@
+"""Conversations put through the chat template of a tokenizer, which is code of whoever made the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cache_zoo import UsageError
+from cache_zoo.errors import shown
+
+Turn = dict[str, str]
+"""``role`` (system, user or assistant) and ``content``."""
+
+
+class Chat:
+    """A chat template, which is tried on a conversation of each shape before it is trusted with one.
+
+    Args:
+        tokenizer: its owner.
+        instead: what to give to do without the template, for messages.
+    """
+
+    def __init__(self, tokenizer: Any, instead: str) -> None:
+        self._tokenizer, self._instead = tokenizer, instead
+        self._tried: set[tuple[str, ...]] = set()
+
+    def render(self, turns: Sequence[Turn], continued: bool = False) -> str:
+        """The conversation as one text.
+
+        Args:
+            turns: of the conversation.
+            continued: the last one is the begin of the answer; otherwise the answer begins behind all of them.
+
+        Raises:
+            UsageError: the template raises, or drops a turn.
+        """
+        roles = (*(turn["role"] for turn in turns), str(continued))
+        if roles not in self._tried:
+            self._try(turns, continued)
+            self._tried.add(roles)
+        return self._apply(turns, continued)
+
+    def _try(self, turns: Sequence[Turn], continued: bool) -> None:
+        """Raise `UsageError` unless the text of every turn comes out, and one to be continued at the end."""
+        texts = [f"this-is-turn-{number}-of-a-trial" for number in range(1, len(turns) + 1)]
+        trial = [{**turn, "content": text} for turn, text in zip(turns, texts, strict=True)]
+        rendered = self._apply(trial, continued)
+        for number, (turn, text) in enumerate(zip(turns, texts, strict=True), start=1):
+            last = continued and number == len(turns)
+            if text not in rendered or (last and not rendered.rstrip().endswith(text)):
+                what = "the begin of the answer" if last else f"the {turn['role']} message"
+                raise self._refusal(turns, f"it drops {what} (turn {number} of {len(turns)})")
+
+    def _apply(self, turns: Sequence[Turn], continued: bool) -> str:
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                list(turns), tokenize=False, add_generation_prompt=not continued, continue_final_message=continued
+            )
+        except Exception as error:  # whatever Jinja, the template or transformers raise
+            message = (str(error).strip().splitlines() or [""])[0]
+            raise self._refusal(turns, f"{type(error).__name__}: {message}") from error
+        return str(rendered)
+
+    def _refusal(self, turns: Sequence[Turn], why: str) -> UsageError:
+        roles = ", ".join(dict.fromkeys(turn["role"] for turn in turns))
+        where = shown(str(self._tokenizer.name_or_path))
+        return UsageError(f"the chat template of {where} can't be used for {roles}: {why}; give {self._instead}")
