@@ -122,7 +122,7 @@ def _answer(arguments: argparse.Namespace) -> None:
     _, config = read_config(folder)
     require(
         len(ids) + options.gen_length <= config.context_length,
-        f"the prompt has {len(ids)} tokens; with --gen-length {options.gen_length} that is more than the model's "
+        f"prompt 0 has {len(ids)} tokens; with --gen-length {options.gen_length} that is more than the model's "
         f"context of {config.context_length}",
     )
     device = ("cuda" if torch.cuda.is_available() else "cpu") if arguments.device == "auto" else arguments.device
