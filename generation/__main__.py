@@ -130,7 +130,7 @@ def _answer(arguments: argparse.Namespace) -> None:
     _, config = read_config(folder)
     require(
         len(ids) + options.gen_length <= config.context_length,
-        f"the prompt has {len(ids)} tokens; with --gen-length {options.gen_length} that is more than the model's "
+        f"prompt 0 has {len(ids)} tokens; with --gen-length {options.gen_length} that is more than the model's "
         f"context of {config.context_length}",
     )
     model = load_model(folder, dtype, device)
