@@ -115,8 +115,9 @@ class SavedRun:
             UsageError: the file is missing or damaged, or an answer is there twice.
         """
         seen: set[Question] = set()
-        for line, row in read_rows(self.samples_path):
-            where = f"{self.samples_path}, line {line}"
+        path = self.samples_path
+        for line, row in read_rows(path):
+            where = f"{path}, line {line}"
             sample = parse(Sample, row, where)
             question = question_of(sample)
             require(question not in seen, f"{where}: {named(question)} is there twice")
