@@ -205,10 +205,10 @@ def test_every_choice_of_the_configuration_is_known() -> None:
 
 
 def test_examples_of_the_tasks(tmp_path: Path) -> None:
-    from evaluation.tasks.loading import _OWN
+    from evaluation.tasks.names import OWN
 
     for name, shots in _SHOTS.items():
-        file = _OWN / f"{name}.yaml"
+        file = OWN / f"{name}.yaml"
         if file.is_file():
             lines = [line for line in file.read_text().splitlines() if line.startswith(("num_fewshot:", "include:"))]
             own = [int(line.split(":")[1]) for line in lines if line.startswith("num_fewshot")]
