@@ -6,7 +6,6 @@ Neither torch nor lm-eval is loaded.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import platform
@@ -26,13 +25,14 @@ from cache_zoo import UsageError
 from cache_zoo.arguments import Parser
 from cache_zoo.errors import DONE, UNUSABLE, refusing, require, visible
 from evaluation.data import check_row
-from evaluation.runs import RESCORED, RESULTS, SAMPLES, check_place, write_text
+from evaluation.runs import RESCORED, RESULTS, SAMPLES, as_json, check_place, write_text
 from evaluation.sandbox import Sandbox
 from evaluation.saved_run import SavedRun
 from evaluation.schema import Count, Name, Object, Provenance, Record, Text, parse
 from evaluation.tasks.execution import count_outcomes
 from evaluation.tasks.references import references
 from evaluation.tasks.scorers import SCORERS
+from evaluation.tasks.unscored import reason
 from evaluation.untrusted import read_json, read_rows
 
 _KEYS = {"task": str, "text": str, "raw": str}
@@ -104,7 +104,7 @@ def rescore(
             changed[sample.task][key] += sample.metrics.get(key) != score[key]
     versions = {"python": platform.python_version(), "math-verify": version("math-verify")}
     found = {"results": new, "saved": saved, "changed": changed, "references": whose, "versions": versions}
-    texts = {folder / RESCORED: json.dumps(found, indent=2) + "\n"}
+    texts = {folder / RESCORED: as_json(found, indent=2) + "\n"}
     if update:
         texts |= _updated(folder, content, rows, scores, new)
     _write(texts)
@@ -236,10 +236,11 @@ def _updated(
             "score": new[task][f"{metric},{chosen}"],
             "score_stderr": None if error == "N/A" else error,
         }
-        summary.pop("note", None)
+        if left := str(summary.pop("note", None) or "").removeprefix(reason(task)).removeprefix("; "):
+            summary["note"] = left  # what it says of other things stays true
     return {
-        folder / SAMPLES: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
-        folder / RESULTS: json.dumps(results, indent=2, ensure_ascii=False) + "\n",
+        folder / SAMPLES: "".join(as_json(row) + "\n" for row in rows),
+        folder / RESULTS: as_json(results, indent=2) + "\n",
     }
 
 

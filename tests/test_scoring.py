@@ -29,8 +29,10 @@ from evaluation.tasks import code, gsm8k, math500, shots
 from evaluation.tasks.extraction import names_used
 from evaluation.tasks.loading import load_task
 from evaluation.tasks.scorers import SCORERS
+from evaluation.tasks.unscored import reason
 from tests.good_rows import GOOD
 from tests.layers import MISSING
+from tests.small_runs import edit_results
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -429,12 +431,14 @@ def test_scoring_again_gives_the_same_numbers_with_any_workers(tmp_path: Path) -
 @runs_programs
 def test_an_update_writes_the_scores_into_the_run(tmp_path: Path) -> None:
     folder = saved(tmp_path, "humaneval_instruct", FUNCTIONS[:3], ANSWERS[:3])
+    other = "the weights are not those of the name"
+    edit_results(folder, lambda found: found["summary"].update(note=f"{reason('humaneval_instruct')}; {other}"))
     rescore(folder, execute=True, update=True, without=MISSING)
     results = json.loads((folder / RESULTS).read_text())
     assert results["results"]["humaneval_instruct"]["pass@1,extract_code"] == 2 / 3
     assert "score,none" not in results["results"]["humaneval_instruct"]
     assert (results["summary"]["metric"], results["summary"]["score"]) == ("pass@1,extract_code", 2 / 3)
-    assert "note" not in results["summary"]
+    assert results["summary"]["note"] == other
     samples = read_rows(folder / SAMPLES)
     assert [sample["metrics"]["pass@1,create_test"] for sample in samples] == [1, 0, 0]
     assert set(rescore(folder, execute=True, without=MISSING)["changed"]["humaneval_instruct"].values()) == {0}

@@ -21,6 +21,7 @@ from evaluation.settings import DatasetSettings
 from evaluation.tasks.names import OWN, check_name, folder_of, unknown
 from evaluation.tasks.rows import as_dataset
 from evaluation.tasks.scorers import SCORERS, Scorer
+from evaluation.tasks.unscored import reason
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,7 @@ def load_task(
         if sandbox:
             sandbox.check()
         else:
-            unscored = f"{settings.name} is generated and kept; its score takes running generated code: "
-            unscored += "give allow_code_execution=true, or run evaluation.rescore later"
+            unscored = reason(settings.name)
     included = None if include_path is None else Path(include_path).expanduser()
     if included is not None:
         _check_included(included, settings.name)
