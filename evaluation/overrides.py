@@ -203,9 +203,9 @@ def _check_key(config_dir: Path, base: Mapping[str, Any], override: Override) ->
     for part in key.split("."):
         if not isinstance(node, Mapping) or part not in node:
             known = [".".join([*seen, name]) for name in node] if isinstance(node, Mapping) else []
-            raise UsageError(
-                f"unknown key {shown(key)}: {_elsewhere(config_dir, base, key, known)}{suggest(key, known)}"
-            )
+            elsewhere = _elsewhere(config_dir, base, key, known)
+            choices = f"{elsewhere}Valid choices: {', '.join(sorted(known))}" if elsewhere else suggest(key, known)
+            raise UsageError(f"unknown key {shown(key)}: {choices}")
         node = node[part]
         seen.append(part)
 

@@ -66,6 +66,7 @@ def choose(folder: Path, sample: str | None, device: str | None = None, settings
     require(folder.is_dir(), f"there is no run folder {folder}{_near(folder)}")
     run = SavedRun(folder)
     require(run.done, f"{folder.name} is {run.status.status}; a trace takes a run that is done")
+    _ = run.results  # which a trace does without; that of a run that is damaged is not drawn
     found, rows = _find(run, sample)
     require(
         found.choices is None,
