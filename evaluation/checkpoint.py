@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from cache_zoo.errors import nearest, require
+from evaluation.requests import digest
 from evaluation.settings import ModelSettings
 from models import ModelConfig, resolve_checkpoint
 from models.loading import read_config, weights_sha256
@@ -38,12 +40,17 @@ class Checkpoint:
     config: ModelConfig
 
     def identity(self) -> dict[str, Any]:
-        """``name``, ``family``, ``weights_sha256``, and the ``expected_sha256`` of the name where that is known.
+        """Name, family, and digests of the weights and of what config.json says of the network.
 
-        All of the weights are read.
+        All of the weights are read. ``expected_sha256`` is the digest that the name stands for, where that is known.
         """
-        told = {"name": self.name, "family": self.family, "weights_sha256": weights_sha256(self.folder)}
-        return {**told, "expected_sha256": EMBEDDED.get(self.name)}
+        return {
+            "name": self.name,
+            "family": self.family,
+            "weights_sha256": weights_sha256(self.folder),
+            "expected_sha256": EMBEDDED.get(self.name),
+            "config_sha256": digest(json.dumps(asdict(self.config), sort_keys=True)),
+        }
 
 
 def find_checkpoint(model: ModelSettings) -> Checkpoint:

@@ -33,6 +33,7 @@ def shared(run: SavedRun) -> dict[str, str | None]:
         **{package: found.versions.get(package) for package in SHAPING},
         "strategy": strategy.model_dump_json() if strategy else None,
         "weights": weights.weights_sha256,
+        "network": weights.config_sha256,
     }
 
 
@@ -48,8 +49,9 @@ def apart(run: SavedRun, baseline: SavedRun) -> str | None:
             return "the run without a cache is of another commit"
         changed = "without a cache" if str(theirs[key]).endswith("+") else "with one"
         return f"the run {changed} had changes that are in no commit"
-    if key in ("weights", "strategy"):
-        return f"the run without a cache had {'other weights' if key == 'weights' else 'other code of its strategy'}"
+    others = {"weights": "weights", "network": "settings of the network", "strategy": "code of its strategy"}
+    if key in others:
+        return f"the run without a cache had other {others[key]}"
     named = [value or "that is not recorded" for value in (theirs[key], ours[key])]
     return f"the run without a cache had {key} {named[0]}, this one {named[1]}"
 

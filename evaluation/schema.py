@@ -167,6 +167,7 @@ class Weights(Record):
     name: Name | None = None
     family: Name | None = None
     weights_sha256: Name | None = None
+    config_sha256: Name | None = None
     several: bool = False
 
 

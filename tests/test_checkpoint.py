@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,17 @@ def test_other_weights_under_an_embedded_name_are_told(tiny_folders: dict[str, P
     summary = evaluate_cell(settings("model=llada-inst", "model.apply_chat_template=false", *more))
     assert summary is not None
     assert "note" not in summary  # any weights of that layout
+
+
+def test_another_rope_base_is_another_network_with_the_same_weights(
+    tiny_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    changed = Path(shutil.copytree(tiny_folders["llada"], tmp_path / "changed"))
+    config = json.loads((changed / "config.json").read_text())
+    (changed / "config.json").write_text(json.dumps({**config, "rope_theta": 2 * config["rope_theta"]}))
+    ours, theirs = (
+        find_checkpoint(settings("model=llada-inst", f"model.path={folder}").model).identity()
+        for folder in (tiny_folders["llada"], changed)
+    )
+    assert ours["weights_sha256"] == theirs["weights_sha256"]
+    assert ours["config_sha256"] != theirs["config_sha256"]

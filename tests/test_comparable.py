@@ -47,6 +47,7 @@ def changed(run: Path, change: Callable[[Origin], object]) -> None:
         (lambda found: found["versions"].update(lm_eval=None), "this one that is not recorded"),
         (lambda found: found["versions"].update(python="3.99.1"), "this one 3.99"),
         (lambda found: found["model"].update(weights_sha256="e" * 64), "the run without a cache had other weights"),
+        (lambda found: found["model"].update(config_sha256="e" * 64), "had other settings of the network"),
         (
             lambda found: found.update(strategy_code={"origin": "package", "name": "p", "version": "2"}),
             "the run without a cache had other code of its strategy",
