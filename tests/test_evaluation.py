@@ -190,7 +190,7 @@ def test_a_class_can_be_named_in_place_of_a_cache() -> None:
         ("model.stop_words=x", "model.stop_words must be a list of texts, not 'x'"),
         ("model.dtype=float31", "did you mean 'float32'?"),
         ("dataset.size=0", "dataset.size must be at least 1"),
-        ("dataset.n_shot=-1", "dataset.n_shot must not be negative"),
+        ("dataset.n_shot=-1", "dataset.n_shot must be at least 0, not -1"),
         ("attn_implementation=egaer", "did you mean 'eager'?"),
         ("cache=none,dual", "a sweep over them needs -m"),
         ("just_words", "is not of the form key=value"),

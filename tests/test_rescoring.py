@@ -72,8 +72,15 @@ def test_references_of_published_data_cannot_be_changed(tmp_path: Path) -> None:
 
 def test_tests_of_programs_cannot_be_taken_away(tmp_path: Path) -> None:
     run = copied(tmp_path, "dual", "nano-code")
-    edit_samples(run, lambda samples: samples[0]["doc"].update(tests="assert True\n"))
+
+    def first_only(samples: list[dict[str, Any]]) -> None:
+        samples[0]["doc"]["tests"] = samples[0]["doc"]["tests"].splitlines()[0] + "\n"
+
+    edit_samples(run, first_only)
     with pytest.raises(UsageError, match=r"line 1: the reference is not that of row 0 of nano-code"):
+        rescore(run, execute=True)
+    edit_samples(run, lambda samples: samples[0]["doc"].update(tests="assert True\n"))
+    with pytest.raises(UsageError, match=r"line 1, doc: 'tests' assert nothing about"):
         rescore(run, execute=True)
 
 
