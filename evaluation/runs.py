@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from cache_zoo.errors import require
-from evaluation.data import read_rows
 
 if sys.platform != "win32":
     import fcntl
@@ -170,17 +169,3 @@ def check_place(path: Path) -> None:
     require(not path.is_symlink(), f"{path} can't be written: it is a link")
     require(path.is_file() or not path.exists(), f"{path} can't be written: it is no plain file")
     require(os.access(path.parent, os.W_OK), f"{path} can't be written: {path.parent} is read-only")
-
-
-def read_samples(folder: Path, columns: Mapping[str, type] | None = None) -> list[dict[str, Any]]:
-    """The questions of a finished run: of ``samples.jsonl`` or, where a run is kept compressed, ``samples.jsonl.gz``.
-
-    Args:
-        folder: of the run.
-        columns: what every question must have (see `evaluation.data.read_rows`).
-
-    Raises:
-        UsageError: neither file is there, or it is damaged.
-    """
-    plain, packed = folder / SAMPLES, folder / f"{SAMPLES}.gz"
-    return read_rows(packed if packed.is_file() and not plain.is_file() else plain, columns)

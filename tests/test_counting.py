@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from evaluation.cell import _headline, _named, _samples, _score, evaluate_cell
+from evaluation.data import read_rows
 from evaluation.lm import EQUAL
 from evaluation.measure import Batch, Sample, efficiency
 from evaluation.overrides import cells
-from evaluation.runs import read_samples
 from evaluation.tasks.loading import LoadedTask
 from generation import Counts
 
@@ -69,7 +69,7 @@ def run(tasks: Path, out: Path, *overrides: str) -> tuple[dict[str, Any], list[d
     summary = evaluate_cell(settings)
     assert summary is not None
     folder = Path(summary["folder"])
-    return summary, read_samples(folder), json.loads((folder / "results.json").read_text())
+    return summary, read_rows(folder / "samples.jsonl"), json.loads((folder / "results.json").read_text())
 
 
 def test_equal_answers_are_generated_once_and_said_to_be_equal(

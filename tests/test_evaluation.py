@@ -18,7 +18,8 @@ from evaluation.overrides import cells
 from evaluation.ranks import Ranks
 from evaluation.requests import request_seed
 from evaluation.running import Run
-from evaluation.runs import read_samples, write_text
+from evaluation.runs import write_text
+from evaluation.saved_run import SavedRun
 from evaluation.settings import Settings
 from evaluation.tokens import Ending
 from generation import Counts, GenerationOptions
@@ -101,16 +102,17 @@ def test_a_unicode_line_separator_inside_a_text_is_no_new_line(tmp_path: Path) -
 
 
 def test_samples_are_read_packed_or_not(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"samples\.jsonl can't be read: No such file"):
-        read_samples(tmp_path)
+    run = SavedRun(tmp_path)
+    assert run.samples_path == tmp_path / "samples.jsonl"
     packed = tmp_path / "samples.jsonl.gz"
     packed.write_bytes(gzip.compress('{"text": "a\u2028b"}\n{"text": "c"}\n'.encode()))
-    assert [sample["text"] for sample in read_samples(tmp_path)] == ["a\u2028b", "c"]
+    assert run.samples_path == packed
+    assert [sample["text"] for sample in read_rows(packed)] == ["a\u2028b", "c"]
     packed.write_bytes(packed.read_bytes()[:-9])
     with pytest.raises(UsageError, match=r"samples\.jsonl\.gz can't be unpacked"):
-        read_samples(tmp_path)
+        read_rows(packed)
     (tmp_path / "samples.jsonl").write_text('{"text": "d"}\n')
-    assert read_samples(tmp_path) == [{"text": "d"}]
+    assert run.samples_path == tmp_path / "samples.jsonl"
 
 
 def test_splits_come_from_a_folder_or_from_beside_a_file(tmp_path: Path) -> None:
