@@ -685,7 +685,8 @@ def test_several_processes_score_tasks_as_one_does(
 def test_several_processes_score_what_one_does(
     run: Run, tiny_folders: dict[str, Path], quiz: Path, tmp_path: Path
 ) -> None:
-    arguments = [*quiz_arguments(tiny_folders["dream"], quiz), "likelihood.mc_num=16", "batch_size=2"]
+    arguments = [*quiz_arguments(tiny_folders["dream"], quiz), "model.family=dream"]
+    arguments += ["likelihood.mc_num=16", "batch_size=2"]
     one = run(*arguments)
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
     two = launched([*launch, str(ROOT / "eval.py"), *arguments, "output_dir=two"], tmp_path)
