@@ -43,8 +43,14 @@ def encode(value: Any, refer: Refer, seen: _Seen | None = None) -> Any:
     if isinstance(value, int):
         return int(value) if abs(value) < 2**53 else {"int": hex(value)}
     met = {} if seen is None else seen
+    if type(value) is tuple:
+        return {"tuple": [encode(item, refer, met) for item in value]}
     if id(value) in met:
         return {"again": met[id(value)][0]}
+    if type(value) is list:
+        message = value if _is_numbers(value) else [encode(item, refer, met) for item in value]
+        met[id(value)] = (len(met), value)
+        return message
 
     def kept(message: Any) -> Any:
         met[id(value)] = (len(met), value)  # the value, too, so that no other gets its identity
@@ -86,6 +92,12 @@ def encode(value: Any, refer: Refer, seen: _Seen | None = None) -> Any:
     if isinstance(value, type) and getattr(builtins, value.__name__, object()) is value:
         return {"builtin": value.__name__}
     return refer(value)
+
+
+def _is_numbers(value: list[Any]) -> bool:
+    """Whether a list is one that JSON says as it is; there may be very many items."""
+    kinds = set(map(type, value))
+    return kinds <= {float, bool} or (kinds == {int} and min(value) > -(2**53) and max(value) < 2**53)
 
 
 def _is_text(value: str) -> bool:
@@ -135,6 +147,12 @@ def decode(message: Any, resolve: Refer, made: list[Any] | None = None) -> Any:
     if not isinstance(message, (list, dict)):
         return message
     known = [] if made is None else made
+    if isinstance(message, list):
+        items = [decode(item, resolve, known) if isinstance(item, (list, dict)) else item for item in message]
+        known.append(items)
+        return items
+    if "tuple" in message and len(message) == 1:
+        return tuple([decode(item, resolve, known) for item in message["tuple"]])
 
     def each(items: Any) -> list[Any]:
         return [decode(item, resolve, known) for item in items]
@@ -146,8 +164,6 @@ def decode(message: Any, resolve: Refer, made: list[Any] | None = None) -> Any:
         known.append(value)
         return value
 
-    if isinstance(message, list):
-        return kept([decode(item, resolve, known) for item in message])
     ((kind, content),) = message.items()
     if kind == "again":
         return known[content]
@@ -181,7 +197,6 @@ def _named(name: str, fields: tuple[str, ...]) -> Any:
 
 
 _FROM_ITEMS: dict[str, Callable[[list[Any]], Any]] = {
-    "tuple": tuple,
     "set": set,
     "frozenset": frozenset,
     "keys": lambda items: dict.fromkeys(items).keys(),
@@ -228,7 +243,10 @@ def overwrite(value: Any, new: Any, done: _Seen) -> Any:
     if not isinstance(value, type(new)) or done.setdefault(id(value), (id(new), value))[0] != id(new):
         return new
     if isinstance(value, list | deque):
-        both = [overwrite(old, item, done) for old, item in zip(value, new, strict=False)]
+        both = [
+            item if isinstance(item, _UNCHANGEABLE) else overwrite(old, item, done)
+            for old, item in zip(value, new, strict=False)
+        ]
         both += list(new)[len(both) :]
         value.clear()
         value.extend(both)
