@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from evaluation.sandbox import Limits, Sandbox
-from tests import attacks, attacks_on_machines, attacks_on_verdicts
+from tests import attacks, attacks_on_machines, attacks_on_objects, attacks_on_verdicts
 from tests.attacks import HONEST, TESTS, Attack
 from tests.layers import all_layers, descendants
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="programs are not run on Windows")
 
 ROOT = Path(__file__).resolve().parents[1]
-ATTACKS = [*attacks.ATTACKS, *attacks_on_verdicts.ATTACKS, *attacks_on_machines.ATTACKS]
+ATTACKS = [*attacks.ATTACKS, *attacks_on_verdicts.ATTACKS, *attacks_on_objects.ATTACKS, *attacks_on_machines.ATTACKS]
 LATE = 1.0
 """Seconds by which a program may outlive its time."""
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evaluation.sandbox import Sandbox
-from evaluation.tasks.execution import verdict
+from evaluation.tasks.execution import begun, verdict
 from evaluation.tasks.extraction import extract, names_used
 from evaluation.tasks.vacuous import checker_problem, checks_nothing
 
@@ -37,7 +37,7 @@ def mbpp_extracted(resps: list[list[str]], docs: list[dict[str, Any]]) -> list[s
 
 def run_humaneval(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
     """Run a program with the tests of a problem of HumanEval: ``pass@1`` and ``outcome``."""
-    return verdict(sandbox, "pass@1", results[0], humaneval_tests(doc))
+    return verdict(sandbox, "pass@1", results[0], humaneval_tests(doc), [doc["entry_point"]])
 
 
 def run_mbpp(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def mbpp_problem(doc: Mapping[str, Any]) -> str | None:
 
 def functions_problem(doc: Mapping[str, Any]) -> str | None:
     """As `humaneval_problem`, of nano-code."""
-    names = set(re.findall(r"(?m)^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", doc["prompt"]))
+    names = begun(doc["prompt"])
     if not names:
         return "'prompt' does not begin a function"
     if checks_nothing(doc["tests"], names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection
 from typing import Any
@@ -11,7 +12,12 @@ from evaluation.sandbox import Sandbox
 
 def process_results(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
     """Run the completed function with its asserts: `pass@1` is 1.0 or 0.0, `outcome` says why. For nano-code."""
-    return verdict(sandbox, "pass@1", doc["prompt"] + results[0], doc["tests"])
+    return verdict(sandbox, "pass@1", doc["prompt"] + results[0], doc["tests"], begun(doc["prompt"]))
+
+
+def begun(prompt: str) -> set[str]:
+    """Names of the functions that a prompt begins, which are its own even where built-in ones are called so."""
+    return set(re.findall(r"(?m)^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", prompt))
 
 
 def verdict(sandbox: Sandbox, metric: str, program: str, tests: str, names: Collection[str] = ()) -> dict[str, Any]:

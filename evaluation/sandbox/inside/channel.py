@@ -9,9 +9,10 @@ attributes or methods there, which would answer in place of those of plain data.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from . import frames, values
+from . import errors, frames, values
 
 
 class Borrowed:
@@ -38,8 +39,27 @@ class _Iterator(Borrowed):
         channel, number = self._borrowed
         return channel.use(number, "next", (), {})
 
+    def send(self, value: Any) -> Any:
+        channel, number = self._borrowed
+        return channel.use(number, "send", (value,), {})
 
-_KINDS = {"function": _Function, "iterator": _Iterator, "object": Borrowed}
+    def close(self) -> None:
+        channel, number = self._borrowed
+        channel.use(number, "close", (), {})
+
+
+KINDS: dict[str, type[Borrowed]] = {
+    "function": _Function,
+    "class": _Function,
+    "iterator": _Iterator,
+    "object": Borrowed,
+}
+"""What stands for something of the other side, by what it was lent as."""
+_STEPS: dict[str, Callable[..., Any]] = {
+    "next": next,
+    "send": lambda value, item: value.send(item),
+    "close": lambda value: value.close(),
+}
 
 
 class Channel:
@@ -48,13 +68,18 @@ class Channel:
     Args:
         reads: descriptor that the other side's messages come from.
         writes: descriptor for messages to it.
+
+    Attributes:
+        operations: what the other side may ask for beside calls and steps.
     """
+
+    operations: Mapping[str, Callable[..., Any]] = {}
 
     def __init__(self, reads: int, writes: int) -> None:
         self._reads, self._writes = reads, writes
         self._lent: list[Any] = []
         self._numbers: dict[int, int] = {}
-        self._stand_ins: dict[int, Borrowed] = {}
+        self._stand_ins: dict[int, Any] = {}
 
     def ask(self, *question: Any) -> tuple[str, list[Any]]:
         """Ask, and answer what is asked meanwhile; the kind of the answer, and what it says."""
@@ -73,8 +98,8 @@ class Channel:
         """Ask for an operation on something borrowed; its result, or its exception."""
         given = self.encode([list(positional), keywords])
         kind, content = self.ask(operation, number, given)
-        if kind == "stop" and operation == "next":
-            raise StopIteration
+        if kind == "stop" and operation in _STEPS:
+            raise self.end(*content)
         if kind == "raised":
             self.raised(*content)
         return self.result(kind, content, [*positional, *keywords.values()])
@@ -95,8 +120,9 @@ class Channel:
         result, after = content
         if after is not None:
             positional, keywords = self.decode(after)
+            done: dict[int, tuple[int, Any]] = {}
             for old, new in zip(given, [*positional, *keywords.values()], strict=True):
-                values.overwrite(old, new)
+                values.overwrite(old, new, done)
         return given[result["given"]] if isinstance(result, dict) and "given" in result else self.decode(result)
 
     def answer(self, operation: str, *content: Any) -> list[Any]:
@@ -108,21 +134,34 @@ class Channel:
         number, given = content
         value = self._lent[number]
         positional, keywords = self.decode(given)
-        if operation == "next":
-            try:
-                result = next(value)
-            except StopIteration:
-                return ["stop"]
+        if operation not in _STEPS:
+            result = self._act(operation, value, positional, keywords)
         else:
-            result = value(*positional, **keywords)
+            try:
+                result = _STEPS[operation](value, *positional)
+            except StopIteration as error:
+                self.caught(error)
+                return ["stop", self.encode(error.value)]
         after = self.encode([positional, keywords])
         places = [place for place, value in enumerate([*positional, *keywords.values()]) if value is result]
         message = {"given": places[0]} if places else self.encode(result)  # it stays the same object
         return ["returned", message, None if after == given else after]
 
+    def _act(self, operation: str, value: Any, positional: list[Any], keywords: dict[str, Any]) -> Any:
+        if operation == "call":
+            return value(*positional, **keywords)
+        return self.operations[operation](value, *positional)
+
     def raised(self, *content: Any) -> NoReturn:
         """Raise what the other side's exception becomes here."""
         raise NotImplementedError
+
+    def end(self, value: Any) -> StopIteration:
+        """What is to be raised at the end of one of the other side's iterators, which has this value."""
+        return StopIteration() if value is None else StopIteration(self.decode(value))
+
+    def caught(self, error: BaseException | None) -> None:
+        """An exception has come to where it is taken."""
 
     def kind_of(self, value: Any) -> str:
         """As what something may be lent.
@@ -167,10 +206,20 @@ class Channel:
         """
         if "yours" in message:
             return self._lent[message["yours"]]
-        number, kind, name = message["mine"]
+        if "exception" in message:
+            number, name, bases, home = message["exception"]
+            if number not in self._stand_ins:
+                found = errors.of_library(name, home) or errors.own(name, [self.decode(base) for base in bases])
+                self._stand_ins[number] = found
+            return self._stand_ins[number]
+        number, kind, name, *methods = message["mine"]
         if number not in self._stand_ins:
-            self._stand_ins[number] = _KINDS[kind](self, int(number), str(name))
+            self._stand_ins[number] = self.stand_in(kind, methods)(self, int(number), str(name))
         return self._stand_ins[number]
+
+    def stand_in(self, kind: str, methods: list[str]) -> type[Borrowed]:
+        """The class of what stands for something that is lent as of this kind, with these special methods."""
+        return KINDS[kind]
 
     def _write(self, message: list[Any]) -> None:
         text = json.dumps(message).encode()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import json
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from . import values
@@ -48,11 +50,39 @@ def line(error: BaseException, source: str, file: str) -> str:
     return found[:300]
 
 
-def kind_of(kinds: list[str]) -> type[BaseException] | None:
-    """The nearest built-in class of an exception, by the names that were told."""
-    for name in kinds:
-        if isinstance(kind := getattr(builtins, name, None), type) and issubclass(kind, BaseException):
-            return kind
+def is_own(value: Any) -> bool:
+    """Whether this is a class of exceptions that is not built in."""
+    return (
+        isinstance(value, type)
+        and issubclass(value, Exception)
+        and getattr(builtins, value.__name__, None) is not value
+    )
+
+
+def of_library(name: str, home: str) -> type[Exception] | None:
+    """The class of exceptions that has this name in this module, if that is one of the standard library and is here."""
+    library = home.partition(".")[0] in sys.stdlib_module_names
+    found = getattr(sys.modules.get(home), name, None) if library else None
+    return found if isinstance(found, type) and issubclass(found, Exception) else None
+
+
+def own(name: str, bases: list[Any]) -> type[Exception]:
+    """A class of exceptions with nothing of its own but its place among others.
+
+    Raises:
+        TypeError: they are no exceptions that tests may catch.
+    """
+    if not all(isinstance(base, type) and issubclass(base, Exception) for base in bases):
+        raise TypeError(name)
+    return type(name, tuple(bases), {})
+
+
+def kind_of(kinds: list[Any]) -> type[BaseException] | None:
+    """The nearest class of an exception: a stand-in for its own, or a built-in one, by the names that were told."""
+    for kind in kinds:
+        found = getattr(builtins, kind, None) if isinstance(kind, str) else kind
+        if isinstance(found, type) and issubclass(found, BaseException):
+            return found
     return None
 
 
@@ -68,8 +98,14 @@ def made(kind: type[BaseException] | None, name: str, said: str, arguments: list
     if kind is None or not issubclass(kind, Exception):
         return None
     given = [said] if arguments is None else arguments
-    own = type(name, (kind,), {"__str__": lambda error: said})
-    for make in (lambda: kind(*given), lambda: own(*given), lambda: own(said)):
+    own: type[Exception] = type(name, (kind,), {"__str__": lambda error: said})
+    makes: list[Callable[[], Exception]] = [
+        lambda: kind(*given),
+        lambda: own(*given),
+        lambda: own(said),
+        lambda: own.__new__(own, said),
+    ]
+    for make in makes:
         try:
             error = make()
             if type(error).__name__ == name and str(error) == said:

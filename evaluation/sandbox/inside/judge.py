@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import random
 import symtable
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, NoReturn
 
-from . import errors
-from .channel import Channel
+from . import errors, objects
+from .channel import Borrowed, Channel
 
 Verdict = tuple[str, str]
 """Reason and detail of an `Outcome`; ``gone``: the program's part closed its pipe or ended."""
@@ -42,6 +44,7 @@ class _Program(Channel):
     def __init__(self, asks: int, answers: int) -> None:
         super().__init__(answers, asks)
         self.verdict: Verdict | None = None
+        self._asks_objects = False
         self._uncaught: list[_Raised] = []
         self._caught: list[_Raised] = []
 
@@ -65,15 +68,19 @@ class _Program(Channel):
             (described,) = content
             if kind != "names" or not described.keys() <= wanted:
                 raise ValueError(kind)
-            for name, (what, value) in described.items():
-                if what == "value":
-                    if not (name in dotted and name in sys.stdlib_module_names):
-                        found[name] = self.decode(value)
-                # nothing is imported because a program says so
-                elif what == "module" and value == name and name in sys.modules and name in sys.stdlib_module_names:
-                    found[name] = sys.modules[name]
-                elif what == "library" and value.partition(".")[0] in sys.stdlib_module_names and value in sys.modules:
-                    found[name] = getattr(sys.modules[value], name)
+            if any(name[0].isupper() and _is_class(*said) for name, said in described.items()):
+                self._asks_objects = True
+            for name, (what, said, *value) in described.items():
+                is_module = name in dotted and name in sys.stdlib_module_names
+                # nothing is imported because a program alone says so
+                if what == "module" and said == name and (is_module or name in _loaded()):
+                    found[name] = importlib.import_module(name)
+                elif what == "library" and said in _loaded():
+                    found[name] = getattr(sys.modules[said], name)
+                elif not is_module and (what == "value" or (what == "library" and value)):
+                    decoded = self.decode(said if what == "value" else value[0])
+                    if not _takes_failures(decoded):
+                        found[name] = decoded
         return found
 
     def ask(self, *question: Any) -> tuple[str, list[Any]]:
@@ -106,15 +113,31 @@ class _Program(Channel):
         """Raise what was raised in the program; what is meant to end a process ends the tests."""
         with self._reading():
             name, kinds, said, arguments, line = content
-            kind = errors.kind_of(kinds)
+            kind = errors.kind_of([self.decode(kind) for kind in kinds])
             error = errors.made(kind, name, said, self.decode(arguments))
         if kind is SystemExit:
             self._end("exited", "")
         if error is None:
             self._end("failed", f"{name}: {said or line}")
-        if not _is_asked_by_unittest():
+        if not _is_expected_by_unittest(error):
             self._uncaught.append((error, line))
         raise error
+
+    def stand_in(self, kind: str, methods: list[str]) -> type[Borrowed]:
+        return objects.kind_of(kind, tuple(methods)) if self._asks_objects else super().stand_in(kind, methods)
+
+    def end(self, value: Any) -> StopIteration:
+        with self._reading():
+            return super().end(value)
+
+    def next(self, iterator: Iterator[Any], *default: Any) -> Any:
+        """`next` of the tests. Their function that it ends is not to end `all` or `map`, which call that, as well."""
+        try:
+            return next(iterator, *default)
+        except StopIteration as error:
+            if sys._getframe(1).f_code.co_name != "__next__" and not _is_expected_by_unittest(error):
+                self._uncaught.append((error, ""))
+            raise
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -165,12 +188,31 @@ class _Program(Channel):
         raise _EndedError
 
 
-def _is_asked_by_unittest() -> bool:
-    """Whether `unittest` itself calls the program, as ``assertRaises(ValueError, f, 1)`` does."""
+def _is_class(what: str, *said: Any) -> bool:
+    """Whether a name is described as that of a class of the program, which is not one of exceptions."""
+    return what == "value" and isinstance(said[0], dict) and said[0].get("mine", ("", ""))[1] == "class"
+
+
+def _loaded() -> set[str]:
+    """The modules of the standard library that are here."""
+    return {name for name in sys.modules if name.partition(".")[0] in sys.stdlib_module_names}
+
+
+def _takes_failures(value: Any) -> bool:
+    """Whether an ``except`` of this, if it is a class or some, would take a failed assertion of the tests."""
+    if isinstance(value, tuple | list):
+        return any(map(_takes_failures, value))
+    return isinstance(value, type) and issubclass(AssertionError, value)
+
+
+def _is_expected_by_unittest(error: BaseException) -> bool:
+    """Whether `unittest` itself calls the program and expects that, as in ``assertRaises(ValueError, f, 1)``."""
     frame = sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
         frame = frame.f_back
-    return frame.f_globals.get("__name__") == "unittest.case"
+    if frame.f_globals.get("__name__") != "unittest.case":
+        return False
+    return isinstance(error, getattr(frame.f_locals.get("self"), "expected", ()))
 
 
 def judge(tests: str, own: list[str], asks: int, answers: int) -> Verdict:
@@ -216,8 +258,9 @@ def _run(tests: str, own: set[str], program: _Program) -> None:
 
     if any(isinstance(node, ast.ExceptHandler | ast.With) for node in nodes):
         tree = ast.fix_missing_locations(_Watched().visit(tree))
-    given = {"__name__": "tests", "__builtins__": builtins, _CAUGHT: caught, _LOST: lost}
-    exec(compile(tree, FILE, "exec", dont_inherit=True), given | names)
+    module = sys.modules["tests"] = ModuleType("tests")  # some of the standard library looks a class's module up
+    module.__dict__.update({"__builtins__": builtins, "next": program.next, _CAUGHT: caught, _LOST: lost, **names})
+    exec(compile(tree, FILE, "exec", dont_inherit=True), module.__dict__)
 
 
 def _free_names(tests: str) -> set[str]:

@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import errors, frames
+from . import errors, frames, objects
 from .channel import Channel
 
 FILE = "<program>"
@@ -40,13 +40,17 @@ def run(asks: int, answers: int) -> None:
 class _Program(Channel):
     """The program's side of the pipes."""
 
+    operations = objects.OPERATIONS
+
     def __init__(self, reads: int, writes: int, module: ModuleType) -> None:
         super().__init__(reads, writes)
         self._module = module
         self.source = ""
 
     def told(self, error: BaseException) -> list[Any]:
-        return ["raised", *errors.told(error, self.refer, self.source, FILE)]
+        name, kinds, *rest = errors.told(error, self.refer, self.source, FILE)
+        own = [self.refer(type(error))] if errors.is_own(type(error)) else []
+        return ["raised", name, [*own, *kinds], *rest]
 
     def answer(self, operation: str, *content: Any) -> list[Any]:
         try:
@@ -61,8 +65,21 @@ class _Program(Channel):
         name, kinds, said, arguments, _ = content
         raise errors.made(errors.kind_of(kinds), name, said, self.decode(arguments)) or RuntimeError(said)
 
+    def refer(self, value: Any) -> Any:
+        """Tests may catch the program's exceptions by their classes."""
+        message = super().refer(value)
+        if "mine" not in message:
+            return message
+        number, kind, name = message["mine"]
+        if not errors.is_own(value):
+            return {"mine": [number, kind, name, *objects.methods_of(value)]}
+        bases = [self.encode(base) for base in value.__bases__ if issubclass(base, Exception)]
+        return {"exception": [number, name, bases, str(value.__module__)]}
+
     def kind_of(self, value: Any) -> str:
         """Everything of the program may be used by its tests."""
+        if isinstance(value, type):
+            return "class"
         try:
             return super().kind_of(value)
         except TypeError:
@@ -73,8 +90,11 @@ class _Program(Channel):
             return ["module", value.__name__]
         home = getattr(value, "__module__", None)
         if isinstance(home, str) and getattr(sys.modules.get(home), name, None) is value and home != "program":
-            return ["library", home]
+            return ["library", home, self._said(value)]
+        return ["value", self._said(value)]
+
+    def _said(self, value: Any) -> Any:
         try:
-            return ["value", self.encode(value)]
+            return self.encode(value)
         except (TypeError, RecursionError):
-            return ["value", self.refer(value)]
+            return self.refer(value)

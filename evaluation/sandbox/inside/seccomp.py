@@ -141,6 +141,7 @@ _REFUSED_OUTSIDE_A_TREE: dict[str, tuple[int | None, int | None]] = {
     "utimes": (235, None),
     "utimensat": (280, 88),
     "futimesat": (261, None),
+    "truncate": (76, 45),  # which Landlock knows from its third version only
 }
 _KILL, _TKILL, _TGKILL, _PRLIMIT = (62, 129), (200, 130), (234, 131), (302, 261)
 _PRCTL, _FCNTL, _CLONE3 = (157, 167), (72, 25), (435, 435)

@@ -24,6 +24,8 @@ _IN, _OUT = 0, 1
 def serve() -> None:
     """Serve until the input ends."""
     os.environ.clear()
+    sys.argv[:] = [""]  # a program that looks finds no arguments
+    sys.setrecursionlimit(sys.getrecursionlimit() + 50)  # for what is below a program's own frames
     library.load()
     try:
         without, folder = frames.read_json(_IN)

@@ -21,59 +21,96 @@ Refer = Callable[[Any], Any]
 """From something that is not plain data to a message that stands for it, as from such a message to what it means."""
 
 
-def encode(value: Any, refer: Refer) -> Any:
+_Seen = dict[int, tuple[int, Any]]
+
+
+def encode(value: Any, refer: Refer, seen: _Seen | None = None) -> Any:
     """Data (or an instance of a class derived from a plain one) as something that JSON can say.
 
     Args:
         value: of any kind.
         refer: makes the message for what is not plain data.
+        seen: by identity, the numbers of what can be changed and was met before, which stays the same object.
 
     Raises:
         TypeError: ``refer`` does not take it.
         RecursionError: it contains itself.
     """
-    if value is None or isinstance(value, (str, float, bool)):
+    if isinstance(value, str):
+        return value if value.isascii() or _is_text(value) else {"text": value.encode("utf-8", "surrogatepass").hex()}
+    if value is None or isinstance(value, (float, bool)):
         return value
     if isinstance(value, int):
         return int(value) if abs(value) < 2**53 else {"int": hex(value)}
-    if isinstance(value, list):
-        return [encode(item, refer) for item in value]
+    met = {} if seen is None else seen
+    if type(value) is tuple:
+        return {"tuple": [encode(item, refer, met) for item in value]}
+    if id(value) in met:
+        return {"again": met[id(value)][0]}
+    if type(value) is list:
+        message = value if _is_numbers(value) else [encode(item, refer, met) for item in value]
+        met[id(value)] = (len(met), value)
+        return message
+
+    def kept(message: Any) -> Any:
+        met[id(value)] = (len(met), value)  # the value, too, so that no other gets its identity
+        return message
 
     def each(items: Any) -> list[Any]:
-        return [encode(item, refer) for item in items]
+        return [encode(item, refer, met) for item in items]
 
     def pairs(items: Any) -> list[Any]:
-        return [[encode(key, refer), encode(item, refer)] for key, item in items]
+        return [[encode(key, refer, met), encode(item, refer, met)] for key, item in items]
+
+    if isinstance(value, list):
+        return kept([encode(item, refer, met) for item in value])
 
     if isinstance(value, tuple):
         fields = getattr(type(value), "_fields", None)
         return {"tuple": each(value)} if fields is None else {"namedtuple": [type(value).__name__, fields, each(value)]}
     if isinstance(value, dict):
         if isinstance(value, defaultdict):
-            return {"defaultdict": [encode(value.default_factory, refer), pairs(value.items())]}
+            return kept({"defaultdict": [encode(value.default_factory, refer, met), pairs(value.items())]})
         name = "Counter" if isinstance(value, Counter) else "OrderedDict" if isinstance(value, OrderedDict) else "dict"
-        return {name: pairs(value.items())}
+        return kept({name: pairs(value.items())})
     if isinstance(value, deque):
-        return {"deque": [each(value), value.maxlen]}
+        return kept({"deque": [each(value), value.maxlen]})
     if isinstance(value, ItemsView):
         return {"items": pairs(value)}
     for name, kind in _COLLECTIONS.items():
         if isinstance(value, kind):
-            return {name: each(value)}
+            return kept({name: each(value)}) if name in _CHANGEABLE else {name: each(value)}
     if isinstance(value, UserList):
-        return each(value)
+        return kept(each(value))
     if isinstance(value, UserString):
-        return str(value)
+        return encode(str(value), refer, met)
     if isinstance(value, Mapping):  # none of the classes above, and equal to a dict
-        return {"dict": pairs(value.items())}
+        return kept({"dict": pairs(value.items())})
     for name, (kind, write) in _TEXTS.items():
         if isinstance(value, kind):
-            return {name: write(value)}
+            return kept({name: write(value)}) if name in _CHANGEABLE else {name: write(value)}
     if isinstance(value, type) and getattr(builtins, value.__name__, object()) is value:
         return {"builtin": value.__name__}
     return refer(value)
 
 
+def _is_numbers(value: list[Any]) -> bool:
+    """Whether a list is one that JSON says as it is; there may be very many items."""
+    kinds = set(map(type, value))
+    return kinds <= {float, bool} or (kinds == {int} and min(value) > -(2**53) and max(value) < 2**53)
+
+
+def _is_text(value: str) -> bool:
+    """Whether there is no half of a character in it: two halves would become one."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_UNCHANGEABLE = (str, int, float, bytes, type(None))  # the most frequent ones
+_CHANGEABLE = ("Counter", "OrderedDict", "array", "bytearray", "defaultdict", "deque", "dict", "set")  # and lists
 _COLLECTIONS: dict[str, Any] = {
     "frozenset": frozenset,
     "keys": KeysView,
@@ -96,48 +133,60 @@ _TEXTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
 }
 
 
-def decode(message: Any, resolve: Refer) -> Any:
+def decode(message: Any, resolve: Refer, made: list[Any] | None = None) -> Any:
     """The data of which `encode` made the message.
 
     Args:
         message: what JSON said.
         resolve: finds what a message of the other side's ``refer`` stands for.
+        made: what can be changed and was made before, by number.
 
     Raises:
         Exception: of many kinds, where it made no such message.
     """
-    if isinstance(message, list):
-        return [decode(item, resolve) for item in message]
-    if not isinstance(message, dict):
+    if not isinstance(message, (list, dict)):
         return message
+    known = [] if made is None else made
+    if isinstance(message, list):
+        items = [decode(item, resolve, known) if isinstance(item, (list, dict)) else item for item in message]
+        known.append(items)
+        return items
+    if "tuple" in message and len(message) == 1:
+        return tuple([decode(item, resolve, known) for item in message["tuple"]])
 
     def each(items: Any) -> list[Any]:
-        return [decode(item, resolve) for item in items]
+        return [decode(item, resolve, known) for item in items]
 
     def pairs(items: Any) -> dict[Any, Any]:
-        return {decode(key, resolve): decode(item, resolve) for key, item in items}
+        return {decode(key, resolve, known): decode(item, resolve, known) for key, item in items}
+
+    def kept(value: Any) -> Any:
+        known.append(value)
+        return value
 
     ((kind, content),) = message.items()
+    if kind == "again":
+        return known[content]
     if kind in _FROM_ITEMS:
-        return _FROM_ITEMS[kind](each(content))
+        return kept(set(each(content))) if kind == "set" else _FROM_ITEMS[kind](each(content))
     if kind in _FROM_PAIRS:
-        return _FROM_PAIRS[kind](pairs(content))
+        return _FROM_PAIRS[kind](pairs(content)) if kind == "items" else kept(_FROM_PAIRS[kind](pairs(content)))
     if kind in _FROM_TEXT:
-        return _FROM_TEXT[kind](content)
+        return kept(_FROM_TEXT[kind](content)) if kind in _CHANGEABLE else _FROM_TEXT[kind](content)
     if kind == "deque":
-        return deque(each(content[0]), content[1])
+        return kept(deque(each(content[0]), content[1]))
     if kind == "namedtuple":
         items = each(content[2])
         # an attribute that can be called would answer in place of a method
         return tuple(items) if any(map(callable, items)) else _named(str(content[0]), tuple(content[1]))(*items)
     if kind == "defaultdict":
-        return defaultdict(decode(content[0], resolve), pairs(content[1]))
+        return kept(defaultdict(decode(content[0], resolve, known), pairs(content[1])))
     return resolve(message)
 
 
 def _builtin(name: str) -> type:
     kind = getattr(builtins, name)
-    if not isinstance(kind, type):
+    if not isinstance(kind, type) or name.startswith("_"):
         raise TypeError(f"{name} is not a class")
     return kind
 
@@ -148,7 +197,6 @@ def _named(name: str, fields: tuple[str, ...]) -> Any:
 
 
 _FROM_ITEMS: dict[str, Callable[[list[Any]], Any]] = {
-    "tuple": tuple,
     "set": set,
     "frozenset": frozenset,
     "keys": lambda items: dict.fromkeys(items).keys(),
@@ -162,6 +210,7 @@ _FROM_PAIRS: dict[str, Callable[[dict[Any, Any]], Any]] = {
 }
 _FROM_TEXT: dict[str, Callable[[Any], Any]] = {
     "int": lambda text: int(text, 16),
+    "text": lambda text: bytes.fromhex(text).decode("utf-8", "surrogatepass"),
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
     "memoryview": lambda text: memoryview(bytes.fromhex(text)),
@@ -178,21 +227,31 @@ _FROM_TEXT: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def overwrite(value: Any, new: Any) -> Any:
+def overwrite(value: Any, new: Any, done: _Seen) -> Any:
     """Make data equal to other data, in place as far as its types allow.
+
+    Args:
+        value: that is changed.
+        new: what it is to be equal to.
+        done: by identity, what was changed before, and what it was made equal to: it is not made equal to another.
 
     Returns:
         ``value``, where it could be changed; else ``new``.
     """
-    if not isinstance(value, type(new)):
+    if isinstance(new, _UNCHANGEABLE):
+        return new
+    if not isinstance(value, type(new)) or done.setdefault(id(value), (id(new), value))[0] != id(new):
         return new
     if isinstance(value, list | deque):
-        both = [overwrite(old, item) for old, item in zip(value, new, strict=False)]
+        both = [
+            item if isinstance(item, _UNCHANGEABLE) else overwrite(old, item, done)
+            for old, item in zip(value, new, strict=False)
+        ]
         both += list(new)[len(both) :]
         value.clear()
         value.extend(both)
     elif isinstance(value, dict):
-        both_of = {key: overwrite(value[key], item) if key in value else item for key, item in new.items()}
+        both_of = {key: overwrite(value[key], item, done) if key in value else item for key, item in new.items()}
         value.clear()
         dict.update(value, both_of)
     elif isinstance(value, set):
@@ -201,7 +260,7 @@ def overwrite(value: Any, new: Any) -> Any:
     elif isinstance(value, bytearray | array):
         value[:] = new
     elif isinstance(value, tuple):
-        both = [overwrite(old, item) for old, item in zip(value, new, strict=False)]
+        both = [overwrite(old, item, done) for old, item in zip(value, new, strict=False)]
         return value if len(value) == len(new) and all(map(_is, value, both)) else new
     else:
         return new
