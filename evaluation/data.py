@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cache_zoo import UsageError
-from cache_zoo.errors import nearest
+from cache_zoo.errors import is_utf8, nearest, short, shown
 
 MOST_LINE = 64 << 20
 """Bytes of one row; a book in the longest contexts has 4 MB."""
@@ -51,10 +51,10 @@ def read_splits(
     if _is_there(given) and given.is_dir():
         there = sorted(file.name for file in _listed(given))
         if wanted not in there:
-            shown = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
+            listed = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
             near = nearest(wanted, [name for name in there if ".jsonl" in name])
             meant = f": did you mean dataset.path={given / near}?" if near else ""
-            raise UsageError(f"dataset.path {given} has no {wanted}; it holds {shown or 'nothing'}{meant}")
+            raise UsageError(f"dataset.path {given} has no {wanted}; it holds {listed or 'nothing'}{meant}")
         files = {split: given / f"{split}.jsonl" for split in {asked, *others}}
     elif _is_there(given):
         files = {split: given.parent / f"{split}.jsonl" for split in others}
@@ -107,9 +107,9 @@ def check_row(where: str, row: Mapping[str, Any], columns: Mapping[str, type], p
     """
     for column, kind in columns.items():
         if column not in row:
-            raise UsageError(f"{where} has no '{column}'; its columns are {_cut(', '.join(row)) or '(none)'}")
+            raise UsageError(f"{where} has no '{column}'; its columns are {short(', '.join(row)) or '(none)'}")
         if not _fits(row[column], kind):
-            raise UsageError(f"{where}: '{column}' must be {_WANTED[kind]}, not {_short(row[column])}")
+            raise UsageError(f"{where}: '{column}' must be {_WANTED[kind]}, not {shown(row[column])}")
     try:
         found = problem(row) if problem else None
     except RecursionError:
@@ -148,20 +148,11 @@ def _fits(value: Any, kind: type) -> bool:
     if issubclass(kind, list):
         kinds = Source if kind is Sources else str
         return isinstance(value, list) and bool(value) and all(_fits(item, kinds) for item in value)
-    if not isinstance(value, str) or not _is_whole(value):
+    if not isinstance(value, str) or not is_utf8(value):
         return False
     if kind is Name:
         return value.isidentifier() and not iskeyword(value)
     return bool(value.strip()) if kind is Filled else kind is str or _compiles(value)
-
-
-def _is_whole(text: str) -> bool:
-    """Whether a text can be written; one with half a surrogate pair can't."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _compiles(text: str) -> bool:
@@ -176,29 +167,21 @@ def _compiles(text: str) -> bool:
     return True
 
 
-def _short(value: Any) -> str:
-    return _cut(repr(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
 def _expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise UsageError(f"dataset.path {_short(path)} names the home folder of a user who is not known") from error
+        raise UsageError(f"dataset.path {shown(path)} names the home folder of a user who is not known") from error
 
 
 def _is_there(path: Path) -> bool:
-    shown = f"dataset.path {_short(str(path))} is no name of a file or folder"
+    unusable = f"dataset.path {shown(str(path))} is no name of a file or folder"
     if "\0" in str(path):
-        raise UsageError(f"{shown}: it has a NUL")
+        raise UsageError(f"{unusable}: it has a NUL")
     try:
         return path.exists()
     except OSError as error:  # a name that is too long
-        raise UsageError(f"{shown}: {error.strerror}") from error
+        raise UsageError(f"{unusable}: {error.strerror}") from error
 
 
 def _listed(folder: Path) -> list[Path]:

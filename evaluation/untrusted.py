@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import yaml
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require
+from cache_zoo.errors import is_utf8, require, short
 
 MOST_YAML = 64 << 10
 """Bytes of a configuration, which has 2 KB; the parser reads some 100 KB a second."""
@@ -113,7 +113,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         found = yaml.load(text, Loader=_PlainLoader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UsageError(f"{path}{line} is not YAML that is read here: {_short(error.problem)}") from error
+        raise UsageError(f"{path}{line} is not YAML that is read here: {short(str(error.problem))}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid YAML") from error
     require(isinstance(found, dict), f"{path} must hold keys and values, not {type(found).__name__}")
@@ -206,7 +206,7 @@ def _weigh(where: str, found: Any) -> int:
             elif isinstance(value, list):
                 below += value
             elif isinstance(value, str):
-                require(value.isascii() or _whole(value), f"{where} has a text with half a surrogate pair")
+                require(is_utf8(value), f"{where} has a text with half a surrogate pair")
             elif isinstance(value, float):
                 require(math.isfinite(value), f"{where} has a number that is not finite")
             elif isinstance(value, int):
@@ -219,18 +219,10 @@ def _weigh(where: str, found: Any) -> int:
     raise UsageError(f"{where} is nested more than {MOST_DEPTH} levels deep")
 
 
-def _whole(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _number(text: str) -> float:
     value = float(text) if len(text) <= _LONGEST_NUMBER else math.inf
     if not math.isfinite(value):
-        raise ValueError(f"a number that is too large or too long: {_short(text)}")
+        raise ValueError(f"a number that is too large or too long: {short(text)}")
     return value
 
 
@@ -248,7 +240,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {_short(ascii(twice))} is there twice")
+        raise ValueError(f"the key {short(ascii(twice))} is there twice")
     return found
 
 
@@ -298,7 +290,3 @@ _PlainLoader.add_implicit_resolver(
 
 def _size(most: int) -> str:
     return f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
-
-
-def _short(text: Any) -> str:
-    return str(text) if len(str(text)) <= 80 else f"{str(text)[:80]}..."

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require, suggest
+from cache_zoo.errors import require, short, shown, suggest
 from models.config import Family, ModelConfig
-from models.config_json import ConfigReader, read_json, shown
+from models.config_json import ConfigReader, read_json
 from models.dream import DREAM
 from models.llada import LLADA
 from models.transformer import Transformer
@@ -94,7 +94,7 @@ def resolve_checkpoint(name_or_folder: str | Path) -> Path:
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _download(name)
     known = [path.stem for path in _CONFIGS.glob("*.yaml")]
-    raise UsageError(f"no model '{shown(name)}': it is neither a folder nor a known name. {suggest(name[:100], known)}")
+    raise UsageError(f"no model '{short(name)}': it is neither a folder nor a known name. {suggest(name[:100], known)}")
 
 
 def read_config(folder: Path) -> tuple[Family, ModelConfig]:
@@ -117,7 +117,7 @@ def read_config(folder: Path) -> tuple[Family, ModelConfig]:
     if reason := _OTHER_LAYOUTS.get(model_type):
         raise UsageError(f"{path}: model_type '{given}' is not supported: {reason}")
     known = [name for family in FAMILIES for name in family.model_types]
-    raise UsageError(f"{path}: unknown model_type '{shown(given)}'. {suggest(model_type[:100], known)}")
+    raise UsageError(f"{path}: unknown model_type '{short(str(given))}'. {suggest(model_type[:100], known)}")
 
 
 def find_family(name: str) -> Family:
