@@ -5,10 +5,9 @@ from __future__ import annotations
 import ast
 import gzip
 import json
-import os
-import stat
 import warnings
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from keyword import iskeyword
@@ -17,6 +16,7 @@ from typing import Any, BinaryIO
 
 from cache_zoo import UsageError
 from cache_zoo.errors import is_utf8, nearest, short, shown
+from evaluation.plain import open_plain, refuse_constant
 
 MOST_LINE = 64 << 20
 """Bytes of one row; a book in the longest contexts has 4 MB."""
@@ -83,7 +83,7 @@ def read_rows(
     with _opened(file) as content:
         for number, line in enumerate(_lines(file, content), start=1):
             where = f"{file}, line {number}"
-            row = _parsed(where, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+            row = _parsed(where, line.removeprefix(BOM_UTF8) if number == 1 else line)
             if row is None:
                 continue
             check_row(where, row, columns or {}, problem)
@@ -193,15 +193,8 @@ def _listed(folder: Path) -> list[Path]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[BinaryIO]:
-    """A plain file, unpacked; others (a device, a pipe) may have no end, and are not waited for."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UsageError(f"{file} is not a plain file; give a .jsonl file with a JSON object per line")
-    with os.fdopen(descriptor, "rb") as plain:
+    """A plain file, unpacked."""
+    with open_plain(file, instead="; give a .jsonl file with a JSON object per line") as plain:
         yield gzip.GzipFile(fileobj=plain) if file.suffix == ".gz" else plain  # type: ignore[misc]
 
 
@@ -230,7 +223,7 @@ def _parsed(where: str, line: bytes) -> dict[str, Any] | None:
         text = line.decode("utf-8")
         if not text.strip():
             return None
-        row = json.loads(text, parse_constant=_constant)
+        row = json.loads(text, parse_constant=refuse_constant)
     except UnicodeDecodeError as error:
         raise UsageError(f"{where} is not UTF-8: {error.reason} at byte {error.start}") from error
     except RecursionError as error:
@@ -240,10 +233,6 @@ def _parsed(where: str, line: bytes) -> dict[str, Any] | None:
     if not isinstance(row, dict):
         raise UsageError(f"{where} must hold a JSON object, not {type(row).__name__}")
     return row
-
-
-def _constant(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
 
 
 def _missing(given: Path) -> str:
