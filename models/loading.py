@@ -23,8 +23,9 @@ FAMILIES = (LLADA, DREAM)
 _OTHER_LAYOUTS = {"illada": "its layout is Llama's with settings of its own, not LLaDA's"}
 """Values of ``model_type`` that are no misspelling of one that is supported."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_ROOT = Path(__file__).resolve().parent.parent
-_CONFIGS = _ROOT / "configs" / "model"
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs" / "model"
+"""Names of models; paths in there that are relative are so to `ROOT`."""
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
@@ -82,10 +83,10 @@ def resolve_checkpoint(name_or_folder: str | Path) -> Path:
         UsageError: it is no folder, no name of ``configs/model`` and no hub id that can be had.
     """
     name = str(name_or_folder)
-    for folder in (os.path.expanduser(name), _ROOT / name):  # configs name what comes with the package from its root
+    for folder in (os.path.expanduser(name), ROOT / name):  # configs name what comes with the package from its root
         if name and os.path.isdir(folder):  # False of names that can't be, where pathlib raises
             return Path(folder)
-    named = _CONFIGS / f"{name}.yaml"
+    named = CONFIGS / f"{name}.yaml"
     if os.path.isfile(named):
         path = OmegaConf.select(OmegaConf.load(named), "path")
         if path is None:
@@ -93,7 +94,7 @@ def resolve_checkpoint(name_or_folder: str | Path) -> Path:
         return resolve_checkpoint(path)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _download(name)
-    known = [path.stem for path in _CONFIGS.glob("*.yaml")]
+    known = [path.stem for path in CONFIGS.glob("*.yaml")]
     raise UsageError(f"no model '{short(name)}': it is neither a folder nor a known name. {suggest(name[:100], known)}")
 
 
