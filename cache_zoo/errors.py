@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import reprlib
 import sys
 from collections.abc import Callable, Iterable
 
@@ -11,6 +12,10 @@ from cache_zoo import streams
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
 """Exit statuses of the project's programs: all went well, something broke, something given can't be used."""
+_LONGEST = 200
+"""Letters of something given in a message."""
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _LONGEST
 
 
 class UsageError(ValueError):
@@ -45,13 +50,27 @@ def visible(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
+def short(text: str) -> str:
+    """``text`` as a message names it: printable, and cut where it is longer than anybody reads."""
+    text = visible(text[: _LONGEST + 1])
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
 def shown(value: object) -> str:
-    """``value`` as a message quotes it: printable and short, however long it is."""
+    """``value`` as a message quotes it: printable and short, however long and deep it is."""
     try:
-        text = visible(repr(value))
+        return short(_REPR.repr(value))
     except ValueError:  # Python writes no numbers of thousands of digits
         return "a number of thousands of digits"
-    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def is_utf8(text: str) -> bool:
+    """Whether ``text`` can be written; one with half a surrogate pair can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def require(condition: bool, message: str) -> None:

@@ -62,8 +62,8 @@ class Answered:
 class Answering:
     """The batches of this process.
 
-    Batches are the same whatever the number of processes, of which each answers every so-manieth, and in every
-    session. One that does not fit into memory is halved until it does, and so are those after it.
+    Batches are the same whatever the number of processes, of which each answers every n-th, and in every session.
+    One that does not fit into memory is halved until it does, and so are those after it.
 
     Args:
         batch_size: questions of a batch.

@@ -13,14 +13,13 @@ from cache_zoo.errors import nearest, require
 from evaluation.requests import digest
 from evaluation.settings import ModelSettings
 from models import ModelConfig, resolve_checkpoint
-from models.loading import read_config, weights_sha256
+from models.loading import CONFIGS, read_config, weights_sha256
 
 EMBEDDED = {
     "nano-llada": "57abf04b8bd676271840b2371152372bbc1f1deb59bea09c4931a66de3f63077",
     "nano-dream": "e52b22ca2daaf4de7b68fd26bdc12f3f9f7864b372425e540be4198dc0a9f2b6",
 }
 """Digests of the weights that come with the package, by name in ``configs/model``."""
-_CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "model"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def other_weights(identity: dict[str, Any]) -> str | None:
 
 def _like(name: str, family: str) -> str:
     """The choice of that family that is most like ``name``."""
-    models = {path.stem: OmegaConf.select(OmegaConf.load(path), "family") for path in sorted(_CONFIGS.glob("*.yaml"))}
+    models = {path.stem: OmegaConf.select(OmegaConf.load(path), "family") for path in sorted(CONFIGS.glob("*.yaml"))}
     choices = [choice for choice, layout in models.items() if layout == family]
     ending = name.rpartition("-")[2]
     return nearest(name, [choice for choice in choices if choice.endswith(ending)] or choices) or choices[0]

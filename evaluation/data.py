@@ -5,10 +5,9 @@ from __future__ import annotations
 import ast
 import gzip
 import json
-import os
-import stat
 import warnings
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from keyword import iskeyword
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cache_zoo import UsageError
-from cache_zoo.errors import nearest
+from cache_zoo.errors import is_utf8, nearest, short, shown
+from evaluation.plain import open_plain, refuse_constant
 
 MOST_LINE = 64 << 20
 """Bytes of one row; a book in the longest contexts has 4 MB."""
@@ -51,10 +51,10 @@ def read_splits(
     if _is_there(given) and given.is_dir():
         there = sorted(file.name for file in _listed(given))
         if wanted not in there:
-            shown = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
+            listed = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
             near = nearest(wanted, [name for name in there if ".jsonl" in name])
             meant = f": did you mean dataset.path={given / near}?" if near else ""
-            raise UsageError(f"dataset.path {given} has no {wanted}; it holds {shown or 'nothing'}{meant}")
+            raise UsageError(f"dataset.path {given} has no {wanted}; it holds {listed or 'nothing'}{meant}")
         files = {split: given / f"{split}.jsonl" for split in {asked, *others}}
     elif _is_there(given):
         files = {split: given.parent / f"{split}.jsonl" for split in others}
@@ -83,7 +83,7 @@ def read_rows(
     with _opened(file) as content:
         for number, line in enumerate(_lines(file, content), start=1):
             where = f"{file}, line {number}"
-            row = _parsed(where, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+            row = _parsed(where, line.removeprefix(BOM_UTF8) if number == 1 else line)
             if row is None:
                 continue
             check_row(where, row, columns or {}, problem)
@@ -107,9 +107,9 @@ def check_row(where: str, row: Mapping[str, Any], columns: Mapping[str, type], p
     """
     for column, kind in columns.items():
         if column not in row:
-            raise UsageError(f"{where} has no '{column}'; its columns are {_cut(', '.join(row)) or '(none)'}")
+            raise UsageError(f"{where} has no '{column}'; its columns are {short(', '.join(row)) or '(none)'}")
         if not _fits(row[column], kind):
-            raise UsageError(f"{where}: '{column}' must be {_WANTED[kind]}, not {_short(row[column])}")
+            raise UsageError(f"{where}: '{column}' must be {_WANTED[kind]}, not {shown(row[column])}")
     try:
         found = problem(row) if problem else None
     except RecursionError:
@@ -148,20 +148,11 @@ def _fits(value: Any, kind: type) -> bool:
     if issubclass(kind, list):
         kinds = Source if kind is Sources else str
         return isinstance(value, list) and bool(value) and all(_fits(item, kinds) for item in value)
-    if not isinstance(value, str) or not _is_whole(value):
+    if not isinstance(value, str) or not is_utf8(value):
         return False
     if kind is Name:
         return value.isidentifier() and not iskeyword(value)
     return bool(value.strip()) if kind is Filled else kind is str or _compiles(value)
-
-
-def _is_whole(text: str) -> bool:
-    """Whether a text can be written; one with half a surrogate pair can't."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _compiles(text: str) -> bool:
@@ -176,29 +167,21 @@ def _compiles(text: str) -> bool:
     return True
 
 
-def _short(value: Any) -> str:
-    return _cut(repr(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
 def _expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise UsageError(f"dataset.path {_short(path)} names the home folder of a user who is not known") from error
+        raise UsageError(f"dataset.path {shown(path)} names the home folder of a user who is not known") from error
 
 
 def _is_there(path: Path) -> bool:
-    shown = f"dataset.path {_short(str(path))} is no name of a file or folder"
+    unusable = f"dataset.path {shown(str(path))} is no name of a file or folder"
     if "\0" in str(path):
-        raise UsageError(f"{shown}: it has a NUL")
+        raise UsageError(f"{unusable}: it has a NUL")
     try:
         return path.exists()
     except OSError as error:  # a name that is too long
-        raise UsageError(f"{shown}: {error.strerror}") from error
+        raise UsageError(f"{unusable}: {error.strerror}") from error
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -210,15 +193,8 @@ def _listed(folder: Path) -> list[Path]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[BinaryIO]:
-    """A plain file, unpacked; others (a device, a pipe) may have no end, and are not waited for."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UsageError(f"{file} is not a plain file; give a .jsonl file with a JSON object per line")
-    with os.fdopen(descriptor, "rb") as plain:
+    """A plain file, unpacked."""
+    with open_plain(file, instead="; give a .jsonl file with a JSON object per line") as plain:
         yield gzip.GzipFile(fileobj=plain) if file.suffix == ".gz" else plain  # type: ignore[misc]
 
 
@@ -247,7 +223,7 @@ def _parsed(where: str, line: bytes) -> dict[str, Any] | None:
         text = line.decode("utf-8")
         if not text.strip():
             return None
-        row = json.loads(text, parse_constant=_constant)
+        row = json.loads(text, parse_constant=refuse_constant)
     except UnicodeDecodeError as error:
         raise UsageError(f"{where} is not UTF-8: {error.reason} at byte {error.start}") from error
     except RecursionError as error:
@@ -257,10 +233,6 @@ def _parsed(where: str, line: bytes) -> dict[str, Any] | None:
     if not isinstance(row, dict):
         raise UsageError(f"{where} must hold a JSON object, not {type(row).__name__}")
     return row
-
-
-def _constant(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
 
 
 def _missing(given: Path) -> str:

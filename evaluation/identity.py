@@ -163,8 +163,6 @@ def _generation(values: dict[str, Any]) -> None:
         block = values["generation.block_length"] = length
     if values["generation.top_p"] == 1:
         values["generation.top_p"] = None
-    if values["generation.top_k"] == 0:
-        values["generation.top_k"] = None
     if values["generation.alg"] == "random" and values["generation.temperature"] == 0:
         values |= {"generation.top_p": None, "generation.top_k": None}  # neither token nor confidence depends on them
     if values["generation.logits_eos_inf"] is True:

@@ -125,8 +125,6 @@ class Stopwatch:
     def _wait(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        elif self._device.type == "mps":
-            torch.mps.synchronize()
 
 
 def warm_up_options(options: GenerationOptions) -> GenerationOptions:

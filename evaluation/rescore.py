@@ -26,7 +26,7 @@ from cache_zoo.arguments import Parser
 from cache_zoo.errors import DONE, UNUSABLE, refusing, require, visible
 from evaluation.data import check_row
 from evaluation.runs import RESCORED, RESULTS, SAMPLES, as_json, check_place, write_text
-from evaluation.sandbox import Sandbox
+from evaluation.sandbox import LAYERS, Sandbox
 from evaluation.saved_run import SavedRun
 from evaluation.schema import Count, Name, Object, Provenance, Record, Text, parse
 from evaluation.tasks.execution import count_outcomes
@@ -266,7 +266,11 @@ def _shown(value: Any) -> str:
 @refusing
 def main() -> int:
     """Score the folders on the command line; 0 done, 2 something given can't be used, of which there may be others."""
-    parser = Parser(prog="python -m evaluation.rescore", description=(__doc__ or "").splitlines()[0])
+    parser = Parser(
+        prog="python -m evaluation.rescore",
+        description="Score saved generations again, without a model, and write rescored.json. "
+        "Exit status: 0 done, 2 some folder or something given can't be used.",
+    )
     parser.add_argument("folders", type=Path, nargs="+", metavar="folder", help="run folders")
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes that score, 64 at most (default: 1)"
@@ -277,9 +281,9 @@ def main() -> int:
         nargs="*",
         default=[],
         metavar="LAYER",
-        help="layers of the sandbox to go without",
+        help=f"layers of the sandbox to go without: {', '.join(LAYERS)}",
     )
-    parser.add_argument("--update", action="store_true", help="write results.json and samples.jsonl, too")
+    parser.add_argument("--update", action="store_true", help="put the scores into results.json and samples.jsonl, too")
     arguments = parser.parse_args()
     status = DONE
     for folder in arguments.folders:

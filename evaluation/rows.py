@@ -108,10 +108,7 @@ def read_rows(runs: Mapping[str, SavedRun]) -> pd.DataFrame:
             row["p_holm"] = adjusted
     for row in rows.values():
         row["note"] = "; ".join(row["note"]) or None
-    printed = [
-        {key: visible(one) if isinstance(one, str) else one for key, one in row.items()} for row in rows.values()
-    ]
-    ordered = sorted(printed, key=_order)
+    ordered = sorted(map(_printed, rows.values()), key=_order)
     return pd.DataFrame({key: pd.array([row[key] for row in ordered], dtype=kind) for key, kind in COLUMNS.items()})
 
 

@@ -19,14 +19,12 @@ from evaluation.typed import check, read
 from evaluation.values import check_name, path_of, require_plain
 from generation import GenerationOptions, LikelihoodOptions, strategies
 from generation.options import MOST_SEED, between, require_reachable
-from models.loading import as_device, as_dtype, find_family
+from models.loading import CONFIGS, ROOT, as_device, as_dtype, find_family
 
 _ORDERS = {"force": False, "retry": [], "jobs": 1, "trace": []}
 """What to do about runs, with the defaults: no part of the configuration of any of them."""
 RETRIED = ("failed", "oom")
 _ATTENTION = ("eager", "sdpa", "flash_attention_2")
-_ROOT = Path(__file__).resolve().parent.parent
-_MODELS = _ROOT / "configs" / "model"
 _WRITABLE = (str, bool, int, float, list, dict, type(None))
 _MOST_BATCH, _MOST_JOBS, _MOST_SHOTS, _MOST_QUESTIONS, _MOST_MASKS = 4_096, 1_024, 1_000, 10**9, 100_000
 
@@ -301,11 +299,11 @@ def _resolved(model: Mapping[str, Any]) -> dict[str, Any]:
 def _spelled(path: str) -> str:
     """The one spelling of a checkpoint: a name of ``configs/model`` is what it stands for, and what comes with the
     package is named from its root (see `models.resolve_checkpoint`)."""
-    for folder in (os.path.expanduser(path), _ROOT / path):
+    for folder in (os.path.expanduser(path), ROOT / path):
         if path and os.path.isdir(folder):  # False of names that can't be, where pathlib raises
             found = Path(folder).resolve()
-            return found.relative_to(_ROOT).as_posix() if found.is_relative_to(_ROOT) else path
-    named = _MODELS / f"{path}.yaml"
+            return found.relative_to(ROOT).as_posix() if found.is_relative_to(ROOT) else path
+    named = CONFIGS / f"{path}.yaml"
     return str(OmegaConf.select(OmegaConf.load(named), "path") or path) if os.path.isfile(named) else path
 
 

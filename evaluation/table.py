@@ -122,8 +122,10 @@ def _number(value: Any, form: str) -> str:
 @refusing
 def main() -> int:
     """Print the table of the folder on the command line."""
-    parser = Parser(prog="python -m evaluation.table", description="One table from run folders.")
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("results"), help="output_dir of the runs")
+    parser = Parser(prog="python -m evaluation.table", description="One table from the run folders in a folder.")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path("results"), help="output_dir of the runs (default: results)"
+    )
     parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
     arguments = parser.parse_args()
     frame = read_runs(arguments.folder)

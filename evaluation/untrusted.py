@@ -9,11 +9,10 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import re
-import stat
 import sys
 import zlib
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import Any, BinaryIO
 import yaml
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require
+from cache_zoo.errors import is_utf8, require, short
+from evaluation.plain import open_plain, refuse_constant
 
 MOST_YAML = 64 << 10
 """Bytes of a configuration, which has 2 KB; the parser reads some 100 KB a second."""
@@ -51,7 +51,7 @@ def read_bytes(path: Path, most: int) -> bytes:
     Raises:
         UsageError: it is not there, a link, a device or another thing that is no plain file, or longer.
     """
-    with _opened(path) as file:
+    with open_plain(path, follow=False) as file:
         content = _guarded(path, lambda: file.read(most + 1))
     require(len(content) <= most, f"{path} has more than {_size(most)}, which no file of its kind needs")
     return content
@@ -79,7 +79,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         UsageError: as in `read_json`, with the line; or there is no row, or more than there may be.
     """
     rows = size = memory = 0
-    with _opened(path) as plain:
+    with open_plain(path, follow=False) as plain:
         file = io.BufferedReader(_Unpacked(path, plain), _CHUNK) if path.suffix == ".gz" else plain
         for number in range(1, MOST_ROWS + 2):
             line = _guarded(path, lambda: file.readline(MOST_LINE + 1))
@@ -91,7 +91,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             require(len(line) <= MOST_LINE, f"{where} has more than {_size(MOST_LINE)}, which no question needs")
             require(size <= MOST_ALL_ROWS, f"{path} has more than {_size(MOST_ALL_ROWS)}, which no run needs")
             if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
+                line = line.removeprefix(BOM_UTF8)
             if not line.strip():
                 continue
             row, weight = _parsed(where, line)
@@ -113,27 +113,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         found = yaml.load(text, Loader=_PlainLoader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UsageError(f"{path}{line} is not YAML that is read here: {_short(error.problem)}") from error
+        raise UsageError(f"{path}{line} is not YAML that is read here: {short(str(error.problem))}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid YAML") from error
     require(isinstance(found, dict), f"{path} must hold keys and values, not {type(found).__name__}")
     _weigh(str(path), found)
     return dict(found)
-
-
-def _opened(path: Path) -> BinaryIO:
-    """A plain file, not waited for; that it is one is asked of what was opened, so that it can't be exchanged."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except ValueError as error:  # a NUL in the name
-        raise UsageError(f"{str(path)!r} is no name of a file") from error
-    except OSError as error:
-        reason = "it is a link" if path.is_symlink() else error.strerror
-        raise UsageError(f"{path} can't be read: {reason}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UsageError(f"{path} can't be read: it is not a plain file")
-    return open(descriptor, "rb")
 
 
 def _guarded(path: Path, read: Any) -> bytes:
@@ -206,7 +191,7 @@ def _weigh(where: str, found: Any) -> int:
             elif isinstance(value, list):
                 below += value
             elif isinstance(value, str):
-                require(value.isascii() or _whole(value), f"{where} has a text with half a surrogate pair")
+                require(is_utf8(value), f"{where} has a text with half a surrogate pair")
             elif isinstance(value, float):
                 require(math.isfinite(value), f"{where} has a number that is not finite")
             elif isinstance(value, int):
@@ -219,18 +204,10 @@ def _weigh(where: str, found: Any) -> int:
     raise UsageError(f"{where} is nested more than {MOST_DEPTH} levels deep")
 
 
-def _whole(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _number(text: str) -> float:
     value = float(text) if len(text) <= _LONGEST_NUMBER else math.inf
     if not math.isfinite(value):
-        raise ValueError(f"a number that is too large or too long: {_short(text)}")
+        raise ValueError(f"a number that is too large or too long: {short(text)}")
     return value
 
 
@@ -240,20 +217,16 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _constant(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
-
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {_short(ascii(twice))} is there twice")
+        raise ValueError(f"the key {short(ascii(twice))} is there twice")
     return found
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_number, parse_int=_integer, parse_constant=_constant
+    object_pairs_hook=_object, parse_float=_number, parse_int=_integer, parse_constant=refuse_constant
 )
 
 
@@ -298,7 +271,3 @@ _PlainLoader.add_implicit_resolver(
 
 def _size(most: int) -> str:
     return f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
-
-
-def _short(text: Any) -> str:
-    return str(text) if len(str(text)) <= 80 else f"{str(text)[:80]}..."

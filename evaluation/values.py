@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require, shown
+from cache_zoo.errors import is_utf8, require, shown
 
 _MISSING = "???"
 """As YAML says it for hydra."""
@@ -33,11 +33,7 @@ def require_plain(config: Any, key: str = "") -> None:
 
 
 def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half a surrogate
-        return False
-    return not any(ord(one) < 32 and one not in "\n\r\t" for one in value)
+    return is_utf8(value) and not any(ord(one) < 32 and one not in "\n\r\t" for one in value)
 
 
 def check_name(key: str, name: str) -> None:

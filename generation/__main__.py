@@ -17,7 +17,7 @@ from rich.console import Console
 
 from cache_zoo import caches, make_cache
 from cache_zoo.arguments import Parser
-from cache_zoo.errors import DONE, FAILED, refusing, require
+from cache_zoo.errors import DONE, FAILED, is_utf8, refusing, require
 from cache_zoo.info import documented
 from generation.decoder import stream
 from generation.live import Picture, Screen, marks_of, printable
@@ -208,18 +208,10 @@ def _read(prompt: str) -> str:
     return sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape").rstrip("\n")
 
 
-def _is_text(prompt: str) -> bool:
-    try:
-        prompt.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _encode(tokenizer: Any, prompt: str, chat: bool | None) -> list[int]:
     """Token ids of the prompt, through the chat template where there is one, unless ``chat`` says otherwise."""
     require(bool(prompt.strip()), "the prompt is empty")
-    require(_is_text(prompt), "the prompt is not text in UTF-8")
+    require(is_utf8(prompt), "the prompt is not text in UTF-8")
     require(not chat or bool(tokenizer.chat_template), "the tokenizer has no chat template; leave out --chat")
     if chat or (chat is None and tokenizer.chat_template):
         prompt = Chat(tokenizer, "--no-chat").render([{"role": "user", "content": prompt}])

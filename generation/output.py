@@ -156,6 +156,4 @@ class TraceRecorder:
         """The time, once the device has finished what it was given."""
         if self._tokens.device.type == "cuda":
             torch.cuda.synchronize(self._tokens.device)
-        elif self._tokens.device.type == "mps":
-            torch.mps.synchronize()
         return time.perf_counter()

@@ -6,12 +6,11 @@ import json
 import math
 import os
 import re
-import reprlib
 from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
-from cache_zoo.errors import nearest, require
+from cache_zoo.errors import nearest, require, short, shown
 
 _LARGEST = 16 << 20
 """Bytes of a JSON file that are read; the index of a checkpoint of 100,000 tensors has less."""
@@ -28,16 +27,6 @@ _HARMLESS = re.compile(
     r"_?attn_implementation.*|(use_)?flash_att.*|alibi_bias_max|attention_layer_norm_with_affine|block_group_size"
 )
 """Keys with such words that change nothing here: of training, of kernels, and details of what must be switched off."""
-
-_shown = reprlib.Repr()
-_shown.maxstring = _shown.maxother = 100
-_shown.maxlong = 40
-
-
-def shown(value: object) -> str:
-    """A value of a file for a message: cut short, and escaped where it is not plain text."""
-    plain = isinstance(value, str) and value.isprintable() and len(value) <= 100
-    return str(value) if plain else _shown.repr(value)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -60,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise UsageError(f"{path} is not valid JSON: it is nested too deep") from None
     except ValueError as error:  # not UTF-8, not JSON, or an integer of thousands of digits
-        raise UsageError(f"{path} is not valid JSON: {shown(str(error))}") from error
+        raise UsageError(f"{path} is not valid JSON: {short(str(error))}") from error
     require(isinstance(values, dict), f"{path} must hold a JSON object, not {type(values).__name__}")
     return dict(values)
 
@@ -73,7 +62,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _TwiceError(shown(next(name for name in names if names.count(name) > 1)))
+        raise _TwiceError(short(next(name for name in names if names.count(name) > 1)))
     return values
 
 
@@ -96,7 +85,7 @@ class ConfigReader:
         if key in self._values:
             raise UsageError(f"'{key}' is null; it must be {kind.__name__}")
         near = nearest(key, list(self._values)[:200])
-        raise UsageError(f"it has no '{key}'" + (f"; did you mean '{shown(near)}'?" if near else ""))
+        raise UsageError(f"it has no '{key}'" + (f"; did you mean '{short(near)}'?" if near else ""))
 
     def optional(self, key: str, kind: type = int) -> Any:
         """The value of ``key`` as ``kind``, None where it is absent or null."""
@@ -120,7 +109,7 @@ class ConfigReader:
         value = self._values.get(key)
         if (value is None and required) or (value is not None and value not in accepted):
             wanted = " or ".join(repr(item) for item in accepted) or "null"
-            was = f"'{key}' is {_shown.repr(value)}" if key in self._values else f"it has no '{key}'"
+            was = f"'{key}' is {shown(value)}" if key in self._values else f"it has no '{key}'"
             raise UsageError(f"{was}; this layout is supported with {wanted} only")
 
     def refuse_variants(self, head_dim: int) -> None:
@@ -141,7 +130,7 @@ class ConfigReader:
         kinds = self.optional("layer_types", list) or []
         require(
             all(kind == "full_attention" for kind in kinds),
-            f"'layer_types' is {_shown.repr(kinds)}; this layout is supported with 'full_attention' only",
+            f"'layer_types' is {shown(kinds)}; this layout is supported with 'full_attention' only",
         )
 
     def rope_base(self) -> float:
@@ -151,7 +140,7 @@ class ConfigReader:
             values = self.optional(key, dict) or {}
             parts = {key: values}
             if values and all(isinstance(part, dict) for part in values.values()):  # one for each type of layer
-                parts = {f"{key}.{shown(kind)}": part for kind, part in values.items()}
+                parts = {f"{key}.{short(kind)}": part for kind, part in values.items()}
             for place, part in parts.items():
                 bases[f"{place}.rope_theta"] = _default_rope(place, part)
         said = {place: base for place, base in bases.items() if base is not None}
@@ -167,7 +156,7 @@ class ConfigReader:
             if off or key in self._read or _HARMLESS.fullmatch(key) or not _NETWORK.search(key.lower()):
                 continue
             raise UsageError(
-                f"'{shown(key)}' is {_shown.repr(value)}: by its name it changes the network, and this layout "
+                f"'{short(key)}' is {shown(value)}: by its name it changes the network, and this layout "
                 "has nothing of the kind; remove it if it changes nothing"
             )
 
@@ -177,7 +166,7 @@ def typed(name: str, value: Any, kind: type) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 1e300 else math.inf
     good = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    require(good, f"{name} must be {kind.__name__}, not {_shown.repr(value)}")
+    require(good, f"{name} must be {kind.__name__}, not {shown(value)}")
     require(kind is not float or math.isfinite(value), f"{name} must be a finite number, not {value}")
     return value
 
@@ -191,6 +180,6 @@ def _default_rope(place: str, values: dict[str, Any]) -> float | None:
             good = value == "default"
         else:
             good = key in ("partial_rotary_factor", "factor", "attention_factor") and value == 1
-        require(good, f"'{place}' has {shown(key)} {_shown.repr(value)}; only plain rotary embedding is supported")
+        require(good, f"'{place}' has {short(key)} {shown(value)}; only plain rotary embedding is supported")
     base = values.get("rope_theta")
     return None if base is None else float(typed(f"'{place}.rope_theta'", base, float))

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require, suggest
+from cache_zoo.errors import require, short, shown, suggest
 from models.config import Family, ModelConfig
-from models.config_json import ConfigReader, read_json, shown
+from models.config_json import ConfigReader, read_json
 from models.dream import DREAM
 from models.llada import LLADA
 from models.transformer import Transformer
@@ -23,8 +23,9 @@ FAMILIES = (LLADA, DREAM)
 _OTHER_LAYOUTS = {"illada": "its layout is Llama's with settings of its own, not LLaDA's"}
 """Values of ``model_type`` that are no misspelling of one that is supported."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_ROOT = Path(__file__).resolve().parent.parent
-_CONFIGS = _ROOT / "configs" / "model"
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs" / "model"
+"""Names of models; paths in there that are relative are so to `ROOT`."""
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
@@ -82,10 +83,10 @@ def resolve_checkpoint(name_or_folder: str | Path) -> Path:
         UsageError: it is no folder, no name of ``configs/model`` and no hub id that can be had.
     """
     name = str(name_or_folder)
-    for folder in (os.path.expanduser(name), _ROOT / name):  # configs name what comes with the package from its root
+    for folder in (os.path.expanduser(name), ROOT / name):  # configs name what comes with the package from its root
         if name and os.path.isdir(folder):  # False of names that can't be, where pathlib raises
             return Path(folder)
-    named = _CONFIGS / f"{name}.yaml"
+    named = CONFIGS / f"{name}.yaml"
     if os.path.isfile(named):
         path = OmegaConf.select(OmegaConf.load(named), "path")
         if path is None:
@@ -93,8 +94,8 @@ def resolve_checkpoint(name_or_folder: str | Path) -> Path:
         return resolve_checkpoint(path)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _download(name)
-    known = [path.stem for path in _CONFIGS.glob("*.yaml")]
-    raise UsageError(f"no model '{shown(name)}': it is neither a folder nor a known name. {suggest(name[:100], known)}")
+    known = [path.stem for path in CONFIGS.glob("*.yaml")]
+    raise UsageError(f"no model '{short(name)}': it is neither a folder nor a known name. {suggest(name[:100], known)}")
 
 
 def read_config(folder: Path) -> tuple[Family, ModelConfig]:
@@ -117,7 +118,7 @@ def read_config(folder: Path) -> tuple[Family, ModelConfig]:
     if reason := _OTHER_LAYOUTS.get(model_type):
         raise UsageError(f"{path}: model_type '{given}' is not supported: {reason}")
     known = [name for family in FAMILIES for name in family.model_types]
-    raise UsageError(f"{path}: unknown model_type '{shown(given)}'. {suggest(model_type[:100], known)}")
+    raise UsageError(f"{path}: unknown model_type '{short(str(given))}'. {suggest(model_type[:100], known)}")
 
 
 def find_family(name: str) -> Family:

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from cache_zoo import UsageError
-from models.config_json import shown
+from cache_zoo.errors import short, shown
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -39,4 +39,4 @@ def load_tokenizer(folder: Path) -> Any:
             raise
         except Exception as error:  # transformers raises many kinds for missing and damaged files
             problems.append((str(error).strip().splitlines() or [type(error).__name__])[0])
-    raise UsageError(f"{folder} has no tokenizer that can be read: {shown(problems[0])}")
+    raise UsageError(f"{folder} has no tokenizer that can be read: {short(problems[0])}")

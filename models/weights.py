@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require
+from cache_zoo.errors import require, short, shown
 from models.config import Family, ModelConfig, Slot
-from models.config_json import read_json, shown
+from models.config_json import read_json
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -66,13 +66,13 @@ class Weights:
         for path in paths:
             for name, stored in _header(path):
                 if name in found:
-                    problems.add("held twice", f"{shown(name)} is in {found[name].path.name} and in {path.name}")
+                    problems.add("held twice", f"{short(name)} is in {found[name].path.name} and in {path.name}")
                 found[name] = stored
         most = f"{folder}: config.json names {config.num_layers} layers, but the files hold {len(found)} tensors"
         require(config.num_layers <= len(found), most)
         for name, file in (index or {}).items():
             if name not in found or found[name].path != folder / file:
-                problems.add("elsewhere", f"the index has {shown(name)} in {file}, which does not hold it")
+                problems.add("elsewhere", f"the index has {short(name)} in {file}, which does not hold it")
         self.folder, self.slots = folder, family.slots(config)
         heads = family.slots(replace(config, tied=False)).keys() - self.slots.keys()
         again = {name: stored for name, stored in found.items() if name in heads}
@@ -139,7 +139,7 @@ def _compare(found: dict[str, Stored], slots: dict[str, Slot], problems: _Proble
             problems.add("missing", f"missing {name}")
     for name, stored in found.items():
         if name not in slots:
-            problems.add("surplus", f"surplus {shown(name)}")
+            problems.add("surplus", f"surplus {short(name)}")
         elif stored.shape != slots[name].shape:
             problems.add("misshapen", f"{name} has shape {shown([*stored.shape])}, not {[*slots[name].shape]}")
         elif stored.dtype not in _DTYPES:
@@ -158,7 +158,7 @@ def _index(folder: Path) -> dict[str, str] | None:
         good = isinstance(file, str) and file.endswith(".safetensors") and file.isprintable()
         inside = good and not PurePosixPath(file).is_absolute() and ".." not in PurePosixPath(file).parts
         require(
-            inside, f"{path}: the file of {shown(name)} must be a .safetensors file of this folder, not {shown(file)}"
+            inside, f"{path}: the file of {short(name)} must be a .safetensors file of this folder, not {shown(file)}"
         )
     return weight_map
 
@@ -175,4 +175,4 @@ def _open(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise UsageError(f"{path} is damaged or truncated: {shown(str(error))}") from error
+        raise UsageError(f"{path} is damaged or truncated: {short(str(error))}") from error

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from cache_zoo import describe_all
+from evaluation.identity import NOT_COUNTED
+from evaluation.measure import efficiency
+from evaluation.schema import Provenance, Sample, Status, Summary
 from generation import generate
 from models import Transformer
 
@@ -65,3 +69,39 @@ def test_links_between_documents_lead_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def quoted(document: str) -> set[str]:
+    """What stands between backticks."""
+    return set(re.findall(r"`([^`\n]+)`", (ROOT / document).read_text()))
+
+
+def test_every_key_of_the_results_is_explained() -> None:
+    keys = {*efficiency([], [], 1), *Summary.model_fields, *Provenance.model_fields, *Sample.model_fields}
+    assert keys - quoted("docs/running.md") == set()
+
+
+def test_every_key_of_the_configuration_is_explained() -> None:
+    keys = set(OmegaConf.load(ROOT / "configs" / "eval.yaml")) - {"defaults", "hydra", "likelihood"}
+    for group in ("model", "dataset"):
+        files = (ROOT / "configs" / group).glob("*.yaml")
+        keys |= {f"{group}.{key}" for file in files for key in map(str, OmegaConf.load(file)) if key != "name"}
+    assert keys - quoted("docs/running.md") == set()
+    rules = (ROOT / "docs" / "running.md").read_text().partition("### The same run")[2].partition("\n- A key")[0]
+    assert set(re.findall(r"`(\w+)`", rules)) == set(NOT_COUNTED)
+
+
+def test_every_status_is_explained() -> None:
+    statuses = get_args(Status.model_fields["status"].annotation)
+    assert len(statuses) > 5
+    for status in statuses:
+        assert f"\n| `{status}` | " in (ROOT / "docs" / "sweeps.md").read_text()
+
+
+def test_the_programs_that_the_documents_name_are_there() -> None:
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "Makefile"]
+    named = {name for document in documents for name in re.findall(r"python -m ([\w.]+)", document.read_text())}
+    assert len(named) > 10
+    for name in named - {"pip", "pytest", "venv"}:
+        path = ROOT / name.replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), name

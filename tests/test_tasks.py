@@ -23,7 +23,7 @@ from evaluation.lm import Text
 from evaluation.overrides import cells
 from evaluation.settings import DatasetSettings
 from evaluation.tasks import names
-from evaluation.tasks.loading import load_own_task, load_task
+from evaluation.tasks.loading import load_task
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = [
@@ -200,10 +200,3 @@ def test_the_names_are_those_of_lm_eval() -> None:
     assert len(names._index(names.lm_evals())) - len(index) < 50
     folders = {name: entry.yaml_path.parent for name, entry in index.items() if entry.kind.name in ("TASK", "PY_TASK")}
     assert {name: names.folder_of(name) for name in index} == {name: folders.get(name) for name in index}
-
-
-def test_only_tasks_of_this_package_are_loaded_for_others() -> None:
-    settings = DatasetSettings("nano-gsm", None, None, None, None)
-    assert list(load_own_task(settings, 1).loaded["tasks"]) == ["nano-gsm"]
-    with pytest.raises(UsageError, match="task 'hellaswag' is not one of this package, so its files are not read"):
-        load_own_task(DatasetSettings("hellaswag", None, None, None, None), 1)

@@ -245,5 +245,7 @@ def test_yaml_is_read_as_hydra_writes_it(tmp_path: Path) -> None:
 
 
 def test_the_configurations_of_the_reference_are_read_as_before() -> None:
-    for path in sorted((ROOT / "results" / "reference").glob("*/config.yaml")):
+    paths = sorted((ROOT / "results" / "reference").glob("*/config.yaml"))
+    assert len(paths) == 40
+    for path in paths:
         assert read_yaml(path) == OmegaConf.to_container(OmegaConf.load(path)) == yaml.safe_load(path.read_text())

@@ -188,5 +188,7 @@ def test_published_rows_are_sound(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "folder"), [("nano-gsm", "gsm"), ("nano-code", "code")])
 def test_rows_of_the_package_are_sound(name: str, folder: str) -> None:
-    for file in (ITEMS / folder).glob("*.jsonl"):
+    files = list((ITEMS / folder).glob("*.jsonl"))
+    assert files
+    for file in files:
         assert read_rows(file, SCORERS[name].columns, SCORERS[name].problem)

@@ -105,7 +105,7 @@ def refusal(folder: Path) -> str:
 def test_an_index_stays_within_its_folder(file: str, folder: Path) -> None:
     weight_map = shard(folder)
     write_index(folder, {**weight_map, NORM: file})
-    assert f"the file of {NORM} must be a .safetensors file of this folder, not {file}" in refusal(folder)
+    assert f"the file of {NORM} must be a .safetensors file of this folder, not {file!r}" in refusal(folder)
 
 
 def test_an_absolute_file_is_refused_though_it_is_the_right_one(folder: Path) -> None:
@@ -183,7 +183,7 @@ def test_of_5000_surplus_names_ten_are_listed(folder: Path) -> None:
 
 def test_names_that_are_no_plain_text_are_escaped(folder: Path) -> None:
     edit(folder, lambda tensors: tensors.update({"a\x1b[31m\n": torch.zeros(1), "x" * 5000: torch.zeros(1)}))
-    assert r"surplus 'a\x1b[31m\n'" in refusal(folder)
+    assert r"surplus a\x1b[31m\n" in refusal(folder)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int64", "uint8", "bool", "complex64", "float8_e4m3fn"])

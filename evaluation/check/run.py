@@ -12,7 +12,7 @@ from evaluation.check.counts import Counts
 from evaluation.check.files import check_files, check_rescored
 from evaluation.check.origin import check_origin, check_settings
 from evaluation.check.scores import Scores
-from evaluation.check.subject import Subject
+from evaluation.check.subject import Subject, Watch
 from evaluation.check.twins import Twins
 from evaluation.saved_run import SavedRun
 from evaluation.tasks.references import references
@@ -85,7 +85,7 @@ def _parts(run: SavedRun, datasets: Mapping[str, str], twins: Twins, notes: list
             yield from part(subject)
         except UsageError as error:
             yield _within(run.folder, error)
-    watching = (Answers(subject), Counts(subject), Scores(subject), twins.of(subject))
+    watching: tuple[Watch, ...] = (Answers(subject), Counts(subject), Scores(subject), twins.of(subject))
     try:
         for sample in run.read_samples():
             for one in watching:

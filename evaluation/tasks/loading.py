@@ -100,20 +100,6 @@ def load_task(
     )
 
 
-def load_own_task(settings: DatasetSettings, seed: int) -> LoadedTask:
-    """`load_task` for a name that is not trusted: files of this package only, and nothing that a run folder names.
-
-    Raises:
-        UsageError: as `load_task`, and for a task that has no scorer here.
-    """
-    require(
-        settings.name in SCORERS,
-        f"task '{settings.name}' is not one of this package, so its files are not read here; "
-        f"those that are: {', '.join(SCORERS)}",
-    )
-    return load_task(settings, seed)
-
-
 def _reason(error: Exception) -> str:
     """The first line of what went wrong; lm-eval says of a missing column nothing but its name."""
     said = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require
+from cache_zoo.errors import nearest, require
 from evaluation.saved_run import SavedRun
 from evaluation.schema import Sample
 from evaluation.settings import ModelSettings, Settings
@@ -21,11 +20,11 @@ from evaluation.trace.page import write
 from evaluation.trace.recording import Trace, record
 from evaluation.untrusted import read_rows, read_yaml
 from models import Transformer, load_model, resolve_checkpoint
+from models.loading import CONFIGS, ROOT
 
 Row = tuple[str, int]
 """Task and row of the dataset."""
 _DIGITS = 16
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "model"
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def _check_checkpoint(model: ModelSettings) -> None:
     """Refuse to fetch what a run names, unless the package names it, too."""
     known = [path.stem for path in CONFIGS.glob("*.yaml")]
     published = read_yaml(CONFIGS / f"{model.name}.yaml").get("path") if model.name in known else None
-    there = Path(model.path).expanduser().is_dir() or (CONFIGS.parent.parent / model.path).is_dir()
+    there = Path(model.path).expanduser().is_dir() or (ROOT / model.path).is_dir()
     require(
         there or model.path == published,
         f"the checkpoint {model.path} is no folder here, and not that of model={model.name}; it is not fetched on the "
@@ -206,8 +205,8 @@ def _near(folder: Path) -> str:
     """The run folder that may be meant, as the end of a sentence."""
     parent = folder.parent
     there = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
-    close = difflib.get_close_matches(folder.name, there, n=1, cutoff=0.3)
-    return f"; did you mean {parent / close[0]}?" if close else ""
+    near = nearest(folder.name, there)
+    return f"; did you mean {parent / near}?" if near else ""
 
 
 def page_of(choices: Sequence[Choice]) -> Path:
