@@ -294,7 +294,7 @@ def bound(node: ast.AST) -> set[str]:
 
 
 def _changed(node: ast.AST) -> set[str]:
-    """Names of what a statement may change: ``table[1] = 2``, ``table.update(more)``, ``Node.x = 3``, ``fill(rows)``."""
+    """What a statement may change: ``table[1] = 2``, ``table.update(more)``, ``Node.x = 3``, ``fill(rows)``."""
     found = set()
     for one in ast.walk(node):
         places: list[ast.expr] = []
