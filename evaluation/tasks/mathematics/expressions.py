@@ -104,7 +104,7 @@ def tree(text: str) -> sympy.Expr:
     """
     text = _spelled(_unnested(text))
     commas = "" if re.search(r"\\(?:max|min|gcd|lcm)(?![a-z])", text) else ","
-    foreign = rf"\\text|\\\\|\\begin|\d\s+[\d.]|[=<>;:'\"?@#&{commas}]|\\(?:int|sum|prod|lim)"
+    foreign = rf"\\text|\\\\|\\begin|\d\s+[\d.]|[\d)]\s*_|[=<>;:'\"?@#&{commas}]|\\(?:int|sum|prod|lim)"
     if not text or len(text) > LONGEST or re.search(foreign, text):
         raise NotReadError
     plain = _NUMBER.fullmatch(text)
