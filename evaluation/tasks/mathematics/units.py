@@ -36,10 +36,10 @@ _VALUES = frozenset(
     eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety tens hundred hundreds thousand thousands
     million millions billion billions trillion trillions dozen dozens half halves third thirds quarter quarters fourths
     fifth fifths sixths sevenths eighths ninths tenths hundredths thousandths score once twice thrice times plus minus
-    less more greater fewer over under pluses minuses divided by multiplied of and or not nor no is isn't are aren't equals than least
+    less more greater fewer over under divided by multiplied of and or not nor no is isn't are aren't equals than least
     most between from to until without except choose mod modulo power root sqrt cos abs factorial
     infinity pi tau squares cubes logs sine sines cosine cosines tangent tangents logarithm logarithms inverse inverses
-    gross score scores lakh lakhs crore crores myriad myriads googol googols exponent exponents is was has
+    gross minuses score scores lakh lakhs crore crores myriad myriads googol googols exponent exponents is was has
     does this thus its else always unless others series versus
     """.split()
 )
