@@ -119,11 +119,15 @@ def normal(answer: str) -> str:
 def _same(gold: str, answer: str) -> bool:
     if not gold or not answer:
         return False
-    option = choice(gold) or (gold if re.fullmatch("[A-J]", gold) else None)
-    if option and choice(answer) == option:
+    option = _option(gold) or (gold if re.fullmatch("[A-J]", gold) else None)
+    if option and _option(answer) == option:
         return True
     first, *others = readings(gold)
     return any(equal(first, one) for one in readings(answer)) or any(equal(one, read(answer)) for one in others)
+
+
+def _option(text: str) -> str | None:
+    return text[1].upper() if re.fullmatch(r"\([a-j]\)", text) else choice(text)
 
 
 def _boxes(text: str) -> list[tuple[int, int, int]]:

@@ -105,13 +105,6 @@ def _no_number(doc: Mapping[str, Any]) -> str | None:
     return "'answer' must end with #### and a number, and nothing behind it"
 
 
-def _no_whole_number(doc: Mapping[str, Any]) -> str | None:
-    """Of nano-gsm's rows, whose answers are whole numbers, without separators."""
-    if re.search(r"#### -?[0-9]+\Z", doc["answer"]):
-        return None
-    return "'answer' must end with #### and a whole number, and nothing behind it"
-
-
 def _no_answer(doc: Mapping[str, Any]) -> str | None:
     """Of rows with a final answer in mathematics."""
     if not doc["answer"].strip("$ \t\r\n\\."):
@@ -132,7 +125,7 @@ SCORERS = {
     "humaneval_instruct": _scorer_of_humaneval("pass@1,extract_code"),
     "mbpp": _scorer_of_mbpp("pass_at_1,none"),
     "mbpp_instruct": _scorer_of_mbpp("pass_at_1,extract_code"),
-    "nano-gsm": Scorer("exact_match,strict-match", _QUESTIONS, ("answer",), _nano_gsm, _no_whole_number),
+    "nano-gsm": Scorer("exact_match,strict-match", _QUESTIONS, ("answer",), _nano_gsm, _no_number),
     "nano-code": Scorer(
         "pass@1,none",
         _FUNCTIONS,

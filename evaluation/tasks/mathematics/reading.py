@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from evaluation.tasks.mathematics import expressions
 from evaluation.tasks.mathematics.brackets import depths, enclosed, outside, split
@@ -259,6 +260,9 @@ def _relation(sides: list[str], signs: list[str]) -> Answer:
     if r"\approx" in signs:  # what stands before it is exact, if it is more than a name
         place = signs.index(r"\approx")
         if place or expressions.number(sides[0]) is not None:
+            ends = [expressions.number(sides[place]), expressions.number(sides[-1])]
+            if None not in ends and not _near(*ends):  # 5 ~ 6 is no 5
+                return Words(_spoken(compact("".join(sides))))
             sides, signs = sides[: place + 1], signs[:place]
     if not signs:
         return read(sides[0])
@@ -287,6 +291,12 @@ def _relation(sides: list[str], signs: list[str]) -> Answer:
             left, right, sign = right, left, _TURNED[sign]
         return Relation(sign, left, right, read(right), False)
     return Words(compact("".join(side + sign for side, sign in zip(sides, [*signs, ""], strict=True))))
+
+
+def _near(one: Any, other: Any) -> bool:
+    """Whether two numbers are the same within five percent."""
+    first, second = expressions.numeric(one, 15), expressions.numeric(other, 15)
+    return bool(abs(first - second) <= 0.05 * abs(first))
 
 
 def _bounded(sides: list[str], signs: list[str]) -> Answer | None:
