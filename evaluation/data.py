@@ -152,7 +152,12 @@ def _fits(value: Any, kind: type) -> bool:
         return False
     if kind is Name:
         return value.isidentifier() and not iskeyword(value)
-    return bool(value.strip()) if kind is Filled else kind is str or _compiles(value)
+    return is_filled(value) if kind is Filled else kind is str or _compiles(value)
+
+
+def is_filled(text: str) -> bool:
+    """Whether a text shows anything: neither white space nor characters without a shape, such as a zero-width space."""
+    return any(one.isprintable() and not one.isspace() for one in text)
 
 
 def _compiles(text: str) -> bool:
@@ -195,7 +200,11 @@ def _listed(folder: Path) -> list[Path]:
 def _opened(file: Path) -> Iterator[BinaryIO]:
     """A plain file, unpacked."""
     with open_plain(file, instead="; give a .jsonl file with a JSON object per line") as plain:
-        yield gzip.GzipFile(fileobj=plain) if file.suffix == ".gz" else plain  # type: ignore[misc]
+        yield gzip.GzipFile(fileobj=plain) if _is_packed(file) else plain  # type: ignore[misc]
+
+
+def _is_packed(file: Path) -> bool:
+    return file.suffix.lower() == ".gz"
 
 
 def _lines(file: Path, content: BinaryIO) -> Iterator[bytes]:
@@ -205,7 +214,7 @@ def _lines(file: Path, content: BinaryIO) -> Iterator[bytes]:
         try:
             line = content.readline(MOST_LINE + 1)
         except (OSError, EOFError, zlib.error) as error:
-            what = "unpacked" if file.suffix == ".gz" else "read"
+            what = "unpacked" if _is_packed(file) else "read"
             raise UsageError(f"{file} can't be {what}: {error}") from error
         if not line:
             return
@@ -228,7 +237,9 @@ def _parsed(where: str, line: bytes) -> dict[str, Any] | None:
         raise UsageError(f"{where} is not UTF-8: {error.reason} at byte {error.start}") from error
     except RecursionError as error:
         raise UsageError(f"{where} is not usable: its JSON is nested too deeply") from error
-    except ValueError as error:  # of the parser, and of a number of more digits than Python reads
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{where} is not valid JSON: {error.msg} in column {error.pos + 1}") from error
+    except ValueError as error:  # a number that JSON lacks, or of more digits than Python reads
         raise UsageError(f"{where} is not valid JSON: {error}") from error
     if not isinstance(row, dict):
         raise UsageError(f"{where} must hold a JSON object, not {type(row).__name__}")
@@ -236,6 +247,8 @@ def _parsed(where: str, line: bytes) -> dict[str, Any] | None:
 
 
 def _missing(given: Path) -> str:
+    if given.is_symlink():
+        return f"dataset.path {given} is a link that leads nowhere"
     message = f"dataset.path {given} does not exist"
     near = nearest(given.name, [path.name for path in _listed(given.parent)]) if given.parent.is_dir() else None
     return f"{message}: did you mean '{near}'?" if near else message

@@ -69,7 +69,7 @@ def test_a_column_of_several_types_comes_out_as_it_is() -> None:
         (b"[" * 100_000, "line 2 is not usable: its JSON is nested too deeply"),
         (b'{"a":' * 100_000, "line 2 is not usable: its JSON is nested too deeply"),
         (b'{"a": ' + b"9" * 5000 + b"}", "line 2 is not valid JSON: Exceeds the limit"),
-        (b'{"a": 1}{"a": 2}', "line 2 is not valid JSON: Extra data"),
+        (b'{"a": 1}{"a": 2}', "line 2 is not valid JSON: Extra data in column 9"),
         (b"'a'", "line 2 is not valid JSON"),
         (b"\xff\xfe", "line 2 is not UTF-8"),
         (b"null", "line 2 must hold a JSON object, not NoneType"),
@@ -113,6 +113,8 @@ def test_paths_with_nothing_to_ask_name_what_is_there(tmp_path: Path) -> None:
         refused(tmp_path / "tests.jsonl") == f"{tmp_path / 'tests.jsonl'} is empty: it must hold a JSON object per line"
     )
     assert refused(tmp_path / "test.jsonl").endswith("test.jsonl does not exist: did you mean 'tests.jsonl'?")
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "gone")
+    assert refused(tmp_path / "link.jsonl").endswith("link.jsonl is a link that leads nowhere")
     assert "is no name of a file or folder" in refused("a\0b")
     assert "is no name of a file or folder" in refused("a" * 5000)
     assert "names the home folder of a user who is not known" in refused("~nobody-of-that-name/data")
@@ -128,6 +130,11 @@ def test_the_home_folder_may_be_written_short(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "test.jsonl").write_text('{"a": 1}')
     assert read_splits("~", "test", set(), {}) == read_splits("~/test.jsonl", "test", set(), {}) == {"test": [{"a": 1}]}
+
+
+def test_packed_files_may_have_a_name_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "TEST.JSONL.GZ").write_bytes(gzip.compress(b'{"a": 1}'))
+    assert read_rows(tmp_path / "TEST.JSONL.GZ") == [{"a": 1}]
 
 
 def test_files_that_unpack_without_end_are_given_up(tmp_path: Path) -> None:

@@ -63,6 +63,13 @@ def test_pairs_are_the_same_either_way() -> None:
     }
 
 
+def test_what_a_reference_says_twice_counts_twice() -> None:
+    assert math500.same("2,2,3", "3,2,2")
+    assert not math500.same("2,2,3", "2,3")
+    assert not math500.same("2,2,3", "2,3,3")
+    assert math500.same("2,3", "2,2,3")
+
+
 def test_texts_around_an_answer() -> None:
     assert not [one for one in TEXTS if right(one["reference"], one["text"]) != one["same"]]
     assert len(TEXTS) > 110

@@ -169,6 +169,22 @@ def test_tasks_with_pictures_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (metric("exact_mach"), "can't be scored: lm-eval does not know the metric 'exact_mach'"),
+        (metric(aggregation="meen"), "can't be scored: lm-eval does not know the aggregation of 'exact_match'"),
+        ({"repeats": 0, **metric()}, "has repeats: 0, so that nothing is answered"),
+        ({"filter_list": [], **metric()}, "has an empty filter_list, so that no answer is scored"),
+    ],
+    ids=["metric", "aggregation", "repeats", "filters"],
+)
+def test_tasks_that_could_not_be_scored_are_refused(config: dict[str, Any], message: str, tmp_path: Path) -> None:
+    data = task_file(tmp_path, "mine", config)
+    with pytest.raises(UsageError, match=message):
+        load_task(DatasetSettings("mine", str(data), None, None, None), 1, include_path=str(tmp_path / "tasks"))
+
+
+@pytest.mark.parametrize(
     ("name", "near"), [("gsm9k", "gsm8k"), ("hellaswg", "hellaswag"), ("bbh_fewshot_boolean_expresions", "bbh_fewshot")]
 )
 def test_an_unknown_task_is_refused_without_lm_eval(name: str, near: str) -> None:

@@ -28,7 +28,14 @@ BAD = [
     ("gsm8k", {"answer": "#### 2\n#### [invalid]"}, "'answer' must end with #### and a number"),
     ("gsm8k", {"answer": "#### ,"}, "'answer' must end with #### and a number"),
     ("gsm8k", {"answer": "#### 2 \ud800"}, "'answer' must be text that is not blank"),
+    ("gsm8k", {"answer": "#### 2\n"}, "'answer' must end with #### and a number, and nothing behind it"),
+    ("gsm8k", {"question": "\u200b\ufeff\0"}, "'question' must be text that is not blank"),
     ("nano-gsm", {"answer": "1 + 1 = 2"}, "'answer' must end with #### and a number"),
+    ("nano-gsm", {"answer": "#### 2 "}, "'answer' must end with #### and a number"),
+    ("math-500", {"answer": "\\text{}"}, "'answer' can't be read, not even as itself"),
+    ("math-500", {"answer": "1+" * 600 + "1"}, "'answer' can't be read, not even as itself"),
+    ("humaneval", {"prompt": "import (\n\ndef f(x):\n"}, "'prompt' is not how a program of Python begins"),
+    ("nano-code", {"prompt": "def f(x)):\n"}, "'prompt' is not how a program of Python begins"),
     ("nano-gsm", {"question": ""}, "'question' must be text that is not blank"),
     ("math-500", {"answer": "  "}, "'answer' must be text that is not blank"),
     ("math-500", {"answer": "$ $"}, "'answer' is blank"),
@@ -78,6 +85,35 @@ NOTHING = [  # bodies of check(candidate), or tests of the function candidate
     "try:\n    assert candidate(1) == 1\nexcept AssertionError:\n    print('no')",
     "def never():\n    assert candidate(1) == 1",
     "def helper(x):\n    return x\nhelper(candidate(1))",
+    "assert candidate(1) is not None or candidate(1) is None",
+    "assert candidate(1) == 1 or candidate(1) != 1",
+    "assert isinstance(candidate(1), object)",
+    "assert repr(candidate(1))",
+    "assert [candidate(x) for x in [1]]",
+    "assert (candidate(x) for x in [1])",
+    "assert all(candidate(x) == 1 for x in [])",
+    "assert all([candidate(x) for x in range(0)])",
+    "assert True if candidate(1) else True",
+    "assert 1 if True else candidate(1)",
+    "result = candidate(1)\nresult = 1\nassert result == 1",
+    "class T:\n    def test(self):\n        assert candidate(1) == 1",
+    "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(candidate(1), 1)",
+    "async def t():\n    assert candidate(1) == 1\nt()",
+    "def t():\n    yield candidate(1)\n    assert candidate(1) == 1\nt()",
+    "for _ in list():\n    assert candidate(1) == 1",
+    "for _ in range(1, 0):\n    assert candidate(1) == 1",
+    "for _ in zip([], [1]):\n    assert candidate(1) == 1",
+    "cases = []\nfor x in cases:\n    assert candidate(x) == 1",
+    "cases = {}\nfor k, v in cases.items():\n    assert candidate(k) == v",
+    "import contextlib\nwith contextlib.suppress(AssertionError):\n    assert candidate(1) == 1",
+    "exit()\nassert candidate(1) == 1",
+    "import sys\nsys.exit(0)\nassert candidate(1) == 1",
+    "candidate = lambda x: 1\nassert candidate(1) == 1",
+    "candidate = len\nassert candidate('a') == 1",
+    "for candidate in [len]:\n    assert candidate('a') == 1",
+    "def candidate(x):\n    return 1\nassert candidate(1) == 1",
+    "from m import candidate\nassert candidate(1) == 1",
+    "try:\n    candidate(1)\nexcept Exception:\n    assert False",
 ]
 SOMETHING = [
     "assert candidate(1) == 1",
@@ -96,6 +132,26 @@ SOMETHING = [
     "def same(x, y):\n    assert x == y\nsame(candidate(1), 1)",
     "while True:\n    assert candidate(1) == 1\n    break",
     "from math import isclose\nwith open('/dev/null'):\n    assert isclose(candidate(1), 1)",
+    "x = [3]\ncandidate(x)\nassert x == [1]",
+    "import copy\nx = [1]\ny = copy.deepcopy(x)\ncandidate(x)\nassert x == y",
+    "given = {}\ncandidate(given)\nassert given['a'] == 1",
+    "try:\n    candidate(None)\n    assert False\nexcept TypeError:\n    pass",
+    "try:\n    candidate(None)\nexcept TypeError:\n    pass\nelse:\n    raise AssertionError",
+    "try:\n    r = candidate(1)\nexcept Exception:\n    r = None\nassert r == 1",
+    "raised = False\ntry:\n    candidate(None)\nexcept ValueError:\n    raised = True\nassert raised",
+    "ok = True\nfor x in [1]:\n    if candidate(x) != x:\n        ok = False\nassert ok",
+    "out = []\nfor x in [1]:\n    out.append(candidate(x))\nassert out == [1]",
+    "d = {}\nd['x'] = candidate(1)\nassert d['x'] == 1",
+    "def t(*fs):\n    assert fs[0](1) == 1\nt(candidate)",
+    "def run(x):\n    return candidate(x)\nassert run(1) == 1",
+    "fs = [candidate]\nassert fs[0](1) == 1",
+    "match candidate(1):\n    case 1:\n        pass\n    case _:\n        assert False",
+    "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n        self.assertEqual(candidate(1), 1)\n"
+    "unittest.main()",
+    "class T:\n    def again(self):\n        T()\n    def t(self):\n        assert candidate(1) == 1\nT().t()",
+    "cases = []\ncases.append((1, 1))\nfor x, y in cases:\n    assert candidate(x) == y",
+    "import contextlib\nwith contextlib.suppress(ValueError):\n    assert candidate(1) == 1",
+    "x = candidate(1)\nif x is None:\n    x = 0\nassert x == 1",
 ]
 
 
@@ -126,7 +182,7 @@ def with_tests(name: str, tests: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["humaneval", "mbpp", "nano-code"])
 @pytest.mark.parametrize("tests", NOTHING)
 def test_tests_that_any_program_would_pass_are_refused(name: str, tests: str, tmp_path: Path) -> None:
-    if (name, tests) == ("mbpp", "assert len([1]) == 1 and abs(-1) == 1"):
+    if name == "mbpp" and "len" in tests:
         return  # a row of MBPP does not name its function, and one asks for a function named as a built-in one
     row = with_tests(name, tests)
     with pytest.raises(UsageError, match=r"any program would pass$"):

@@ -20,11 +20,15 @@ _ENDS = (
 )
 _MARKS = re.compile(rf"(?im)(?P<end>{_ENDS})|^[ \t]*(?P<begin>{_BEGINS})")
 
+_TAGS = r"(?:</?(?:answer|solution|response|code|pre|python|output)>)+"
+_TAGGED = re.compile(rf"(?m)^[ \t]*{_TAGS}|{_TAGS}[ \t]*$")
+_QUOTED = re.compile(r"(?m)^> ?")
 _FENCE = re.compile(r"^(?P<margin>[ \t]*)(?P<mark>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
 _FENCE_BEHIND = re.compile(r"^(?P<before>[^`\n]*[^`\"'\s][ \t]*)(?P<fence>```[ \t]*(?i:python|py)?[\d.]*)[ \t]*$")
 _FENCED_LINE = re.compile(r"^[ \t]*```[ \t]*(?i:python3?[ \t]|py[ \t])?(?P<code>[^`\n]*[^`\s])[ \t]*```[ \t]*$")
 _LANGUAGE = re.compile(r"[\W_]*([A-Za-z][A-Za-z+#-]*)")
-_TEXT = ("", "text", "txt", "plain", "plaintext", "code", "ipython", "sage", "markdown", "md")
+_TEXT = ("", "text", "txt", "plain", "plaintext", "code", "sage", "markdown", "md", "solution", "source", "tool")
+_PYTHON = re.compile(r"(?i)\S*?(?<![a-z])i?py")  # python3, {.python}, lang-python, area.py
 _NO_LANGUAGE = ("def", "class", "import", "from", "async")
 _STRINGS = re.compile(r"""\"{3}|'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|\#[^\n]*|\\.""")
 
@@ -75,7 +79,7 @@ def parts_of(raw: str, careful: bool = True) -> list[Part]:
         close(True)
         language = _language(info)
         mark = "" if mark and not info else fence["mark"]
-        python = not mark or language in _TEXT or language.startswith("py") or language in _NO_LANGUAGE
+        python = not mark or language in (*_TEXT, *_NO_LANGUAGE) or bool(_PYTHON.match(info))
         if language in ("markdown", "md"):
             mark = ""  # its own fences are those that count
         if language in _NO_LANGUAGE:
@@ -85,12 +89,15 @@ def parts_of(raw: str, careful: bool = True) -> list[Part]:
 
 
 def _answered(raw: str) -> str:
-    """What a model answered: line ends of Unix, up to the end of its turn, without its thoughts."""
+    """What a model answered: line ends of Unix, up to the end of its turn, without its thoughts and tags around it."""
     text = raw.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    return _ended(_without_thoughts(text))[:MOST_CHARACTERS]
+    text = _ended(without_thoughts(text))[:MOST_CHARACTERS]
+    if re.search(r"(?m)^> ?```", text):
+        text = _QUOTED.sub("", text)
+    return _TAGGED.sub("", text)
 
 
-def _without_thoughts(text: str) -> str:
+def without_thoughts(text: str) -> str:
     """What is outside of the marks of thinking. Thoughts that never end have no answer; some begin in the prompt."""
     kept, place, depth = "", 0, 0
     for found in _MARKS.finditer(text):

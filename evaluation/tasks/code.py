@@ -10,9 +10,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from evaluation.sandbox import Sandbox
+from evaluation.tasks.definitions import parsed
 from evaluation.tasks.execution import begun, verdict
 from evaluation.tasks.extraction import extract, names_used
 from evaluation.tasks.vacuous import checker_problem, checks_nothing
@@ -89,6 +91,8 @@ def humaneval_problem(doc: Mapping[str, Any]) -> str | None:
     name = doc["entry_point"]
     if not defined(doc["prompt"], name):
         return f"'prompt' does not define {name}, which is the 'entry_point'"
+    if not _begins(doc["prompt"]):
+        return _NO_BEGINNING
     return checker_problem(doc["test"], name)
 
 
@@ -104,9 +108,23 @@ def functions_problem(doc: Mapping[str, Any]) -> str | None:
     names = begun(doc["prompt"])
     if not names:
         return "'prompt' does not begin a function"
+    if not _begins(doc["prompt"]):
+        return _NO_BEGINNING
     if checks_nothing(doc["tests"], names):
         return f"'tests' assert nothing about {', '.join(sorted(names))}: any program would pass"
     return None
+
+
+_NO_BEGINNING = "'prompt' is not how a program of Python begins: no answer could pass"
+
+
+def _begins(prompt: str) -> bool:
+    """Whether a program can go on with the body of the function that a prompt ends with."""
+    for margin in ("", " ", "  ", "    ", "        ", "\t", "\t\t"):  # without a margin where it has a docstring
+        with suppress(SyntaxError, ValueError, MemoryError):
+            parsed(f"{prompt.rstrip(' ')}\n{margin}pass\n")
+            return True
+    return False
 
 
 def defined(prompt: str, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import symtable
 import sys
 import warnings
@@ -37,6 +38,8 @@ class Statement:
         line: where it ends in the source.
         now: names that it uses when it is run.
         later: names that the functions in it use when they are called.
+        sets: names of the module that the functions in it give a value when they are called.
+        calls: the function that it calls, where it is nothing but a call; "" of others.
         worth: what it does, of definitions.
         methods: of a class, those that are no stubs.
         kept: whether it belongs to a program that uses anything of its part.
@@ -50,6 +53,8 @@ class Statement:
     line: int = 0
     now: set[str] = field(default_factory=set)
     later: set[str] = field(default_factory=set)
+    sets: set[str] = field(default_factory=set)
+    calls: str = ""
     worth: int = REAL
     methods: set[str] = field(default_factory=set)
     kept: bool = False
@@ -108,8 +113,9 @@ class _Program:
     def __init__(self, pool: list[Statement], needed: set[str], main: int, loose: set[int]) -> None:
         self._pool, self._needed, self._main, self._loose = pool, needed, main, loose
         self._binders: dict[str, list[Statement]] = {}
+        sets = {name: one.sets for one in pool if one.kind == DEFINITION for name in one.binds}
         for statement in pool:
-            for name in statement.binds:
+            for name in statement.binds | sets.get(statement.calls, set()):
                 self._binders.setdefault(name, []).append(statement)
         self._rivals = {one.part for one in pool if one.binds & needed and one.kind != CHANGE} - {main}
         self._names: dict[tuple[str, int], list[Statement]] = {}
@@ -147,6 +153,8 @@ class _Program:
         there = [one for one in binders if one.kind != CHANGE]
         if name in self._needed:
             there = [one for one in there if one.worth > NOTHING and not _is_example(one, name)]
+        else:
+            there = there or [one for one in binders if name not in one.binds]  # set by a call: setup()
         if not there:
             return []
         best = max(one.worth for one in there)
@@ -212,13 +220,14 @@ def _statement(node: ast.stmt, text: str, part: int) -> Statement | None:
         names = bound(node)
         kind = VALUE if names and not isinstance(node, ast.AugAssign) else CHANGE
         found = Statement(kind, text, part, names | _changed(node))
-    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and not _is_built_in(node.value.func):
         found = Statement(CHANGE, text, part, _changed(node), worth=NOTHING)
-        found.kept = node.value.func.attr == "setrecursionlimit"
+        found.calls = getattr(node.value.func, "id", "")
+        found.kept = getattr(node.value.func, "attr", "") == "setrecursionlimit"
     else:
         return None
-    found.now, found.later = _used(text)
-    return None if isinstance(node, _BLOCK) and found.now & _ASKS else found
+    found.now, found.later, found.sets = _used(text)
+    return None if isinstance(node, (*_BLOCK, ast.Expr)) and found.now & _ASKS else found
 
 
 def _import(node: ast.Import | ast.ImportFrom, text: str, part: int) -> Statement:
@@ -285,30 +294,34 @@ def bound(node: ast.AST) -> set[str]:
 
 
 def _changed(node: ast.AST) -> set[str]:
-    """Names of what a statement may change: ``table[1] = 2``, ``table.update(more)``, ``Node.limit = 3``."""
+    """What a statement may change: ``table[1] = 2``, ``table.update(more)``, ``Node.x = 3``, ``fill(rows)``."""
     found = set()
     for one in ast.walk(node):
-        place: ast.AST | None = None
+        places: list[ast.expr] = []
         if isinstance(one, ast.Subscript | ast.Attribute) and isinstance(one.ctx, ast.Store):
-            place = one.value
-        elif (
-            isinstance(one, ast.Expr) and isinstance(one.value, ast.Call) and isinstance(one.value.func, ast.Attribute)
-        ):
-            place = one.value.func.value
-        while isinstance(place, ast.Subscript | ast.Attribute):
-            place = place.value
-        if isinstance(place, ast.Name):
-            found.add(place.id)
+            places = [one.value]
+        elif isinstance(one, ast.Expr) and isinstance(one.value, ast.Call) and not _is_built_in(one.value.func):
+            places = [one.value.func, *one.value.args] if isinstance(one.value.func, ast.Attribute) else one.value.args
+        for place in places:
+            while isinstance(place, ast.Subscript | ast.Attribute):
+                place = place.value
+            if isinstance(place, ast.Name):
+                found.add(place.id)
     return found
 
 
-def _used(text: str) -> tuple[set[str], set[str]]:
-    """Names of the module that are used when a statement is run, and those that its functions use when called."""
+def _is_built_in(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and hasattr(builtins, node.id)
+
+
+def _used(text: str) -> tuple[set[str], set[str], set[str]]:
+    """Names of the module that a statement uses when it is run, and that its functions use, and set, when called."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         top = symtable.symtable(text, "<answer>", "exec")
     now = {one.get_name() for one in top.get_symbols() if one.is_referenced()}
     later: set[str] = set()
+    sets: set[str] = set()
     waiting = [(child, now) for child in top.get_children()]
     while waiting:
         table, names = waiting.pop()
@@ -317,8 +330,9 @@ def _used(text: str) -> tuple[set[str], set[str]]:
         into = later if is_called else names
         into |= {one.get_name() for one in table.get_symbols() if one.is_global() and one.is_referenced()}
         into |= {one.get_name() for one in table.get_symbols() if one.is_declared_global()}
+        sets |= {one.get_name() for one in table.get_symbols() if one.is_declared_global() and one.is_assigned()}
         waiting += [(child, into) for child in table.get_children()]
-    return now, later
+    return now, later, sets
 
 
 def parsed(source: str) -> ast.Module:

@@ -32,6 +32,7 @@ _MOST_COMPILED = 200_000
 _MOST_DEPTH = 200
 """Levels of statements and expressions within each other; Python takes time and memory that grow with their square."""
 _MOST_STARTS = 100
+_MARGIN = 4  # of a body, in the prompts
 _TRIES = 5  # for the end of a stretch of code; errors name their line, so that two or three are the rule
 _CODE_BEGINS = re.compile(r"(?:async def|def|class|import|from)\b|@\w|[A-Za-z_]\w*\s*(?::[^=]+)?=[^=]")
 _LINE_BEGINS = re.compile(r"[A-Za-z_@(\[]")
@@ -46,12 +47,13 @@ def extract(raw: str, needed: set[str], prompt: str = "") -> str:
     2. the code in ``raw`` by itself, fenced or not;
     3. a method of a class, where there is no such function;
     4. a fenced block, as the rest of the function that ``prompt`` begins;
-    5. the rest of the function with its indentation lost, on the first line or on all.
+    5. the rest of the function with another indentation, or none, on the first line or on all.
 
     Names are followed: of all blocks those imports, functions, classes and values are taken that the needed ones use,
     and their own. Of several versions one that does something counts before a stub, that of an answer that begins with
     code before others, and else the last; in text without fences, which may go on with another problem, the first.
-    Calls, prints, assertions and blocks of other languages are left out, as are thoughts.
+    Prints, assertions, calls that change nothing that is used, and blocks of other languages are left out, as are
+    thoughts.
 
     Args:
         raw: everything generated, special tokens included.
@@ -238,11 +240,14 @@ def _text(found: list[Statement]) -> str:
 
 
 def _indented(lines: list[str]) -> list[list[str]]:
-    """``lines`` with the indentation of the first one put back, and of all of them."""
-    lines = _join(lines).strip("\n").split("\n")
-    if re.match(r"\s|$|@|(?:async def|def|class)\b", lines[0]):  # there is nothing to put back, or no body
+    """``lines`` with the indentation of a body: the first one alone, and all of them moved together."""
+    lines = [_spaced(line) for line in _join(lines).strip("\n").split("\n")]
+    first = lines[0].lstrip(" ")
+    margin = len(lines[0]) - len(first)
+    if margin == _MARGIN or re.match(r"$|@|(?:async def|def|class)\b", first):  # there is nothing to move, or no body
         return []
-    return [["    " + lines[0], *lines[1:]], ["    " + line for line in lines]]
+    moved = [line[margin:] if not line[:margin].strip() else line for line in lines]
+    return [[" " * _MARGIN + first, *lines[1:]], [" " * _MARGIN + line for line in moved]]
 
 
 def _spaced(line: str) -> str:

@@ -88,6 +88,7 @@ def load_task(
             for number, row in enumerate(task.eval_docs):
                 check_row(f"dataset '{name}', row {number}", row, known.columns, known.problem)
         _check_kind(name, task)
+        _check_scoring(name, task)
         _set_shots(name, task, settings.n_shot, seed)
     groups = {name: group for name, group in loaded.get("groups", {}).items() if name != _WRAPPER}
     return LoadedTask(
@@ -199,6 +200,26 @@ def _check_kind(name: str, task: Any) -> None:
         not getattr(task, "UNSAFE_CODE", False),
         f"task '{name}' runs generated code in lm-eval's own way, without a sandbox; "
         f"the tasks that run it here are {', '.join(one for one, scorer in SCORERS.items() if scorer.execute)}",
+    )
+
+
+def _check_scoring(name: str, task: Any) -> None:
+    """Refuse a task that generates, and of which lm-eval would say after all work that it can't be scored."""
+    if not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE != "generate_until":
+        return
+    require(task.config.repeats >= 1, f"task '{name}' has repeats: {task.config.repeats}, so that nothing is answered")
+    require(bool(task._filters), f"task '{name}' has an empty filter_list, so that no answer is scored: leave it out")
+    functions = {} if task.config.process_results else task._metric_fn_list
+    unknown_ones = [
+        f"{what} of '{metric}'" if what else f"metric '{metric}'"
+        for what, found in (("", functions), ("aggregation", task.aggregation()))
+        for metric, function in found.items()
+        if not callable(function)
+    ]
+    require(
+        not unknown_ones,
+        f"task '{name}' can't be scored: lm-eval does not know the {', the '.join(unknown_ones)}; "
+        "give one of its metrics and aggregations in metric_list",
     )
 
 

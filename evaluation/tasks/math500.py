@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from evaluation.tasks.blocks import without_thoughts
 from evaluation.tasks.mathematics.comparing import equal
 from evaluation.tasks.mathematics.kinds import spelled
 from evaluation.tasks.mathematics.reading import choice, read, readings
@@ -25,27 +26,41 @@ needs the main thread; without it the bounds on length, depth and size hold alon
 LONGEST = 1000
 """Characters of the longest text that is taken for an answer; the longest answer of MATH-500 has 53."""
 
+_IS = r"\s(?:is|are|(?:would|should|must|will)\sbe)\b"
 _PHRASE = re.compile(
-    r"(?i)final\s{1,3}answer(?:[^.\n$\d]{0,60}?\s(?:is|are)\b|\s{0,3}[*_]{0,3}\s{0,3}(?:[:=\n]|\*\*))[\s*_:]{0,12}"
+    rf"(?i)final\s{{1,3}}answer(?:[^.\n$\d]{{0,60}}?{_IS}|\s{{0,3}}[*_]{{0,3}}\s{{0,3}}(?:[:=\n\u2192]|[-\u2013]\s|\*\*))[\s*_:]{{0,12}}"
 )
-_ANSWER = re.compile(r"(?i)\banswer(?:[^.\n$\d]{0,40}?\s(?:is|are)\b|\s{0,3}[*_]{0,3}\s{0,3}[:=])[\s*_:]{0,12}")
+_ANSWER = re.compile(
+    rf"(?i)\b(?:answer|(?:correct|right)\s(?:option|choice))(?:[^.\n$\d]{{0,40}}?{_IS}|\s{{0,3}}[*_]{{0,3}}\s{{0,3}}(?:[:=]|[-\u2013]\s))[\s*_:]{{0,12}}"
+)
 _STOP = re.compile(r"\.(?=[\s*_\"”)]|$)|\n|<\|")
 _FORMULA = re.compile(
     r"\$\$(.{1,1000}?)\$\$|(?<!\\)\$((?:[^$\\]|\\.){1,1000})\$|\\\((.{1,1000}?)\\\)|\\\[(.{1,1000}?)\\\]", re.DOTALL
 )
-_NUMBER = re.compile(
-    r"[-\u2212]?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:[A-Za-z]+|\s(?:hundred|thousand|million|billion|trillion|dozen)\b)?"
+_PROSE = re.compile(
+    r"(?<![\\A-Za-z\d])(?!(?:and|sin|cos|tan|cot|sec|csc|log|sqrt|[a-z]+illions?|hundreds?|thousands?|dozens?)\b)"
+    r"(?:[A-Za-z]{3,}|(?i:an|as|at|be|by|cm|do|ft|he|if|in|is|it|kg|km|me|mm|my|no|of|on|so|to|up|us|we)\b)(?:'[a-z]+)?"
+    r"|\b[aAI]\b(?=\s[A-Za-z]{2})|(?:[.?;:]|(?<![\d)])!)(?=\s|$)|\n"
+)
+"""What a formula in plain writing does not go on over: words, and the end of a sentence."""
+_DENIED = re.compile(
+    r"(?i)(?:\b(?:not|never|cannot|than|least|most|about|approximately|roughly|nearly|almost|around|over|under|between)"
+    r"|n't)(?:\s+be)?\W*$"
+)
+_TAG = re.compile(
+    r"</?[a-zA-Z]+>|(?<![\w\\}])\((?=[^()]*(?<![\\A-Za-z])[A-Za-z]{3,}\s)[^()]*\)|(?i:\\?\b(?:boxed|fbox|framebox)(?![a-z])\s{0,9})"
 )
 _MOST = 30  # boxes that are one answer
 _NEAR = 60  # characters at most between two boxes that are one answer
-_BRACES = re.compile(r"\\(?:boxed|fbox)\s{0,9}\{|\\.|[{}]", re.DOTALL)
+_BRACES = re.compile(r"\\(?:boxed|fbox|framebox)\s{0,9}\{|\\.|[{}]", re.DOTALL)
 
 
 def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     """Both metrics of one generation, as lm-eval asks for them."""
-    answer, gold = final_answer(results[0]), doc["answer"]
+    text, gold = without_thoughts(results[0]), doc["answer"]
+    answer = final_answer(text)
     if answer is None:
-        last = _last(results[0][-LONGEST:])
+        last = _last(text[-LONGEST:])
         return {"math_verify": float(last is not None and same(gold, last)), "exact_match": 0.0}
     right = same(gold, answer)
     return {"math_verify": float(right), "exact_match": float(right and normal(answer) == normal(gold))}
@@ -56,19 +71,30 @@ def final_answer(text: str) -> str | None:
 
     Boxes that are joined by nothing but a comma, "and" or "or" are one answer; of those that are the same, the last.
     """
-    boxes = _boxes(text)
+    boxes = [box for box in _boxes(text) if text[box[1] : box[2]].strip()]
     if boxes:
-        start, first, last = boxes[-1]
-        answers = [text[first:last].strip()]
-        for begin, first, last in reversed(boxes[-_MOST:-1]):
-            if start - last > _NEAR or not _linked(text[last + 1 : start]):
-                break
-            one, start = text[first:last].strip(), begin
-            if not any(same(one, other) for other in answers):
-                answers.insert(0, one)
-        return ", ".join(answers)
+        return _together(text, boxes, 1)
     phrases = [found.end() for found in _PHRASE.finditer(text)]
     return _sentence(text[phrases[-1] : phrases[-1] + LONGEST]) if phrases else None
+
+
+def _together(text: str, places: list[tuple[int, int, int]], width: int) -> str:
+    """The last of these places, with those before it that are one answer with it.
+
+    Args:
+        text: the whole.
+        places: where each begins, where what it holds does, and where that ends.
+        width: of what closes one.
+    """
+    start, first, last = places[-1]
+    answers = [text[first:last].strip()]
+    for begin, first, last in reversed(places[-_MOST:-1]):
+        if start - last > _NEAR or not _linked(text[last + width : start]):
+            break
+        one, start = text[first:last].strip(), begin
+        if not any(same(one, other) for other in answers):
+            answers.insert(0, one)
+    return ", ".join(answers)
 
 
 def same(gold: str, answer: str) -> bool:
@@ -93,11 +119,15 @@ def normal(answer: str) -> str:
 def _same(gold: str, answer: str) -> bool:
     if not gold or not answer:
         return False
-    option = choice(gold) or (gold if re.fullmatch("[A-J]", gold) else None)
-    if option and choice(answer) == option:
+    option = _option(gold) or (gold if re.fullmatch("[A-J]", gold) else None)
+    if option and _option(answer) == option:
         return True
     first, *others = readings(gold)
     return any(equal(first, one) for one in readings(answer)) or any(equal(one, read(answer)) for one in others)
+
+
+def _option(text: str) -> str | None:
+    return text[1].upper() if re.fullmatch(r"\([a-j]\)", text) else choice(text)
 
 
 def _boxes(text: str) -> list[tuple[int, int, int]]:
@@ -134,23 +164,37 @@ def _sentence(text: str) -> str:
         if not inside and not re.search(r"(?i)\b[ap]$", text[max(0, stop.start() - 2) : stop.start()]):
             text = text[: stop.start()]
             break
-    aside = r",?\s(?:which|where|because|since|so|when|if|for)\b|,\s(?!and\b|or\b)(?=[a-z]{2,}\s[^\d$]*$)"
+    aside = r",?\s(?:which|where|because|since|so|when|if|for)\b|,\sas\b|,\s(?!and\b|or\b)(?=[a-z]{2,}\s[^\d$]*$)"
     plain = re.split(aside, text, maxsplit=1)[0]
     whole = (plain.count("$") - plain.count(r"\$")) % 2 == 0
     return (plain if whole else text).strip(" \n\t*_")
 
 
 def _last(text: str) -> str | None:
-    """What "answer is" says, else the last formula of a text, or its last number where that comes later."""
+    """What "answer is" says, else the last formula of a text, or what its last number stands in where that is later."""
+    text = _TAG.sub(" ", text)
     answers = list(_ANSWER.finditer(text))
-    sentence = _sentence(text[answers[-1].end() :]) if answers else ""
-    if re.search(r"[\d$\\]", sentence):
+    rest = text[answers[-1].end() :] if answers else ""
+    sentence = _sentence(rest)
+    if re.search(r"[\d$\\]", sentence) or (sentence and not re.search(r"[\d$\\]", rest)):
         return sentence
-    formulas = list(_FORMULA.finditer(text))
-    numbers = list(_NUMBER.finditer(text))
-    if formulas and (not numbers or numbers[-1].start() < formulas[-1].end()):
-        return next(one for one in formulas[-1].groups() if one is not None)
-    return numbers[-1][0].rstrip(",") if numbers else None
+    formulas = [(found.start(), *found.span(found.lastindex or 0)) for found in _FORMULA.finditer(text)]
+    digit = re.search(r"\d\D*$", text)
+    if formulas and (not digit or digit.start() < formulas[-1][2]):
+        return _together(text, formulas, 1 if text[formulas[-1][2]] == "$" else 2)
+    return _plain(text, digit.start()) if digit else None
+
+
+def _plain(text: str, place: int) -> str | None:
+    """What a number stands in, in plain writing; None where the words before it say that it is no answer."""
+    words = [found.span() for found in _PROSE.finditer(text)]
+    start = max((end for _, end in words if end <= place), default=0)
+    end = min((start for start, _ in words if start > place), default=len(text))
+    found = re.sub(r"^\W*\b(?:and|or)\b|[\s,;:.\u2013\u2014-]*$", "", text[start:end])
+    for opening, closing in ("{}", "()"):
+        more = found.count(opening) - found.count(closing)
+        found = found.rstrip(closing) if more < 0 else found.lstrip(f" {opening}") if more else found
+    return None if _DENIED.search(text[:start]) else found
 
 
 class _OutOfTime(BaseException):

@@ -100,14 +100,16 @@ def _scorer_of_mbpp(headline: str) -> Scorer:
 
 def _no_number(doc: Mapping[str, Any]) -> str | None:
     """Of GSM8K's rows, whose answer is the number behind ``####``."""
-    if _NUMBER.fullmatch(doc["answer"].rpartition("#### ")[2].strip()) and "#### " in doc["answer"]:
+    if _NUMBER.fullmatch(doc["answer"].rpartition("#### ")[2]) and "#### " in doc["answer"]:
         return None
-    return "'answer' must end with #### and a number"
+    return "'answer' must end with #### and a number, and nothing behind it"
 
 
 def _no_answer(doc: Mapping[str, Any]) -> str | None:
     """Of rows with a final answer in mathematics."""
-    return None if doc["answer"].strip("$ \t\r\n\\.") else "'answer' is blank"
+    if not doc["answer"].strip("$ \t\r\n\\."):
+        return "'answer' is blank"
+    return None if math500.same(doc["answer"], doc["answer"]) else "'answer' can't be read, not even as itself"
 
 
 _NUMBER = re.compile(r"-?\$?-?[0-9][0-9,]*(?:\.[0-9]+)?\.?|-?\$?\.[0-9]+")

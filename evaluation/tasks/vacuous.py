@@ -8,13 +8,43 @@ what somebody hides.
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
-_FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+from evaluation.tasks.truths import (
+    FUNCTION,
+    can_fail,
+    ends,
+    given,
+    is_lazy,
+    mentions,
+    own,
+    stored,
+    suppresses,
+    swallows,
+    truth,
+    whole,
+)
+
 _SAYS_NOTHING = {"callable", "hasattr", "isinstance", "id", "repr", "type", "bool", "str", "print"}
 """Built-in functions that a function can be given to without being called."""
 _MOST_READINGS = 50
-_SWALLOWING = {"AssertionError", "Exception", "BaseException"}
+_RUNNERS = {"main", "TextTestRunner"}
+"""What runs the classes of a test program without naming them."""
+_CONTAINERS = {
+    "list",
+    "tuple",
+    "set",
+    "frozenset",
+    "dict",
+    "zip",
+    "enumerate",
+    "map",
+    "filter",
+    "sorted",
+    "reversed",
+    "str",
+}
+_PARTS = {"items", "keys", "values", "copy"}
 
 
 def checks_nothing(tests: str, functions: Collection[str]) -> bool:
@@ -30,18 +60,16 @@ def checks_nothing(tests: str, functions: Collection[str]) -> bool:
 def checker_problem(tests: str, entry_point: str) -> str | None:
     """What is wrong with a ``check(candidate)`` of HumanEval, as a sentence; None where nothing is."""
     body = ast.parse(tests).body
-    found = [node for node in body if isinstance(node, _FUNCTION) and node.name == "check"]
+    found = [node for node in body if isinstance(node, FUNCTION) and node.name == "check"]
     if not found:
         return "'test' has no function check(candidate)"
     (*_, check) = found
     arguments = [*check.args.posonlyargs, *check.args.args]
     if not arguments:
         return "the function check of 'test' takes no argument, so that nothing could pass"
-    if isinstance(check, ast.AsyncFunctionDef) or any(
-        isinstance(node, ast.Yield | ast.YieldFrom) for node in _own(check)
-    ):
+    if is_lazy(check):
         return "calling the function check of 'test' does nothing: it is a coroutine or a generator"
-    helpers = {node.name: node for node in body if isinstance(node, _FUNCTION)}
+    helpers = {node.name: node for node in body if isinstance(node, FUNCTION)}
     reader = _Reader(check.body, {arguments[0].arg, entry_point}, helpers)
     return None if reader.decides else "'test' asserts nothing about the function: any program would pass"
 
@@ -59,6 +87,9 @@ class _Reader:
     ) -> None:
         self._functions, self._results = set(functions), set(results)
         self._helpers = dict(helpers or {})
+        self._classes: dict[str, ast.ClassDef] = {}
+        self._empties: set[str] = set()
+        self._depth = 0
         self._readings: list[int] = above._readings if above else [0]  # of helpers, counted together
         self.decides = self._block(body)
 
@@ -66,46 +97,83 @@ class _Reader:
         for node in body:
             if self._statement(node):
                 return True
-            if isinstance(node, ast.Return | ast.Raise | ast.Break | ast.Continue):
+            if ends(node):
                 return False  # what comes after it is never run
         return False
 
     def _statement(self, node: ast.stmt) -> bool:
+        if isinstance(node, ast.ClassDef):
+            self._hide({node.name})
+            self._classes[node.name] = node
+            return False
+        if self._classes and not isinstance(node, FUNCTION):
+            named = mentions(node)
+            used = [name for name in self._classes if name in named or named & _RUNNERS]
+            methods = [one for name in used for one in self._classes.pop(name).body if isinstance(one, FUNCTION)]
+            if self._block(one for method in methods for one in method.body):
+                return True
         if isinstance(node, ast.Assert):
-            return _truth(node.test) is None and self._depends(node.test)
-        if isinstance(node, _FUNCTION):
+            return truth(node.test) is None and self._depends(node.test)
+        if isinstance(node, FUNCTION):
+            self._hide({node.name})
             self._helpers[node.name] = node
+            if any(self._depends(one.value) for one in own(node) if isinstance(one, ast.Return) and one.value):
+                self._functions.add(node.name)
+            return False
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            self._hide({alias.asname or alias.name for alias in node.names})
             return False
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For | ast.AsyncFor | ast.With):
             self._bind(node)
+        self._touch(node)
+        self._depth += 1
+        found = self._compound(node)
+        self._depth -= 1
+        return found
+
+    def _compound(self, node: ast.stmt) -> bool:
         if isinstance(node, ast.If):
             return self._branch(node)
         if isinstance(node, ast.While):
-            return _truth(node.test) is not False and (self._raises(node) or self._block(node.body))
+            return truth(node.test) is not False and (self._raises(node) or self._block(node.body))
         if isinstance(node, ast.For | ast.AsyncFor):
-            return not _is_empty(node.iter) and (self._block(node.body) or self._block(node.orelse))
+            return not self._is_empty(node.iter) and (self._block(node.body) or self._block(node.orelse))
         if isinstance(node, ast.With | ast.AsyncWith):
-            return self._expects(node) or self._block(node.body)
+            return self._expects(node) or (not suppresses(node) and self._block(node.body))
         if isinstance(node, ast.Try):
-            swallowed = any(_swallows(handler) for handler in node.handlers)
-            inner = not swallowed and self._block([*node.body, *node.orelse])
-            return inner or any(self._block(one.body) for one in node.handlers) or self._block(node.finalbody)
-        if isinstance(node, ast.ClassDef):
-            return self._block(one for method in node.body if isinstance(method, _FUNCTION) for one in method.body)
+            return self._tried(node)
+        if isinstance(node, ast.Match):
+            cases = [one for case in node.cases for one in case.body]
+            return (self._depends(node.subject) and can_fail(cases)) or self._block(cases)
+        call = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+            helper = self._helpers.get(call.func.id)
+            if helper and is_lazy(helper):
+                return False
         return any(self._call(call) for call in ast.walk(node) if isinstance(call, ast.Call))
 
+    def _tried(self, node: ast.Try) -> bool:
+        """What follows a call in ``try`` is reached because of what the function does."""
+        if any(isinstance(one, ast.Return | ast.Break | ast.Continue) for one in node.finalbody):
+            return False
+        swallowed = any(swallows(handler) for handler in node.handlers)
+        tried = [*node.body, *node.orelse]
+        if not swallowed and (self._block(tried) or (self._calls(node.body) and can_fail(tried))):
+            return True
+        handled = [one for handler in node.handlers for one in handler.body]
+        return self._block(handled) or self._block(node.finalbody)
+
     def _branch(self, node: ast.If) -> bool:
-        truth = _truth(node.test)
+        known = truth(node.test)
         return (
-            (truth is None and self._raises(node))
-            or (truth is not False and self._block(node.body))
-            or (truth is not True and self._block(node.orelse))
+            (known is None and self._raises(node))
+            or (known is not False and self._block(node.body))
+            or (known is not True and self._block(node.orelse))
         )
 
     def _raises(self, node: ast.If | ast.While) -> bool:
-        """``if f(1) != 2: raise ...``, or an exit."""
-        ends = any(isinstance(one, ast.Raise) for part in (node.body, getattr(node, "orelse", [])) for one in part)
-        return ends and self._depends(node.test)
+        """``if f(1) != 2: raise ...``, or ``assert False``."""
+        return can_fail([*node.body, *node.orelse]) and self._depends(node.test)
 
     def _expects(self, node: ast.With | ast.AsyncWith) -> bool:
         """``with pytest.raises(ValueError): f(1)``"""
@@ -117,10 +185,10 @@ class _Reader:
 
     def _call(self, node: ast.Call) -> bool:
         """``numpy.testing.assert_allclose(f(1), 2)``, and functions of the tests themselves that assert something."""
-        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        values = given(node)
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         if name.lower().startswith(("assert", "raises")):
-            return any(self._depends(one) or self._names(one) & self._functions for one in given)
+            return any(self._depends(one) or self._names(one) & self._functions for one in values)
         helper = self._helpers.get(name) if isinstance(node.func, ast.Name) else None
         if helper is None:
             return False
@@ -130,6 +198,7 @@ class _Reader:
         arguments = [one.arg for one in (*helper.args.posonlyargs, *helper.args.args)]
         passed = zip(arguments, node.args, strict=False)
         named = [*passed, *((one.arg, one.value) for one in node.keywords if one.arg)]
+        named += [(one.arg, value) for one in (helper.args.vararg, helper.args.kwarg) if one for value in values]
         functions = {argument for argument, value in named if self._names(value) & self._functions}
         results = {argument for argument, value in named if self._depends(value)}
         known = {*self._functions, *functions}
@@ -145,77 +214,83 @@ class _Reader:
         elif isinstance(node, ast.With):
             values = [item.context_expr for item in node.items]
         head = [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.stmt)]
-        names = {
-            one.id
-            for part in head
-            for one in ast.walk(part)
-            if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)
-        }
-        if any(isinstance(value, ast.Name) and value.id in self._functions for value in values):
+        names = {name for part in head for name in stored(part)}
+        functions = any(self._names(value) & self._functions and not self._calls([value]) for value in values)
+        results = any(self._depends(value) for value in values)
+        if not self._depth and isinstance(node, ast.Assign | ast.AnnAssign | ast.For | ast.AsyncFor):
+            self._hide(names)
+        self._empties -= names
+        if functions:
             self._functions |= names
-        if any(self._depends(value) for value in values):
+        if results:
             self._results |= names
+        if isinstance(node, ast.Assign) and self._is_empty(node.value):
+            self._empties |= names
+
+    def _touch(self, node: ast.stmt) -> None:
+        """Names whose values a function can have changed, or may have decided about, are results."""
+        for one in ast.walk(node):
+            if isinstance(one, ast.Call):
+                passed = {name for part in given(one) for name in self._names(part)} - self._functions
+                owner = self._names(one.func) - self._functions
+                if self._names(one.func) & self._functions:
+                    self._results |= passed
+                elif any(self._depends(part) for part in given(one)) and isinstance(one.func, ast.Attribute):
+                    self._results |= owner  # out.append(f(1))
+                self._empties -= passed | (owner if getattr(one.func, "attr", "") not in _PARTS else set())
+            elif isinstance(one, ast.Assign) and any(not isinstance(target, ast.Name) for target in one.targets):
+                changed = {name for target in one.targets for name in self._names(target)} - self._functions
+                self._empties -= changed
+                if self._depends(one.value):
+                    self._results |= changed
+        test = getattr(node, "test", None) or getattr(node, "subject", None)
+        if (test and self._depends(test)) or (isinstance(node, ast.Try) and self._calls(node.body)):
+            self._results |= set(stored(node))
+
+    def _hide(self, names: Collection[str]) -> None:
+        """These names are something else from now on."""
+        self._functions -= set(names)
+        self._results -= set(names)
+
+    def _calls(self, nodes: Iterable[ast.AST]) -> bool:
+        return any(self._depends(node) for node in nodes)
+
+    def _is_empty(self, node: ast.expr) -> bool:
+        """Whether there is nothing to go through."""
+        if isinstance(node, ast.Name):
+            return node.id in self._empties
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "id", None)
+            if name == "range":
+                values = [whole(one) for one in node.args]
+                known = [value for value in values if value is not None]
+                return 1 <= len(known) == len(values) <= 3 and known[2:] != [0] and not range(*known)
+            if name in _CONTAINERS:
+                return any(self._is_empty(one) for one in node.args) or not (node.args or node.keywords)
+            return getattr(node.func, "attr", "") in _PARTS and self._is_empty(getattr(node.func, "value", node))
+        return (
+            not isinstance(node, ast.Constant | ast.UnaryOp | ast.Compare | ast.BoolOp) and truth(node) is False
+        ) or (isinstance(node, ast.Constant) and node.value in ("", b""))
 
     def _depends(self, node: ast.AST) -> bool:
         """Whether a value is made by one of the functions, as far as is seen."""
-        for one in ast.walk(node):
+        waiting = [node]
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) and self._is_empty(
+                one.generators[0].iter
+            ):
+                continue
             if isinstance(one, ast.Name) and one.id in self._results:
                 return True
             if isinstance(one, ast.Call):
                 called = getattr(one.func, "id", None)
-                given = [*one.args, *(keyword.value for keyword in one.keywords)]
-                passed = {value.id for value in given if isinstance(value, ast.Name)} & self._functions
+                passed = {value.id for value in given(one) if isinstance(value, ast.Name)} & self._functions
                 if self._names(one.func) & self._functions or (passed and called not in _SAYS_NOTHING):
                     return True
+            waiting += ast.iter_child_nodes(one)
         return False
 
     @staticmethod
     def _names(node: ast.AST) -> set[str]:
         return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-
-
-def _truth(node: ast.expr) -> bool | None:
-    """The truth of an expression that is always true or always false; None of others."""
-    if isinstance(node, ast.Constant):
-        return bool(node.value)
-    if isinstance(node, ast.Tuple | ast.List | ast.Set):
-        return bool(node.elts) if not any(isinstance(one, ast.Starred) for one in node.elts) else None
-    if isinstance(node, ast.Dict):
-        return bool(node.keys)
-    if isinstance(node, ast.Lambda):
-        return True
-    if isinstance(node, ast.JoinedStr):
-        return True if any(isinstance(one, ast.Constant) and one.value for one in node.values) else None
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        inner = _truth(node.operand)
-        return None if inner is None else not inner
-    if isinstance(node, ast.BoolOp):
-        truths = [_truth(one) for one in node.values]
-        decisive = isinstance(node.op, ast.Or)
-        if decisive in truths:
-            return decisive
-        return None if None in truths else not decisive
-    if isinstance(node, ast.Compare) and all(isinstance(one, ast.Eq | ast.Is | ast.LtE | ast.GtE) for one in node.ops):
-        sides = {ast.dump(one) for one in (node.left, *node.comparators)}
-        return True if len(sides) == 1 else None
-    return None
-
-
-def _is_empty(node: ast.expr) -> bool:
-    if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "range":
-        return [getattr(one, "value", None) for one in node.args] == [0]
-    return _truth(node) is False
-
-
-def _swallows(handler: ast.ExceptHandler) -> bool:
-    """Whether a failed assertion ends here."""
-    named = {one.id for one in ast.walk(handler.type) if isinstance(one, ast.Name)} if handler.type else _SWALLOWING
-    return bool(named & _SWALLOWING) and not any(isinstance(one, ast.Raise | ast.Assert) for one in ast.walk(handler))
-
-
-def _own(node: ast.AST) -> Iterator[ast.AST]:
-    """All that a function holds, without what is in functions within it."""
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, (*_FUNCTION, ast.Lambda)):
-            yield child
-            yield from _own(child)

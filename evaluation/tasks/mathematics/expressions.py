@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import sympy
-from latex2sympy2_extended.latex2sympy2 import latex2sympy
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
 
 LONGEST = 400
 """Characters of the longest expression that is read; the longest answer of MATH-500 has 53."""
@@ -26,6 +26,7 @@ _DIGITS = 50
 _LARGE = 3000  # digits of a number that is compared at all of them
 _EQUAL = sympy.Rational(1, 10**30)  # relative difference of two numbers at that many digits
 _SAMPLES = 3
+_LETTERS = ConversionConfig(lowercase_symbols=False)  # R and r are two
 _PLAIN = r"(?:[\d./ -]|\\frac\{\d+\}\{\d+\})+"  # a number
 _ARGUMENT = r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 _BINOMIAL = re.compile(rf"\\binom{_ARGUMENT}{_ARGUMENT}")  # the parser evaluates it, however large
@@ -104,7 +105,10 @@ def tree(text: str) -> sympy.Expr:
     """
     text = _spelled(_unnested(text))
     commas = "" if re.search(r"\\(?:max|min|gcd|lcm)(?![a-z])", text) else ","
-    foreign = rf"\\text|\\\\|\\begin|\d\s+[\d.]|[=<>;:'\"?@#&{commas}]|\\(?:int|sum|prod|lim)"
+    foreign = (
+        rf"\\text|\\\\|\\begin|\d\s+[\d.]|[\d)]\s*_|\^\{{T\}}|\\Pi(?![a-z])|"
+        rf"[=<>;:'\"?@#&{commas}]|\\(?:int|sum|prod|lim)"
+    )
     if not text or len(text) > LONGEST or re.search(foreign, text):
         raise NotReadError
     plain = _NUMBER.fullmatch(text)
@@ -113,7 +117,7 @@ def tree(text: str) -> sympy.Expr:
     if _depth(text) > _DEEPEST:
         raise NotReadError
     try:
-        found = latex2sympy(text, normalization_config=None)
+        found = latex2sympy(text, conversion_config=_LETTERS, normalization_config=None)
     except (Exception, RecursionError) as error:
         raise NotReadError from error
     if not isinstance(found, sympy.Expr):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from evaluation.tasks.mathematics import expressions
 from evaluation.tasks.mathematics.brackets import depths, enclosed, outside, split
@@ -21,6 +22,7 @@ from evaluation.tasks.mathematics.kinds import (
     Words,
     compact,
 )
+from evaluation.tasks.mathematics.text import GREEK
 from evaluation.tasks.mathematics.units import measured
 
 _LINK = re.compile(r",?\s*\\text\{(?:and|or)\}|[,;]")
@@ -35,26 +37,37 @@ _MATRIX = re.compile(
 )
 _BASE = re.compile(
     r"(?:\(?\{?(?P<digits>[0-9A-Z][0-9A-Z. ]*|[a-f]*\d[0-9a-f]*)\}?\)?)\s*"
-    r"(?:_\s*\{?\(?(?P<base>\d+)\)?\}?|_\s*\{?\(?\s*(?:\\text\{)?(?:base )?(?P<name>[a-z]+)\}?\s*\)?\}?|"
+    r"(?:_\s*\{?\(?\s*(?P<base>\d+)\s*\)?\}?|_\s*\{?\(?\s*(?:\\text\{)?(?:base )?(?P<name>[a-z]+)\}?\s*\)?\}?|"
     r"_\s*\{\\text\{base\}\s*(?P<other>\d+)\}|\(?\\text\{(?:in )?base\}\s*(?P<written>\d+)\)?|"
     r"\(?\\text\{(?:in )?base (?P<spoken>[a-z]+)\}\)?)"
 )
 _BASES = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
 _CHOICE = re.compile(r"\(?\s*([A-J])\s*(?:\)|[.:])\s*(.*)", re.DOTALL)
-_DENIED = re.compile(r"\b(?:not|no|never|isn't|if|when|unless)\b")
+_DENIED = re.compile(
+    r"\b(?:not|no|never|isn't|aren't|cannot|can't|doesn't|neither|nor|false|wrong|incorrect|if|when|unless|half|twice|"
+    r"double|opposite|reciprocal)\b"
+)
+_OVER = (
+    r"\\(?:angle|overline|overrightarrow|overarc|widehat|widetilde|vec|bar|hat|tilde|mathbf|mathbb|mathrm|mathcal|triangle)"
+    r"(?![a-zA-Z])"
+)
+_ASKED = re.compile(
+    r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])(?:[^=+()-]|\([^()]*\))*|\\(?:sum|int|prod|lim|det|gcd|lcm)(?![a-z]).*"
+)
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _EMPTY = frozenset(
     """
     the a an answer final is are that there therefore thus so hence we have get which value number of total it exactly
     simply just equal equals to given by be must will option choice solution solutions result this these ans only all
-    in as they
+    in as they point points ordered pair triple interval set vector coordinates equation line at
     """.split()
 )
 
 
 def read(text: str) -> Answer:
     """The answer that ``text`` is, in the spelling of `text.tidy`."""
-    text = re.sub(r"^\]([^\[\]]*)\[$", r"(\1)", _bare(text))
+    text = re.sub(r"([\[\]])([^\[\]()]*[,;][^\[\]()]*)([\[\]])", _turned, _bare(text))
+    text = re.sub(r"^<([^<>=]*,[^<>=]*)>$", r"(\1)", text)
     parts = [part for part in split(_grouped(text), _LINK) if part]
     if not parts:
         return Words("")
@@ -65,6 +78,11 @@ def read(text: str) -> Answer:
         return Listed(tuple(each for part in parts for each in _item(part)))
     items = _item(parts[0])
     return items[0] if len(items) == 1 else Listed(tuple(items))
+
+
+def _turned(found: re.Match[str]) -> str:
+    """``]a, b[`` is an open interval, too."""
+    return f"{'(' if found[1] == ']' else '['}{found[2]}{')' if found[3] == '[' else ']'}"
 
 
 def _ranges(text: str, parts: list[str]) -> Answer | None:
@@ -78,8 +96,18 @@ def _ranges(text: str, parts: list[str]) -> Answer | None:
     low = [each for each in ranges if each.items[1] == Formula(r"\infty")]
     high = [each for each in ranges if each.items[0] == Formula(r"-\infty")]
     if len(low) == len(high) == 1 and len(ranges) == 2:
+        if _apart(high[0].items[1], low[0].items[0]):
+            return Union(tuple(ranges))
         return Ordered(low[0].opening, (low[0].items[0], high[0].items[1]), high[0].closing)
     return None
+
+
+def _apart(one: Answer, other: Answer) -> bool:
+    """Whether a number is below another one."""
+    if not isinstance(one, Formula) or not isinstance(other, Formula):
+        return False
+    first, second = expressions.number(one.text), expressions.number(other.text)
+    return first is not None and second is not None and bool((second - first).is_positive)
 
 
 def readings(text: str) -> list[Answer]:
@@ -88,6 +116,9 @@ def readings(text: str) -> list[Answer]:
     if re.fullmatch(r"\d{1,3}(?:,\d{3})+", text):
         found.append(read(text.replace(",", ", ")))
     mixed = re.fullmatch(r"(-?\d+)\s*\\text\{and\}\s*(\d+/\d+|\\frac\{\d+\}\{\d+\})", text)
+    twice = re.fullmatch(r"(.*\S)\s+\((?:\\text\{or\}\s*)?(.+)\)", text)
+    if twice:  # 1/2 (or 0.5)
+        found.append(read(rf"{twice[1]} \text{{or}} {twice[2]}"))
     if mixed:
         found.append(read(f"{mixed[1]} {mixed[2]}"))
     return found
@@ -97,7 +128,8 @@ def choice(text: str) -> str | None:
     """The letter of an option, if ``text`` is one, with or without what the option says: ``(C)``, ``C. 12``."""
     found = _CHOICE.fullmatch(_bare(text))
     rest = found[2].strip() if found else ""
-    return found[1] if found and not re.match(r"[,;/+*^_=-]|\\text\{(?:and|or)\b|\\c|[(]", rest) else None
+    denied = _DENIED.search(rest) or re.match(r"[,;/+*^_=-]|\\text\{(?:and|or)\b|\\c|[(]", rest)
+    return found[1] if found and not denied else None
 
 
 def _item(text: str) -> list[Answer]:
@@ -127,10 +159,12 @@ def _one(text: str) -> Answer:
     if len(parts) > 1:
         return Union(tuple(_one(_bare(part)) for part in parts))
     missing = re.fullmatch(
-        r"(?:\\mathbb\{R\}|\(-\s*\\infty\s*,\s*\\infty\s*\))\s*(?:\\setminus|-)\s*\\\{(.*)\\\}", text
+        r"\\text\{all reals?(?: numbers)?(?: except(?: for)?| but| other than)\}\s*()(.*)|"
+        r"(?:\\mathbb\{R\}|\(-\s*\\infty\s*,\s*\\infty\s*\))\s*(?:\\setminus|-)\s*\\\{(.*)\\\}",
+        text,
     )
     if missing:
-        return _without([part.strip() for part in split(missing[1], _LINK)])
+        return _without([part.strip() for part in split(missing[2] or missing[3], _LINK)])
     matrix = _MATRIX.fullmatch(text)
     if matrix:
         return _matrix(matrix["factor"].strip(), matrix["rows"])
@@ -155,9 +189,11 @@ def _bare(text: str) -> str:
     while previous != text:
         previous, text = text, re.sub(r"\s+([.,;:])", r"\1", text).strip().strip('"').strip()
         text = re.sub(r"^[:;,]+|\\$" if text.endswith("...") else r"(?<!\\)[.,;:?]+$|^[:;,]+|\\$", "", text).strip()
+        text = re.sub(r"^'([^']*)'$", r"\1", re.sub(r"^\\cdot\s+|\{\}$", "", text))
         text = re.sub(r"^\\(?:therefore|implies|Rightarrow|Longrightarrow)(?![a-z])", "", text).strip()
         if text.startswith("{") and 0 not in depths(text)[1:]:
-            text = text[1:-1]
+            is_set = re.match(r"\{\s*[a-zA-Z]\s*(?:\\in[^|:]*)?(?:\||:|\\mid)", text)
+            text = rf"\{text[:-1]}\}}" if is_set else text[1:-1]
         text = _named_away(text)
     return text
 
@@ -224,6 +260,9 @@ def _relation(sides: list[str], signs: list[str]) -> Answer:
     if r"\approx" in signs:  # what stands before it is exact, if it is more than a name
         place = signs.index(r"\approx")
         if place or expressions.number(sides[0]) is not None:
+            ends = [expressions.number(sides[place]), expressions.number(sides[-1])]
+            if None not in ends and not _near(*ends):  # 5 ~ 6 is no 5
+                return Words(_spoken(compact("".join(sides))))
             sides, signs = sides[: place + 1], signs[:place]
     if not signs:
         return read(sides[0])
@@ -237,6 +276,9 @@ def _relation(sides: list[str], signs: list[str]) -> Answer:
             return Relation(sign, left, right, read(right), False)
         if not _is_name(left) and _is_name(right) and sign == "=":
             left, right = right, left
+        values = [side for side in sides if expressions.number(side) is not None]
+        if any(not expressions.equal(side, values[-1]) for side in values[:-1]):  # x = 27 = 28
+            return Words(_spoken(compact("".join(sides))))
         if all(expressions.number(side) is not None for side in (left, right)):  # 3 * 9 = 27, but not 3 = 27
             return read(right) if expressions.equal(left, right) else Words(_spoken(left + sign + right))
         return Relation("=", left, right, read(right), _is_name(left))
@@ -249,6 +291,12 @@ def _relation(sides: list[str], signs: list[str]) -> Answer:
             left, right, sign = right, left, _TURNED[sign]
         return Relation(sign, left, right, read(right), False)
     return Words(compact("".join(side + sign for side, sign in zip(sides, [*signs, ""], strict=True))))
+
+
+def _near(one: Any, other: Any) -> bool:
+    """Whether two numbers are the same within five percent."""
+    first, second = expressions.numeric(one, 15), expressions.numeric(other, 15)
+    return bool(abs(first - second) <= 0.05 * abs(first))
 
 
 def _bounded(sides: list[str], signs: list[str]) -> Answer | None:
@@ -278,22 +326,30 @@ def _is_variable(text: str) -> bool:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a side of an equation only names the other: ``x``, ``f(x)``, ``\\angle ABC``, ``|AB|``, words."""
-    text = re.sub(r"_\{[^{}]*\}|'", "", text)
-    bare = re.sub(r"\\(?:angle|overline|vec|mathbf|mathbb|mathrm|triangle|hat)(?![a-zA-Z])|[|{}()\s,]", "", text)
+    """Whether a side of an equation only names the other: ``x``, ``f(x)``, ``\\angle ABC``, ``|AB|``, words.
+
+    So do an expression of geometry or analysis, which is what was asked for: ``\\cos A``, ``\\frac{AB}{CD}``,
+    ``\\sum_{k=1}^9 k``.
+    """
+    text = re.sub(r"_\{[^{}]*\}|'|(?<=[A-Z}])\s*\^\{(?:-1|T)\}", "", text)
+    bare = re.sub(rf"{_OVER}|\\\||[|{{}}()\s,]", "", text)
+    quotient = re.fullmatch(r"\\frac\{([a-zA-Z]+)\}\{([a-zA-Z]+)\}", text)
     return bool(
         is_called(text)
-        or re.fullmatch(r"[a-zA-Z]|m?[A-Z]+|\\[a-z]+", bare)
+        or re.fullmatch(rf"[a-zA-Z]|m?[A-Z]+|\[[A-Z]{{3,}}\]|\\(?:{'|'.join(sorted(GREEK))}|ell)", bare)
+        or re.fullmatch(r"[a-zA-Z]\\(?:times|cdot|cup|cap)[a-zA-Z]", bare)
         or re.fullmatch(r"\((?:\\?[a-zA-Z]+[,\s]*)+\)", text)
+        or _ASKED.fullmatch(text)
+        or (quotient and quotient[1] != quotient[2])
     )
 
 
 def is_called(text: str) -> bool:
-    """Whether a side is words, or a function of something, of which the name says nothing."""
-    return (
-        r"\text" in text
-        or re.fullmatch(r"(?:[a-zA-Z]|\\(?:mathbb|Pr)\{?[a-zA-Z]*\}?)(?:\^\{-1\})? ?\(.*\)", text) is not None
-    )
+    """Whether a side is words, or a function of something, of which the name says nothing; ``x(x + 1)`` is none."""
+    if r"\text" in text:
+        return True
+    found = re.fullmatch(r"([a-zA-Z]|\\(?:mathbb|Pr)\{?[a-zA-Z]*\}?)(?:\^\{-1\})? ?[(\[](.*)[)\]]", text)
+    return found is not None and not re.search(rf"(?<![\\a-z]){re.escape(found[1])}(?![a-z(])", found[2])
 
 
 def _based(text: str) -> Answer | None:

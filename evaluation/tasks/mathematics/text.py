@@ -36,6 +36,9 @@ _CHARACTERS = {
     "∪": r"\cup ",
     "∩": r"\cap ",
     "∅": r"\emptyset ",
+    "⇒": r"\implies ",
+    "∴": r"\therefore ",
+    "∎": "",
     "∈": r"\in ",
     "∖": r"\setminus ",
     "≠": r"\ne ",
@@ -64,11 +67,12 @@ _CHARACTERS = {
     "、": ",",
     "。": ".",
 }
-_GREEK = frozenset(
+GREEK = frozenset(
     """
     alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
     """.split()
 )
+"""Names of the letters, as LaTeX has them."""
 _FUNCTIONS = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp max gcd lcm".split())
 _ABROAD = {
     "cosec": "csc",
@@ -118,14 +122,19 @@ _SYNONYMS = {
     "doteq": "=",
     "simeq": r"\approx ",
     "bmod": r"\mod ",
+    "lg": r"\log_{10} ",
+    **dict.fromkeys(("lVert", "rVert", "Vert"), r"\|"),
+    **dict.fromkeys(("checkmark", "blacksquare", "square", "qed", "Box", "nonumber", "notag"), " "),
+    **dict.fromkeys(("tiny", "small", "normalsize", "large", "Large", "LARGE", "huge", "Huge", "tt", "sf"), ""),
     **dict.fromkeys(("left", "right", "displaystyle", "textstyle", "limits", "nolimits", "mathstrut", "strut"), ""),
     **dict.fromkeys(("big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "middle", "rm", "bf", "it"), ""),
     **dict.fromkeys(("quad", "qquad", "hfill", "newline", "par", "centering", "boldmath"), " "),
 }
+_LINES = re.compile(r"\\(?:begin|end)\{(?:aligned|align|alignat|equation|gathered|gather|split|multline|flalign)\*?\}")
 _COMMAND = re.compile(r"\\(not=|[a-zA-Z]+) ?")
 _UPRIGHT = re.compile(
     r"\\(?:text|textbf|textrm|textit|textsf|texttt|textnormal|textup|emph|mathrm|mathsf|mathtt|mathit|mathbf|"
-    r"boldsymbol|mbox|hbox|operatorname\*?|underline|bold|bm)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+    r"boldsymbol|mbox|hbox|operatorname\*?|underline|bold|bm|pmb|ensuremath|textsc|textsl|mathnormal)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 _WORD = re.compile(r"(\\[a-zA-Z]+)|([ap]\.\s?m\b\.?)|([^\W\d_]+(?:['-][^\W\d_]+)*)|(.)", re.DOTALL)
 _PLAIN = re.compile(
@@ -139,6 +148,7 @@ def tidy(text: str) -> str:
     """``text`` in the one spelling; its length should be bounded."""
     text = _layout(_markdown(_characters(text)))
     text = re.sub(r"(?i)\bper\s+cent\b", "percent", text)
+    text = re.sub(r"(?i)\bnegative\s+(?=[\d.\\(])", "-", text)
     text = _COMMAND.sub(lambda found: _SYNONYMS.get(found[1], found[0]), text)
     for _ in range(3):  # \textbf{\text{...}}
         text = _UPRIGHT.sub(lambda found: _words(found[1]), text)
@@ -201,14 +211,17 @@ def _character(one: str) -> str:
         return str(unicodedata.decimal(one))
     size, _, name = unicodedata.name(one, "").removeprefix("GREEK ").partition(" LETTER ")
     name = {"lamda": "lambda"}.get(name.lower(), name.lower())
-    if name in _GREEK and size in ("SMALL", "CAPITAL"):
+    if name in GREEK and size in ("SMALL", "CAPITAL"):
         return rf"\{name if size == 'SMALL' else name.capitalize()} "
-    return one
+    return "" if unicodedata.category(one) == "So" else one  # a check mark, a face
 
 
 def _markdown(text: str) -> str:
     """``text`` without emphasis, code marks, headings and mathematical delimiters; ``x**2`` is a power."""
     text = re.sub(r"(?m)^\s*#+\s+", "", text.replace("`", " "))
+    text = re.sub(r"^\s*[=-]+>\s*", "", text)
+    text = re.sub(r"^\s*~\s*(?=[\d.\\-])", r"\\approx ", text)
+    text = re.sub(r"</?(?:b|i|u|em|strong|p|span)>", " ", text)
     for mark in (r"\*\*", "__"):
         text = re.sub(rf"(?<![\w)]){mark}(?=\S)([^*_\n]+?)(?<=\S){mark}", r"\1", text)
     text = re.sub(r"(?<=[\w)}])\s*\*\*\s*(?=[\w({-])", "^", text).replace("**", " ")
@@ -221,10 +234,13 @@ def _markdown(text: str) -> str:
 
 def _layout(text: str) -> str:
     """``text`` without spaces that carry no value; row ends of a matrix stay."""
+    if _LINES.search(text) and not re.search(r"\{(?:\w*matrix|array|cases)\}", text):
+        text = re.sub(r"\\\\\s*(?=&?\s*=)|&", " ", _LINES.sub(" ", text)).replace(r"\\", ", ")
+    text = re.sub(r"\\(?:left|right)\s*\.|(?<![a-zA-Z])\{(?=[+-]\})(.)\}", r"\1", text)
     text = re.sub(r"\{\s*([,:;])\s*\}", r"\1", re.sub(r"(?<!\\)\\!\s*", "", text))
     text = re.sub(r"\\\\\s*\[-?[\d.]+ ?[a-z]{2}\]", r"\\\\", text)  # row distance of a matrix
     text = re.sub(r"(?<=\d)(?:\\,|\\ |\\;|\\:|~|\\thinspace|[\s'])(?=\d{3}(?!\d))", "", text)
-    text = re.sub(r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:boxed|fbox)(?![a-zA-Z])", "", text)
+    text = re.sub(r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:boxed|fbox|framebox)(?![a-zA-Z])", "", text)
     text = re.sub(r"(?<=[)\]])\s*U\s*(?=[(\[])", r"\\cup ", text)
     text = re.sub(r"\\(?:hspace|vspace|phantom|hphantom|label|tag)\s*\*?\{[^{}]*\}", " ", text)
     return re.sub(r"(?<!\\)((?:\\\\)*)\\[,;:> \n]|~", r"\1 ", text)
@@ -269,7 +285,7 @@ def _plain(found: re.Match[str]) -> str:
 def _meant(word: str) -> str:
     word = _ABROAD.get(word, word)
     lower = word.lower()
-    if lower in _GREEK or word in _FUNCTIONS or lower == "sqrt":
+    if lower in GREEK or word in _FUNCTIONS or lower == "sqrt":
         return rf"\{lower if word.islower() else word} "
     if lower in ("infinity", "inf"):
         return r"\infty "
@@ -309,6 +325,7 @@ def _arguments(text: str) -> str:
     text = re.sub(r"\\dot\{(\d)\}(\d*)\\dot\{(\d)\}", r"\\overline{\1\2\3}", text)
     text = re.sub(r"_\s*(\w)", r"_{\1}", text)
     text = re.sub(r"\\pmod\s*(\w)", r"\\pmod{\1}", text)
+    text = re.sub(r"\^\s*(\\frac\{[^{}]*\}\{[^{}]*\})", r"^{\1}", text)
     text = re.sub(r"\^\s*([+-]?\d+(?:\.\d+)?|[a-zA-Z]|\\circ|\\pi|\*)", r"^{\1}", text)
     for command in (r"\\sqrt\s*(?:\[[^\[\]]*\])?", r"\^"):
         text = _bracketed(text, command)

@@ -19,7 +19,7 @@ degree: deg °; celsius; fahrenheit; kelvin; radian: rad; percent: percentage pc
 dollar: usd bucks; cent:  pennies penny; euro: eur; pound-sterling: gbp; rupee: rs; yen; nickel; dime; coin
 newton: n; joule: j; watt: w; kilowatt: kw; volt: v; ohm; hertz: hz; pascal: pa; calorie: cal; kilocalorie: kcal
 acre; hectare: ha; bit; byte; digit; unit: u; knot; mole: mol; rpm; bpm; fps
-mile*hour: mph; kilometer*hour: kph kmh kmph
+kilowatt*hour: kwh; megabyte: mb; gigabyte: gb; foot*pound: ft-lb; mile*hour: mph; kilometer*hour: kph kmh kmph
 """
 _COUNTED = """
 apple ball base book box boy bushel car card case chair child children color combination cookie cow crayon cube customer
@@ -27,7 +27,7 @@ diagonal dog edge element event face factor fish flower function game girl goal 
 letter line man marble match member men multiple number object orange outcome page pair parent path pen pencil people
 person piece place player possibility prime problem question rectangle root row seat sheep side solution song stamp step
 sticker student subset sum symbol task team term ticket tile toy tree triangle trip value vertex vertices vote way woman
-women worker altogether total old
+women worker altogether total old each apiece
 """
 _SHAPES = frozenset("square sq squared cubic cu cubed per".split())
 _VALUES = frozenset(
@@ -37,10 +37,14 @@ _VALUES = frozenset(
     million millions billion billions trillion trillions dozen dozens half halves third thirds quarter quarters fourths
     fifth fifths sixths sevenths eighths ninths tenths hundredths thousandths score once twice thrice times plus minus
     less more greater fewer over under divided by multiplied of and or not nor no is isn't are aren't equals than least
-    most between from to until without except choose mod modulo power root sqrt cos abs negative positive factorial
-    infinity pi tau squares cubes logs is was has does this thus its else always unless others series versus
+    most between from to until without except choose mod modulo power root sqrt cos abs factorial
+    infinity pi tau squares cubes logs sine sines cosine cosines tangent tangents logarithm logarithms inverse inverses
+    gross minuses score scores lakh lakhs crore crores myriad myriads googol googols exponent exponents is was has
+    does this thus its else always unless others series versus
     """.split()
 )
+_PARTS = re.compile(r"(?:eleven|twelf|teen|tie|dred|sand|illion)ths?$|illiard|illions?$")
+"""Fractions and large numbers in words, beside those of the list: twentieths, quadrillions."""
 MULTIPLES = {
     "dozen": "12",
     "hundred": "100",
@@ -69,12 +73,21 @@ def _table() -> dict[str, str]:
 
 _UNITS = _table()
 _THINGS = frozenset(_COUNTED.split())
-_SYMBOLS = {r"\$": "dollar", "€": "euro", "£": "pound-sterling", "¢": "cent", r"\%": "percent", "%": "percent"}
-_CURRENCY = re.compile(r"([-+]?)\s*(?:\\text\{USD?\}\s*(?:\\\$)?|\\\$|€|£)\s*(?=[-\d.\\(])")
+_SYMBOLS = {
+    r"\$": "dollar",
+    "€": "euro",
+    "£": "pound-sterling",
+    "¥": "yen",
+    "₹": "rupee",
+    "¢": "cent",
+    r"\%": "percent",
+    "%": "percent",
+}
+_CURRENCY = re.compile(r"([-+]?)\s*(?:\\text\{USD?\}\s*(?:\\\$)?|\\\$|[€£¥₹])\s*(?=[-\d.\\(])")
 _WORDS = r"\\text\{[^{}]*\}"
 _LAST = re.compile(
     rf"(?:{_WORDS}|\\%|%|\\\$|€|£|¢|\^\{{\s*\\circ\s*\}})\s*(?:\^\{{?-?\d\}}?)?\s*$|"
-    rf"\\frac\{{\s*{_WORDS}[^{{}}]*\}}\{{\s*{_WORDS}(?:\^\{{?\d\}}?)?\s*\}}\s*$|"
+    rf"\\frac\{{\s*{_WORDS}[^{{}}]*\}}\{{\s*(?:{_WORDS}|[smh])(?:\^\{{?\d\}}?)?\s*\}}\s*$|"
     r"(?<=\})\s*(?:/|\\cdot)\s*$"
 )
 """The last piece of a unit: words or a symbol with an exponent, a quotient of words, or a sign between two of them."""
@@ -139,7 +152,7 @@ def _names(words: list[str]) -> frozenset[str] | None:
             measures = True
         elif lower in _SHAPES:
             continue
-        elif lower in _VALUES or not re.fullmatch(r"[^\W\d_]{2,}(?:[-'][^\W\d_]+)*", lower):
+        elif lower in _VALUES or _PARTS.search(lower) or not re.fullmatch(r"[^\W\d_]{2,}(?:[-'][^\W\d_]+)*", lower):
             return None
         elif lower in _THINGS or lower.endswith("s"):
             measures = True
