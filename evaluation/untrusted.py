@@ -114,7 +114,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UsageError(f"{path}{line} is not YAML that is read here: {_short(error.problem)}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
         raise UsageError(f"{path} is not valid YAML") from error
     require(isinstance(found, dict), f"{path} must hold keys and values, not {type(found).__name__}")
     _weigh(str(path), found)
@@ -128,7 +128,7 @@ def _opened(path: Path) -> BinaryIO:
     except ValueError as error:  # a NUL in the name
         raise UsageError(f"{str(path)!r} is no name of a file") from error
     except OSError as error:
-        reason = "it is a link" if path.is_symlink() else error.strerror
+        reason = "it is a link" if os.path.islink(path) else error.strerror
         raise UsageError(f"{path} can't be read: {reason}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
