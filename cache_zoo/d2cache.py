@@ -197,6 +197,7 @@ def inflate(chosen: Tensor, window: int) -> Tensor:
     """
     length = chosen.shape[1]
     columns = torch.arange(length, device=chosen.device).expand_as(chosen)
+    window = min(window, length)
     far = 2 * length + window  # nothing chosen on that side
     before = torch.where(chosen, columns, -far).cummax(dim=1).values
     after = torch.where(chosen, columns, far).flip(1).cummin(dim=1).values.flip(1)

@@ -127,7 +127,7 @@ class Registry:
             return str(error)
         return None
 
-    def make(self, name: str, **parameters: Any) -> Any:
+    def make(self, name: str, /, **parameters: Any) -> Any:
         """A new object of the class called ``name``.
 
         Raises:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import asdict
 from numbers import Real
 from pathlib import Path
@@ -165,18 +164,9 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
 
 def _require_rows(rows: list[int], task: LoadedTask) -> None:
     """Raise `UsageError` if a row that is to be traced is not in the data."""
-    there = max(_sizes(task.loaded), default=0)
+    there = max((len(one.eval_docs) for one in task.loaded["tasks"].values()), default=0)
     unknown = [row for row in rows if row >= there]
     require(not unknown, f"trace names row {unknown[:1]}, and {task.name} has rows 0 to {there - 1}")
-
-
-def _sizes(tasks: dict[str, Any]) -> Iterator[int]:
-    """Questions of each task of a group, however deep it is."""
-    for inner in tasks.values():
-        if isinstance(inner, dict):
-            yield from _sizes(inner)
-        else:
-            yield len(inner.eval_docs)
 
 
 def _ask(lm: CacheZooLM, task: LoadedTask, settings: Settings) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def doubts(run: SavedRun) -> list[str]:
     said = []
     if git.commit is None:
         said.append("no commit is recorded")
-    elif git.dirty is not False:
+    elif git.dirty is not False or git.changed:
         said.append("run with changes that are in no commit")
     codes = {"cache": found.cache_code, "strategy": found.strategy_code}
     if found.cache_code is None and run.config.cache.target is not None:
@@ -80,5 +80,6 @@ def _lost(code: Code | None) -> bool:
 def unrecorded(run: SavedRun) -> list[str]:
     """What a run of today would record of itself and this one did not."""
     found = run.provenance
-    there = {"the origin of the cache's code": found.cache_code, "the weights": found.model}
+    weights = found.model and found.model.weights_sha256
+    there = {"the origin of the cache's code": found.cache_code, "the weights": weights}
     return [name for name, value in there.items() if value is None]

@@ -35,7 +35,7 @@ def find_runs(folders: Iterable[Path], name_from: Path, levels: int = MOST_LEVEL
     """
     found: dict[Path, SavedRun] = {}
     for folder in folders:
-        require(folder.is_dir(), f"{folder} is not a folder")
+        require(os.path.isdir(folder), f"{folder} is not a folder")
         paths = _below(folder, levels)
         require(bool(paths), f"there are no runs in {folder}; run eval.py with output_dir={folder}")
         found |= {path.resolve(): SavedRun(path) for path in paths}

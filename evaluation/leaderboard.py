@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from cache_zoo import UsageError
 from cache_zoo.arguments import Parser
 from cache_zoo.errors import refusing, visible
 from evaluation.finding import find_runs
 from evaluation.markdown import render_markdown
 from evaluation.page import render_page
 from evaluation.rows import COLUMNS, read_rows
-from evaluation.runs import write_text
+from evaluation.runs import check_place, write_text
 
 # signs that begin a formula, also in their wide forms
 _FORMULA = re.compile(r"(^\s*|;\s*)([=+\-@\uff1d\uff0b\uff0d\uff20])")
+FILES = ("leaderboard.csv", "leaderboard.md", "leaderboard.html")
 PUBLISHED = Path(__file__).with_name("published.csv")
 
 
@@ -34,16 +38,28 @@ def make_leaderboard(folders: list[Path], out: Path, published: bool = False) ->
         What the CSV holds (see `evaluation.rows.read_rows`).
 
     Raises:
-        UsageError: a folder without runs.
+        UsageError: a folder without runs, or no place to write.
     """
     runs = find_runs(folders, name_from=out)
+    with _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        check_place(out / name)
     frame = read_rows(runs)
     theirs = read_published() if published else None
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "leaderboard.csv", render_csv(frame))
-    write_text(out / "leaderboard.md", render_markdown(frame, theirs))
-    write_text(out / "leaderboard.html", render_page(frame, theirs))
+    texts = (render_csv(frame), render_markdown(frame, theirs), render_page(frame, theirs))
+    with _writing(out):
+        for name, text in zip(FILES, texts, strict=True):
+            write_text(out / name, text)
     return frame
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{out} can't be written to: {error.strerror}") from error
 
 
 def render_csv(frame: pd.DataFrame) -> str:
@@ -97,7 +113,7 @@ def main() -> int:
     out = arguments.out or arguments.folders[0]
     frame = make_leaderboard(arguments.folders, out, arguments.published)
     print(f"{len(frame)} runs, {int(frame['ranked'].sum())} of them ranked")
-    for name in ("leaderboard.csv", "leaderboard.md", "leaderboard.html"):
+    for name in FILES:
         print(out / name)
     return 0
 

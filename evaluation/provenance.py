@@ -78,6 +78,6 @@ def _processor() -> str | None:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or None
+        return platform.processor() or platform.machine() or None
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or None
+    return names[0] if names else platform.processor() or platform.machine() or None  # of ARM there are no names

@@ -84,12 +84,12 @@ def rescore(
             which the run says it asked, code to run without leave, packed samples to update, or no place to write.
     """
     require(workers >= 1, f"--workers must be at least 1, not {workers}")
-    require(not folder.is_symlink(), f"{folder} is a link; give the folder itself, into which the scores go")
-    require((folder / RESULTS).is_file(), f"{folder} has no {RESULTS}; give the folder of a finished run")
+    require(not os.path.islink(folder), f"{folder} is a link; give the folder itself, into which the scores go")
+    require(os.path.isfile(folder / RESULTS), f"{folder} has no {RESULTS}; give the folder of a finished run")
     content = read_json(folder / RESULTS)
     results = parse(Scored, content, str(folder / RESULTS))
     require(
-        not update or (folder / SAMPLES).is_file(), f"--update takes unpacked samples: gunzip {folder / SAMPLES}.gz"
+        not update or os.path.isfile(folder / SAMPLES), f"--update takes unpacked samples: gunzip {folder / SAMPLES}.gz"
     )
     for name in (RESCORED, *((SAMPLES, RESULTS) if update else ())):
         check_place(folder / name)

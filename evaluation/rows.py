@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -167,7 +168,7 @@ def _status(run: SavedRun) -> Row:
 
 def _settings(run: SavedRun) -> Row:
     """What the configuration says; nothing where there is none, as of a run that was not begun."""
-    if not run.done and not run.config_path.is_file():
+    if not run.done and not os.path.isfile(run.config_path):
         return {}
     config = run.config
     others = _options(run.options, "generation", {"strategy", *_OWN_COLUMN})

@@ -165,7 +165,7 @@ def check_place(path: Path) -> None:
     Raises:
         UsageError: its folder is not there, or it is a folder, a link or another thing that is no plain file.
     """
-    require(path.parent.is_dir(), f"{path} can't be written: there is no folder {path.parent}")
-    require(not path.is_symlink(), f"{path} can't be written: it is a link")
-    require(path.is_file() or not path.exists(), f"{path} can't be written: it is no plain file")
+    require(os.path.isdir(path.parent), f"{path} can't be written: there is no folder {path.parent}")
+    require(not os.path.islink(path), f"{path} can't be written: it is a link")
+    require(os.path.isfile(path) or not os.path.lexists(path), f"{path} can't be written: it is no plain file")
     require(os.access(path.parent, os.W_OK), f"{path} can't be written: {path.parent} is read-only")

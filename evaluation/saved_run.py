@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ class SavedRun:
     def samples_path(self) -> Path:
         """Of ``samples.jsonl`` or, where a run is kept compressed, ``samples.jsonl.gz``."""
         plain, packed = self.folder / SAMPLES, self.folder / f"{SAMPLES}.gz"
-        return packed if packed.is_file() and not plain.is_file() else plain
+        return packed if os.path.isfile(packed) and not os.path.isfile(plain) else plain
 
     def read_samples(self) -> Iterator[Sample]:
         """The questions with all that was kept of them, in the order of the file, one at a time.

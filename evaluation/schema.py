@@ -131,6 +131,7 @@ class Git(Record):
 
     commit: Name | None = None
     dirty: bool | None = None
+    changed: list[Text] = []
     several: bool = False
 
 
@@ -196,15 +197,25 @@ class Provenance(Origin):
     sessions: list[Origin] = []
 
 
+class Asked(Record):
+    """How many questions a task has, and how many of them were asked."""
+
+    original: Count | None = None
+    effective: Count | None = None
+
+
 class Results(Record):
-    """``results.json``, as far as it is read; ``results`` are lm-eval's figures by task and metric."""
+    """``results.json``, as far as it is read; ``results`` are lm-eval's figures by task and metric, ``configs`` what it
+    says of the tasks."""
 
     summary: Summary
     efficiency: Efficiency
     provenance: Provenance
     config: Object = {}
     results: dict[Name, Object] = {}
+    configs: dict[Name, Any] = {}
     n_shot: dict[Name, Count] = Field(default={}, alias="n-shot")
+    n_samples: dict[Name, Asked] = Field(default={}, alias="n-samples")
 
 
 class ModelConfig(Record):

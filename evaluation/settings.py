@@ -303,6 +303,8 @@ def _spelled(path: str) -> str:
         if path and os.path.isdir(folder):  # False of names that can't be, where pathlib raises
             found = Path(folder).resolve()
             return found.relative_to(ROOT).as_posix() if found.is_relative_to(ROOT) else path
+    if Path(path).name != path:  # a name only: a run folder may say anything, and no file of its choice is read
+        return path
     named = CONFIGS / f"{path}.yaml"
     return str(OmegaConf.select(OmegaConf.load(named), "path") or path) if os.path.isfile(named) else path
 

@@ -114,7 +114,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UsageError(f"{path}{line} is not YAML that is read here: {short(str(error.problem))}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
         raise UsageError(f"{path} is not valid YAML") from error
     require(isinstance(found, dict), f"{path} must hold keys and values, not {type(found).__name__}")
     _weigh(str(path), found)

@@ -68,7 +68,7 @@ class GenerationOptions:
     confidence_eos_eot_inf: bool = False
 
     @classmethod
-    def make(cls, **options: Any) -> GenerationOptions:
+    def make(cls, /, **options: Any) -> GenerationOptions:
         """Options from keywords.
 
         Raises:

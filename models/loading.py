@@ -87,7 +87,7 @@ def resolve_checkpoint(name_or_folder: str | Path) -> Path:
         if name and os.path.isdir(folder):  # False of names that can't be, where pathlib raises
             return Path(folder)
     named = CONFIGS / f"{name}.yaml"
-    if os.path.isfile(named):
+    if Path(name).name == name and os.path.isfile(named):
         path = OmegaConf.select(OmegaConf.load(named), "path")
         if path is None:
             raise UsageError(f"model '{name}' has no 'path' in {named.name}")

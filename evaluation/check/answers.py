@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -26,6 +27,7 @@ _COUNTED = (
 )
 _CUT = "\ufffd"
 """What is decoded from a part of a character."""
+_SPECIAL = re.compile(r"<[^<>\s]{1,80}>|\[[A-Z_]{2,20}\]|\s+")
 
 
 class Answers:
@@ -84,6 +86,8 @@ class Answers:
             yield "no time was taken"
         if tokens > canvas:
             yield "there are more tokens than the canvas had"
+        if not self._subject.ends.isdisjoint(sample.ids):
+            yield "there are tokens in the answer that end one"
         if settings is None:
             return
         if canvas != settings.generation.gen_length:
@@ -100,18 +104,44 @@ class Answers:
         text, raw = sample.text or "", sample.raw or ""
         model, tokenizer = self._subject.model, self._subject.tokenizer
         if tokenizer is None or model is None:
-            if not _within(text.rstrip(_CUT), raw):
+            if not _bare(raw).startswith(_bare(text)):
                 yield "the text is not in raw"
             return
         if any(token >= model.vocab_size for token in sample.ids):
             yield "there are ids outside the vocabulary"
             return
+        if model.mask_id in sample.ids:
+            yield "there are tokens in the answer that were not decided"
         if not tokenizer.decode(sample.ids, skip_special_tokens=True).startswith(text):
             yield "the text is not that of the ids"
         elif sample.ids and len(tokenizer.decode(sample.ids[:-1], skip_special_tokens=True)) > len(text):
             yield "the text ends before the ids do"
-        if not raw.startswith(tokenizer.decode(sample.ids, skip_special_tokens=False).rstrip(_CUT)):
+        whole = tokenizer.decode(sample.ids, skip_special_tokens=False)
+        if not raw.startswith(whole.rstrip(_CUT)):
             yield "raw does not begin with the ids"
+        elif len(sample.ids) < (sample.tokens_canvas or 0) and not self._ended(sample.task, raw, raw[len(whole) :]):
+            yield "the answer ends where nothing ends it"
+
+    def _ended(self, task: str, raw: str, rest: str) -> bool:
+        """Whether an end token is behind an answer, or a text in it that ends answers of the task."""
+        tokenizer, until = self._subject.tokenizer, self._until(task)
+        assert tokenizer is not None
+        ends = [tokenizer.id_to_token(token) for token in self._subject.ends]
+        if rest.startswith(tuple(end for end in [*ends, *until] if end)):
+            return True
+        for token in tokenizer.get_added_tokens_decoder().values():
+            raw = raw.replace(token.content, "")  # texts end an answer across them
+        return any(text in raw for text in until)
+
+    def _until(self, task: str) -> list[str]:
+        """Texts that end an answer, as far as the run says."""
+        config = self._subject.results.configs.get(task)
+        given = config.get("generation_kwargs") if isinstance(config, dict) else None
+        until = given.get("until") if isinstance(given, dict) else None
+        texts = [until] if isinstance(until, str) else until if isinstance(until, list) else []
+        settings = self._subject.settings
+        words = settings.model.stop_words if settings else []
+        return [text for text in [*texts, *words] if isinstance(text, str) and text]
 
 
 def _forwards(options: GenerationOptions) -> tuple[int, int]:
@@ -126,21 +156,16 @@ def _forwards(options: GenerationOptions) -> tuple[int, int]:
 
 
 def _at_once(options: GenerationOptions) -> int | None:
-    """Most tokens that a forward decides; None where that depends on its confidences."""
-    if options.strategy != "vanilla" or options.threshold is not None or options.factor is not None:
+    """Most tokens that a forward decides; None where that is not known."""
+    if options.strategy != "vanilla":
         return None
+    if options.threshold is not None or options.factor is not None:
+        return options.block  # as many as there are
     if options.steps is None:
         return options.num_transfer_tokens
     return -(-options.gen_length // options.steps)
 
 
-def _within(part: str, whole: str) -> bool:
-    """Whether the letters of ``part`` are in ``whole`` in their order; special tokens may stand between them."""
-    if part in whole:
-        return True
-    at = 0
-    for letter in part:
-        at = whole.find(letter, at) + 1
-        if at == 0:
-            return False
-    return True
+def _bare(text: str) -> str:
+    """``text`` without blanks, and without what looks like a special token, which raw has more of."""
+    return _SPECIAL.sub("", text).rstrip(_CUT)

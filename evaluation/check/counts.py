@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from evaluation.check.subject import Problems, Subject, several, unequal
@@ -11,6 +12,10 @@ from evaluation.schema import Efficiency, Sample, Work
 _WORK = ("forwards", "rows", "rows_full", "keys", "logits", "flops")
 _SUMMARY = ("tokens_per_second", "nfe", "tokens_per_forward", "compute_ratio", "flops", "cache_bytes")
 _ROUNDING = 1e-6
+_FEW = 4
+"""Batches of which two may take the same time by chance."""
+_SHORTEST = 1e-5
+"""Seconds of a forward; starting its kernels takes longer."""
 
 
 @dataclass
@@ -39,7 +44,8 @@ class _Batch:
 @dataclass
 class _Sums:
     questions: int = 0
-    rows: set[tuple[str, int]] = field(default_factory=set)
+    repeats: Counter[str] = field(default_factory=Counter)
+    rows: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     tokens: int = 0
     canvas: int = 0
     forwards: int = 0
@@ -59,7 +65,8 @@ class Counts:
     def see(self, sample: Sample) -> None:
         sums = self._sums
         sums.questions += 1
-        sums.rows.add((sample.task, sample.doc_id))
+        sums.rows[sample.task][sample.doc_id] += 1
+        sums.repeats[sample.task] = max(sample.repeat + 1, sums.repeats[sample.task])
         sums.forwards += int(sample.forwards or 0)
         sums.seconds += sample.seconds or 0
         if sample.choices is not None:
@@ -84,7 +91,8 @@ class Counts:
     def problems(self) -> Problems:
         summary, measured = self._subject.run.summary, self._subject.results.efficiency
         yield from unequal("samples", self._sums.questions, measured.samples)
-        yield from unequal("summary.n", len(self._sums.rows), summary.n)
+        yield from unequal("summary.n", sum(map(len, self._sums.rows.values())), summary.n)
+        yield from self._of_rows()
         for key in _SUMMARY:
             yield from unequal(f"summary.{key}", getattr(measured, key), getattr(summary, key))
         if not measured.processes or not self._subject.results.provenance.machine.torch_threads:
@@ -98,8 +106,21 @@ class Counts:
         for key, value in self._totals().items():
             yield from unequal(key, value, _at(measured, key))
 
+    def _of_rows(self) -> Problems:
+        """That the rows of each task are the first ones, and that each was asked as often as the others."""
+        for task, rows in self._sums.rows.items():
+            times = self._sums.repeats[task]
+            if any(number != times for number in rows.values()):
+                yield f"some questions of {task} have {times} answers, and others fewer"
+            if task == self._subject.task and self._subject.scorer and times > 1:
+                yield f"{task} asks each question once, not {times} times"
+            if max(rows) >= len(rows):
+                yield f"rows of {task} are missing: there are {len(rows)}, the last is row {max(rows)}"
+
     def _of_given(self, measured: Efficiency) -> Problems:
         """Given answers were scored: nothing was generated that could be counted."""
+        if not self._subject.run.is_baseline:
+            yield "answers were given and scored, where a cache has nothing to do"
         yield from unequal("seconds", self._sums.seconds, measured.seconds)
         yield from unequal("nfe", self._sums.forwards / self._sums.questions, measured.nfe)
 
@@ -116,6 +137,14 @@ class Counts:
                 wrong.setdefault(what, []).append(f"batch {number}")
         for what, where in wrong.items():
             yield from several(where, what)
+        if (
+            len(self._batches) >= _FEW
+            and len({one.seconds for one in self._batches.values()}) <= len(self._batches) / 2
+        ):
+            yield "half of the batches took the very seconds of another one"
+        least = -(-sum(batch.questions for batch in self._batches.values()) // max(most, 1))
+        if len(self._batches) != least and not self._subject.results.efficiency.memory_shortages:
+            yield f"there are {len(self._batches)} batches; batch_size={most} makes {least}"
 
     def _impossible(self, batch: _Batch) -> Problems:
         """What no forward of the model can have done."""
@@ -137,13 +166,17 @@ class Counts:
             yield "keys or flops are 0"
         if work.compute_ratio is not None and abs(work.compute_ratio * full - rows) > full * _ROUNDING:
             yield "compute_ratio is not rows over rows_full"
-        plain = self._subject.run.is_baseline
+        if batch.seconds < numbers["forwards"] * _SHORTEST:
+            yield "a forward took less time than any machine needs"
+        plain, ours = self._subject.run.is_baseline, self._subject.results.provenance.cache_package is None
+        if ours and rows < full * (1 - _ROUNDING) and not work.cache_bytes:
+            yield "rows were left out, and nothing was kept in their place"
         if plain and (rows != full or work.cache_bytes):
             yield "rows were left out, or something was kept, without a cache"
         if model := self._subject.model:
             layers, width = model.num_layers, model.hidden_size
             most_keys = float(layers * batch.pairs)
-            if self._subject.results.provenance.cache_package is None:  # others may attend in more rows than they run
+            if ours:  # others may attend in more rows than they run
                 most_keys = min(most_keys, layers * rows * batch.length * (1 + _ROUNDING))
             if not batch.questions <= keys <= most_keys or (plain and keys != batch.pairs * layers):
                 yield "keys are not those of the rows and the lengths"

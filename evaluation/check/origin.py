@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from cache_zoo import caches
 from evaluation import identity
-from evaluation.check.subject import Problems, Subject
+from evaluation.check.subject import Problems, Subject, unequal
 from evaluation.checkpoint import EMBEDDED
 from evaluation.comparable import doubts, unrecorded
 from evaluation.runs import CONFIG, RESULTS
-from evaluation.schema import Git
+from evaluation.schema import Git, Origin
 from evaluation.settings import Settings
+from generation import strategies
 
 _BEGAN = datetime(2026, 11, 23, tzinfo=timezone.utc)
 """Of the first commit: no run is older."""
@@ -56,6 +58,7 @@ def check_origin(subject: Subject) -> Problems:
     yield from _commit(subject)
     yield from _lacking(subject)
     yield from _dates(subject)
+    yield from _sessions(subject)
     yield from _contradictions(subject)
     yield from _data(subject)
 
@@ -75,9 +78,12 @@ def _lacking(subject: Subject) -> Problems:
     found = subject.results.provenance
     lacking = [key for key in ("date", "device", "dtype", "checkpoint") if not getattr(found, key)]
     lacking += [f"the version of {key}" for key in _PACKAGES if not found.versions.get(key)]
+    lacking += ["the date of its status"] * (subject.run.status.date is None)
     lacking += [f"machine.{key}" for key in ("system", "processor") if not getattr(found.machine, key)]
     if lacking:
         yield f"the provenance lacks {', '.join(lacking)}"
+    if str(found.versions.get("cache-zoo")).endswith("+edited"):
+        yield "cache-zoo was edited after it was installed"
     odd = [key for key in _PACKAGES if (version := found.versions.get(key)) and not re.match(r"\d+(\.\d+)+", version)]
     yield from (f"{found.versions[key]} is no version of {key}" for key in odd)
 
@@ -97,12 +103,27 @@ def _dates(subject: Subject) -> Problems:
         yield f"the results are of {found.date}, the status of {ended}: a run writes both when it ends"
 
 
+def _sessions(subject: Subject) -> Problems:
+    """That what was not the same in all sessions is said to be so."""
+    found = subject.results.provenance
+    parts = {"commits": ("git", found.git), "machines": ("machine", found.machine)}
+    for name, (key, told) in parts.items():
+        own = [_plain(one, key) for one in (found, *found.sessions)]
+        if any(one != own[0] for one in own) and not (told and told.several):
+            yield f"its sessions had several {name}, which the provenance does not say"
+
+
+def _plain(session: Origin, key: str) -> dict[str, Any] | None:
+    part = getattr(session, key)
+    return part.model_dump(exclude={"several"}) if part else None
+
+
 def _contradictions(subject: Subject) -> Problems:
     """What the provenance says against the configuration."""
     settings, found = subject.settings, subject.results.provenance
     if settings is None:
         return
-    if found.dtype and found.dtype != settings.model.dtype:
+    if found.dtype and found.dtype != settings.model.dtype.removeprefix("torch."):
         yield f"the provenance has dtype {found.dtype}, the configuration {settings.model.dtype}"
     cuda, gpu = settings.model.device.startswith("cuda"), found.machine.gpu is not None
     if cuda and not gpu:
@@ -113,9 +134,7 @@ def _contradictions(subject: Subject) -> Problems:
         yield f"the provenance has checkpoint {found.checkpoint}, the configuration {settings.model.path}"
     if bool(found.chat_template_sha256) != settings.model.apply_chat_template:
         yield f"apply_chat_template is {settings.model.apply_chat_template}, and the provenance says otherwise"
-    known = EMBEDDED.get(f"nano-{subject.embedded.name}") if subject.embedded else None
-    if known and found.model and found.model.weights_sha256 not in (None, known):
-        yield f"the weights are not those of {settings.model.path}, whose digest is {known}"
+    yield from _weights(subject, settings)
     if subject.model:
         ends = {subject.model.eos_id, subject.model.eot_id} - {None}
         if not ends <= set(found.end_ids):
@@ -123,9 +142,31 @@ def _contradictions(subject: Subject) -> Problems:
     yield from _code(subject, settings)
 
 
+def _weights(subject: Subject, settings: Settings) -> Problems:
+    """That the checkpoint is the one that the configuration names, where that is known."""
+    found, model = subject.results.provenance.model, settings.model
+    if found is None:
+        return
+    known = {model.name: EMBEDDED.get(model.name)}
+    if subject.embedded:
+        known[model.path] = EMBEDDED[f"nano-{subject.embedded.name}"]
+    for name, digest in known.items():
+        if digest and found.weights_sha256 not in (None, digest):
+            yield f"the weights are not those of {name}, whose digest is {digest}"
+    if found.name not in (None, model.name):
+        yield f"the provenance has the model {found.name}, the configuration {model.name}"
+    family = subject.model.family if subject.model else model.family
+    if None not in (found.family, family) and found.family != family:
+        yield f"the provenance has a model of the family {found.family}, the configuration one of {family}"
+
+
 def _code(subject: Subject, settings: Settings) -> Problems:
-    """Where the class of the cache is from."""
+    """Where the classes of strategy and cache are from."""
     found, target = subject.results.provenance, settings.cache.target
+    name = settings.generation.strategy
+    expected = "package" if strategies.find(name).package else "cache-zoo"
+    if found.strategy_code is not None and found.strategy_code.origin != expected:
+        yield f"the code of {name} was of the origin {found.strategy_code.origin}, not that of the registered strategy"
     if ":" in target:
         return
     entry = caches.find(target)
@@ -153,6 +194,9 @@ def _data(subject: Subject) -> Problems:
         if digest != subject.datasets.get(task, digest):
             right = subject.datasets[task]
             yield f"the data of {task} are not the published ones: their digest is {digest}, not {right}"
+    there = subject.results.n_samples.values()
+    if there and summary.items_total is not None:
+        yield from unequal("summary.items_total", sum(one.original or 0 for one in there), summary.items_total)
     if (known := subject.published) and summary.items_total != len(known.rows):
         yield f"{subject.task} has {len(known.rows)} questions, not {summary.items_total}"
 

@@ -17,15 +17,17 @@ _SECONDS = 5.0
 """For scoring texts again; a text that takes long is no reason to wait."""
 _OUTCOME = "outcome,"
 _PASSED = "passed"
+_MEANS = ("mean", "nanmean")
 
 
 @dataclass
 class _Metric:
-    """A metric of a task over its questions."""
+    """A metric of a task over its questions; ``parts`` are values of which lm-eval makes one figure in another way."""
 
     values: list[float] = field(default_factory=list)
     words: Counter[str] = field(default_factory=Counter)
     absent: int = 0
+    parts: int = 0
 
 
 class Scores:
@@ -94,15 +96,27 @@ class Scores:
             if "," not in key or "_stderr," in key:
                 continue
             metric = found.get(key, _Metric(absent=self._questions[task]))
+            if not self._subject.scorer and (metric.parts or not self._is_mean(task, key)):
+                self.notes.append(f"{key} of {task} is no mean of the questions', and was not looked at")
+                continue
             if key.startswith(_OUTCOME):
-                if isinstance(value, dict) and metric.words and dict(metric.words) != value:
+                if isinstance(value, dict) and dict(metric.words) != value:
                     yield f"{key} of {task}: the outcomes are not those of the questions"
-            elif metric.values and not (metric.absent or metric.words):
+            elif metric.values and not (metric.absent or metric.words or metric.parts):
                 yield from unequal(f"{key} of {task}", sum(metric.values) / len(metric.values), _number(value))
                 yield from self._error(task, key, metric.values, results)
             elif metric.values or (key == headline and _number(value) is not None):
-                lacking = metric.absent + metric.words.total()
+                lacking = metric.absent + metric.parts + metric.words.total()
                 yield f"{key} of {task} is no number in {lacking} of {self._questions[task]} questions"
+
+    def _is_mean(self, task: str, key: str) -> bool:
+        """Whether lm-eval takes the mean of a metric, as far as the run says."""
+        config = self._subject.results.configs.get(task)
+        listed = config.get("metric_list") if isinstance(config, dict) else None
+        for one in listed if isinstance(listed, list) else []:
+            if isinstance(one, dict) and one.get("metric") == key.partition(",")[0]:
+                return one.get("aggregation", _usual(one["metric"])) in _MEANS
+        return True
 
     def _error(self, task: str, key: str, values: list[float], results: dict[str, Any]) -> Problems:
         """The standard error, which is lm-eval's own for metrics that are no means."""
@@ -135,7 +149,7 @@ class Scores:
             for key, value in sample.metrics.items():
                 metric, _, chosen = key.partition(",")
                 outcome = sample.metrics.get(f"{_OUTCOME}{chosen}")
-                if metric != "outcome" and outcome is not None and (value == 1) != (outcome == _PASSED):
+                if metric != "outcome" and (value not in (0, 1) or (value == 1) != (outcome == _PASSED)):
                     yield "are not those of their outcomes"
             return
         doc = sample.doc or {}
@@ -152,12 +166,19 @@ class Scores:
             yield "do not follow from their texts"
 
 
+def _usual(metric: str) -> str:
+    """How lm-eval aggregates a metric of numbers unless told otherwise."""
+    return "perplexity" if "perplexity" in metric else "mean"
+
+
 def _put(metric: _Metric, value: Any) -> None:
     number = _number(value)
     if number is not None:
         metric.values.append(number)
     elif isinstance(value, str):
         metric.words[value.partition(":")[0]] += 1
+    elif isinstance(value, list | dict):
+        metric.parts += 1
     else:
         metric.absent += 1
 

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from cache_zoo import UsageError
 from evaluation import identity
+from evaluation.checkpoint import EMBEDDED
 from evaluation.runs import RESULTS
 from evaluation.saved_run import SavedRun
 from evaluation.schema import Results, Sample
@@ -24,7 +25,7 @@ from models.loading import read_config
 
 Problems = Iterator[str]
 _ROOT = Path(__file__).resolve().parents[2]
-_EMBEDDED = ("models/nano/llada", "models/nano/dream")
+_EMBEDDED = {name: f"models/nano/{name.removeprefix('nano-')}" for name in EMBEDDED}
 
 
 class Watch(Protocol):
@@ -92,14 +93,23 @@ class Subject:
 
     @cached_property
     def embedded(self) -> Path | None:
-        """Folder of the embedded model that was run; None where it was another one."""
-        path = os.path.normpath(self.run.config.model.path or "")
-        return _ROOT / path if path in _EMBEDDED else None
+        """Folder of the embedded model that was run, wherever it lay; None where it was another one."""
+        path, weights = os.path.normpath(self.run.config.model.path or ""), self.results.provenance.model
+        for name, folder in _EMBEDDED.items():
+            if path == folder or (weights and weights.weights_sha256 == EMBEDDED[name]):
+                return _ROOT / folder
+        return None
 
     @cached_property
     def model(self) -> ModelConfig | None:
         """Sizes of the embedded model."""
         return read_config(self.embedded)[1] if self.embedded else None
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end an answer, and so are in none."""
+        of_model = (self.model.eos_id, self.model.eot_id) if self.model else ()
+        return frozenset([*self.results.provenance.end_ids, *(one for one in of_model if one is not None)])
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 
 from evaluation.check.subject import Problems, Subject
+from evaluation.comparable import shared
 from evaluation.schema import Sample
 
 _FEW = 3
@@ -33,14 +34,15 @@ class Twin:
         self.notes: list[str] = []
         self._subject, self._others = subject, others
         self._clocks: set[int] = set()
-        self._prompts: list[tuple[str, int, int, str]] = []
+        self._prompts: list[tuple[str, int, int, str, int | None]] = []
 
     def see(self, sample: Sample) -> None:
         if sample.seconds:
             clock: _Clock = (sample.task, sample.doc_id, sample.repeat, sample.seconds)
             self._clocks.add(hash(clock))
         if sample.prompt_sha256:
-            self._prompts.append((sample.task, sample.doc_id, sample.repeat, sample.prompt_sha256))
+            asked = (sample.task, sample.doc_id, sample.repeat)
+            self._prompts.append((*asked, sample.prompt_sha256, sample.prompt_tokens))
 
     def problems(self) -> Problems:
         name, others = str(self._subject.run.folder), self._others
@@ -51,10 +53,13 @@ class Twin:
         for other, number in same.items():
             if number >= min(_FEW, len(self._clocks)):
                 yield f"{number} questions took the very seconds that they took in {other}"
-        config = json.dumps(_without(self._subject.run.resolved), sort_keys=True)
+        run = self._subject.run
+        circumstances = [run.clock, shared(run)]  # others may run the same on another machine, or with other code
+        config = json.dumps([_without(run.resolved), *circumstances], sort_keys=True)
         if (other := others.settings.setdefault(config, name)) != name:
             yield f"it has the configuration of {other}"
-        asked = json.dumps([self._subject.setting, self._subject.results.provenance.dataset_sha256], sort_keys=True)
+        digests = run.provenance.dataset_sha256
+        asked = json.dumps([self._subject.setting, digests, shared(run)], sort_keys=True)
         digest = hashlib.sha256(repr(sorted(self._prompts)).encode()).hexdigest()
         prompts, other = others.prompts.setdefault(asked, (digest, name))
         if prompts != digest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def choose(folder: Path, sample: str | None, device: str | None = None, settings
         UsageError: no run, one that is not done or generated nothing, no such question, code that does not come with
             the package or with an installed one, or no such device.
     """
-    require(folder.is_dir(), f"there is no run folder {folder}{_near(folder)}")
+    require(os.path.isdir(folder), f"there is no run folder {folder}{_near(folder)}")
     run = SavedRun(folder)
     require(run.done, f"{folder.name} is {run.status.status}; a trace takes a run that is done")
     _ = run.results  # which a trace does without; that of a run that is damaged is not drawn
@@ -95,19 +96,28 @@ def _read_settings(run: SavedRun, device: str | None) -> Settings:
         task in SCORERS,
         f"the task {task} {elsewhere}; the tasks that are read here are {', '.join(SCORERS)}",
     )
-    _check_checkpoint(settings.model)
+    _check_checkpoint(settings.model, run.folder)
     if settings.dataset.path is not None:
         _check_data(Path(settings.dataset.path).expanduser())
     return settings
 
 
-def _check_checkpoint(model: ModelSettings) -> None:
-    """Refuse to fetch what a run names, unless the package names it, too."""
+def _check_checkpoint(model: ModelSettings, run: Path) -> None:
+    """Refuse to fetch what a run names, unless the package names it, too, and to use what came along with the run: a
+    chat template is code."""
     known = [path.stem for path in CONFIGS.glob("*.yaml")]
     published = read_yaml(CONFIGS / f"{model.name}.yaml").get("path") if model.name in known else None
-    there = Path(model.path).expanduser().is_dir() or (ROOT / model.path).is_dir()
+    places = (os.path.expanduser(model.path), ROOT / model.path)
+    there = next((os.path.realpath(path) for path in places if os.path.isdir(path)), None)
+    beside = os.path.dirname(os.path.realpath(run))
+    if model.path == published:
+        return
     require(
-        there or model.path == published,
+        there is None or not Path(there).is_relative_to(beside),
+        f"the checkpoint {model.path} lies beside {run.name} and may be part of it; eval.py with trace=ROW takes it",
+    )
+    require(
+        there is not None,
         f"the checkpoint {model.path} is no folder here, and not that of model={model.name}; it is not fetched on the "
         "word of a run folder",
     )
@@ -115,9 +125,9 @@ def _check_checkpoint(model: ModelSettings) -> None:
 
 def _check_data(path: Path) -> None:
     """Refuse data that a run names and that would not end, before they are read as a whole."""
-    there = sorted(path.glob("*.jsonl")) if path.is_dir() else [path, *sorted(path.parent.glob("*.jsonl"))]
-    for file in dict.fromkeys(one.resolve() for one in there):
-        for _ in read_rows(file):
+    there = sorted(path.glob("*.jsonl")) if os.path.isdir(path) else [path, *sorted(path.parent.glob("*.jsonl"))]
+    for file in dict.fromkeys(map(os.path.realpath, there)):
+        for _ in read_rows(Path(file)):
             pass
 
 
@@ -204,7 +214,7 @@ def _nearest(questions: list[Row], task: str, row: int) -> str:
 def _near(folder: Path) -> str:
     """The run folder that may be meant, as the end of a sentence."""
     parent = folder.parent
-    there = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    there = [path.name for path in parent.iterdir() if os.path.isdir(path)] if os.path.isdir(parent) else []
     near = nearest(folder.name, there)
     return f"; did you mean {parent / near}?" if near else ""
 

@@ -64,7 +64,7 @@ const curveSpec = (points, x, y) => ({
 });
 
 function curvePanel(title, curves, measure) {
-  const perCache = {};
+  const perCache = Object.create(null); // a cache may be called __proto__
   const lines = curves.map((curve) => ({ ...curve, turn: (perCache[curve.cache] = (perCache[curve.cache] ?? -1) + 1) }));
   const points = lines.flatMap((curve, line) => curve.runs.map((run, order) => ({
     ...point(run, measure), line, order, value: curve.values[order], at: String(curve.values[order]),
