@@ -142,8 +142,9 @@ class Registry:
             return cls(**parameters)
         except UsageError:
             raise
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"{self.kind} '{name}' can't be made from {parameters}: {error}") from error
+        except Exception as error:  # a class of somebody else, which may raise anything
+            why = str(error) or type(error).__name__
+            raise UsageError(f"{self.kind} '{name}' can't be made from {parameters}: {why}") from error
 
     def parameters(self, name: str) -> dict[str, Any]:
         """Constructor parameters of ``name`` with their defaults (`inspect.Parameter.empty` where there is none)."""
@@ -153,7 +154,7 @@ class Registry:
         module, _, attribute = target.partition(":")
         try:
             return attrgetter(attribute)(import_module(module))
-        except Exception as error:  # the code of a package of somebody else, which may raise anything
+        except (Exception, SystemExit) as error:  # the code of somebody else, which may raise anything, or be a program
             raise UsageError(f"{self.kind} '{target}' can't be imported: {type(error).__name__}: {error}") from error
 
     def _checked(self, name: str, cls: Any) -> type:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from cache_zoo import Cache, UsageError, caches, make_cache
 from cache_zoo.errors import require, shown, suggest
@@ -19,14 +18,13 @@ from evaluation.typed import check, read
 from evaluation.values import check_name, path_of, require_plain
 from generation import GenerationOptions, LikelihoodOptions, strategies
 from generation.options import MOST_SEED, between, require_reachable
-from models.loading import as_device, as_dtype, find_family
+from models.loading import as_device, as_dtype, find_family, is_choice, of_choice
 
 _ORDERS = {"force": False, "retry": [], "jobs": 1, "trace": []}
 """What to do about runs, with the defaults: no part of the configuration of any of them."""
 RETRIED = ("failed", "oom")
 _ATTENTION = ("eager", "sdpa", "flash_attention_2")
 _ROOT = Path(__file__).resolve().parent.parent
-_MODELS = _ROOT / "configs" / "model"
 _WRITABLE = (str, bool, int, float, list, dict, type(None))
 _MOST_BATCH, _MOST_JOBS, _MOST_SHOTS, _MOST_QUESTIONS, _MOST_MASKS = 4_096, 1_024, 1_000, 10**9, 100_000
 
@@ -241,9 +239,12 @@ def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
             raise UsageError(f"cache._target_ must be package.module.Class, not '{target}'")
         target = f"{module}:{name}"
         registered = [entry.name for entry in caches.entries() if entry.target == target and not entry.taken_by]
-        target = registered[0] if registered else target
         if not registered and not trusted:
             return CacheSettings(name, target, given)
+        if not registered:  # it may be there under the name of another module
+            cls = caches.get(target)
+            registered = [entry.name for entry in caches.usable() if caches.load(entry) is cls]
+        target = registered[0] if registered else target
     else:
         target = check("cache.name", values.get("name"), str)
         caches.find(target)  # a name, not a class to import
@@ -305,8 +306,7 @@ def _spelled(path: str) -> str:
         if path and os.path.isdir(folder):  # False of names that can't be, where pathlib raises
             found = Path(folder).resolve()
             return found.relative_to(_ROOT).as_posix() if found.is_relative_to(_ROOT) else path
-    named = _MODELS / f"{path}.yaml"
-    return str(OmegaConf.select(OmegaConf.load(named), "path") or path) if os.path.isfile(named) else path
+    return str(of_choice(path, "path") or path) if is_choice(path) else path
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
