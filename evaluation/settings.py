@@ -233,10 +233,11 @@ class Settings:
 
 def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
     given = {str(key): value for key, value in values.items() if key not in ("name", "_target_")}
-    if target := values.get("_target_"):
-        module, _, name = str(target).rpartition(".")
+    if "_target_" in values:
+        target = check("cache._target_", values["_target_"], str)
+        module, _, name = target.rpartition(".")
         if not module:
-            raise UsageError(f"cache._target_ must be package.module.Class, not '{target}'")
+            raise UsageError(f"cache._target_ must be package.module.Class, not {shown(target)}")
         target = f"{module}:{name}"
         registered = [entry.name for entry in caches.entries() if entry.target == target and not entry.taken_by]
         if not registered and not trusted:
@@ -294,6 +295,8 @@ def _resolved(model: Mapping[str, Any]) -> dict[str, Any]:
         values["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     if values.get("dtype") == "auto":
         values["dtype"] = "bfloat16" if str(values.get("device")).startswith("cuda") else "float32"
+    if isinstance(values.get("dtype"), str):
+        values["dtype"] = values["dtype"].removeprefix("torch.")
     if isinstance(values.get("path"), str):
         values["path"] = _spelled(values["path"])
     return values

@@ -154,16 +154,16 @@ def _index(folder: Path) -> dict[str, str] | None:
     weight_map = read_json(path).get("weight_map")
     require(isinstance(weight_map, dict) and bool(weight_map), f"{path} has no 'weight_map' of names to files")
     assert isinstance(weight_map, dict)
-    require(
-        _WEIGHTS in weight_map.values() or not os.path.exists(folder / _WEIGHTS),
-        f"{folder} holds two sets of weights, {_WEIGHTS} and the shards of {_INDEX}; take one of them away",
-    )
     for name, file in weight_map.items():
         good = isinstance(file, str) and file.endswith(".safetensors") and file.isprintable()
         inside = good and not PurePosixPath(file).is_absolute() and ".." not in PurePosixPath(file).parts
         require(
             inside, f"{path}: the file of {shown(name)} must be a .safetensors file of this folder, not {shown(file)}"
         )
+    require(
+        PurePosixPath(_WEIGHTS) in map(PurePosixPath, weight_map.values()) or not os.path.exists(folder / _WEIGHTS),
+        f"{folder} holds two sets of weights, {_WEIGHTS} and the shards of {_INDEX}; take one of them away",
+    )
     return weight_map
 
 

@@ -10,6 +10,11 @@ class Asserts(Cache):
         assert every > 5
 
 
+class Exits(Cache):
+    def __init__(self) -> None:
+        raise SystemExit(3)
+
+
 class Looks(Cache):
     def __init__(self, every: int = 3) -> None:
         self.what = {3: "three"}[every]

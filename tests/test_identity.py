@@ -63,6 +63,7 @@ SAME: list[tuple[str, ...]] = [
     (f"model.path={ROOT}/models/nano/llada",),
     (f"model.path={ROOT}/models/../models/nano/llada",),
     ("model.device=cpu", "model.dtype=float32"),
+    ("model.dtype=torch.float32",),
     ("+cache._target_=cache_zoo.none.NoCache",),
     (f"include_path={ROOT}/tests",),
 ]
