@@ -173,6 +173,13 @@ def test_a_run_that_lost_its_results_is_run_again(finished: Path, tmp_path: Path
     assert json.loads(results.read_text())["summary"]["n"] == 1
 
 
+def test_a_summary_that_is_too_deep_to_be_printed_is_damaged(finished: Path, tmp_path: Path) -> None:
+    cell, folder = copied(finished, tmp_path)
+    found = (folder / "results.json").read_text()
+    (folder / "results.json").write_text(found.replace('"summary": {', f'"summary": {{"x": {"[" * 900}{"]" * 900},'))
+    assert damage_of(run_of(cell)) == "results.json is damaged"
+
+
 def test_a_run_without_its_samples_is_not_done(finished: Path, tmp_path: Path) -> None:
     cell, folder = copied(finished, tmp_path)
     (folder / "samples.jsonl").rename(folder / "away")
