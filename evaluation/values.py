@@ -37,7 +37,7 @@ def _is_text(value: str) -> bool:
         value.encode()
     except UnicodeEncodeError:  # half a surrogate
         return False
-    return not any(ord(one) < 32 and one not in "\n\r\t" for one in value)
+    return not any((ord(one) < 32 or 127 <= ord(one) < 160) and one not in "\n\r\t" for one in value)
 
 
 def check_name(key: str, name: str) -> None:
