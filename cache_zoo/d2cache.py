@@ -59,6 +59,7 @@ class D2Cache(KVCache):
         require(0 <= rollout_p <= 1, f"cache parameter 'rollout_p' must be between 0 and 1, not {rollout_p}")
         require(current_k >= 1, f"cache parameter 'current_k' must be at least 1, not {current_k}")
         require(sigma > 0, f"cache parameter 'sigma' must be above 0, not {sigma}")
+        require(0.001 <= sigma <= 100_000, f"cache parameter 'sigma' must be 0.001 to 100,000, not {sigma}")
         require(inflate_w >= 0, f"cache parameter 'inflate_w' must not be negative, not {inflate_w}")
         require(
             confidence in _CONFIDENCE,

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import entry_points
+from numbers import Integral, Real
 from operator import attrgetter
 from typing import Any
 
 from cache_zoo.base import Cache
-from cache_zoo.errors import UsageError, suggest
+from cache_zoo.errors import UsageError, shown, suggest
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,16 @@ class Registry:
         for key in parameters:
             if key not in known:
                 raise UsageError(f"unknown parameter '{key}' of {self.kind} '{name}': {suggest(key, known)}")
+            if wanted := _misfit(known[key], parameters[key]):
+                what = f"'{key}' must be {wanted}, not {shown(parameters[key])}"
+                raise UsageError(f"{self.kind} '{name}' can't be made from {shown(parameters)}: {what}")
         try:
             return cls(**parameters)
         except UsageError:
             raise
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"{self.kind} '{name}' can't be made from {parameters}: {error}") from error
+        except (Exception, SystemExit) as error:  # as in `_load`
+            why = str(error) or type(error).__name__
+            raise UsageError(f"{self.kind} '{name}' can't be made from {parameters}: {why}") from error
 
     def parameters(self, name: str) -> dict[str, Any]:
         """Constructor parameters of ``name`` with their defaults (`inspect.Parameter.empty` where there is none)."""
@@ -153,13 +158,28 @@ class Registry:
         module, _, attribute = target.partition(":")
         try:
             return attrgetter(attribute)(import_module(module))
-        except Exception as error:  # the code of a package of somebody else, which may raise anything
+        except (Exception, SystemExit) as error:  # the code of somebody else, which may raise anything, or be a program
             raise UsageError(f"{self.kind} '{target}' can't be imported: {type(error).__name__}: {error}") from error
 
     def _checked(self, name: str, cls: Any) -> type:
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
             raise UsageError(f"'{name}' is not a {self.kind}: {cls!r} does not derive from {self.base.__qualname__}")
         return cls
+
+
+_KINDS: dict[type, tuple[type, str]] = {
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "text"),
+}
+
+
+def _misfit(default: object, value: object) -> str | None:
+    """What a parameter with this default must be, if ``value`` is of another kind. None is left to it."""
+    kind, words = _KINDS.get(type(default), (object, ""))
+    fits = value is None or (isinstance(value, kind) and (kind in (bool, object) or not isinstance(value, bool)))
+    return None if fits else words
 
 
 def parameters_of(cls: type) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def answer(settings: Settings, ranks: Ranks) -> dict[str, Any] | None:
     with contextlib.redirect_stdout(sys.stderr):
         summary = None if settings.force else summary_of(run)
         if summary is not None and ranks.first:
-            print(f"{run.folder} is done since {run.status.get('date')}; force=true runs it again")
+            print(f"{run.folder} is done since {visible(str(run.status.get('date')))}; force=true runs it again")
         if summary is None:
             if ranks.first and run.status.get("status") == "done" and not settings.force:
                 print(f"{run.folder} says it is done, but {damage_of(run)}; it is run again")

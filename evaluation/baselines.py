@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cache_zoo.errors import require
+from evaluation.identity import counted
 from evaluation.saved_run import BASELINE
 from evaluation.settings import CacheSettings, Settings
 
@@ -30,10 +32,19 @@ def with_baselines(cells: Sequence[Settings]) -> list[Settings]:
 
 
 def distinct(cells: Sequence[Settings]) -> list[Settings]:
-    """The cells without those that mean the same run as an earlier one."""
+    """The cells without those that mean the same run as an earlier one, in another spelling.
+
+    Raises:
+        UsageError: two that mean different runs have one name.
+    """
     found: dict[tuple[str, str], Settings] = {}
     for cell in cells:
-        found.setdefault(_folder(cell), cell)
+        kept = found.setdefault(_folder(cell), cell)
+        require(
+            kept is cell or counted(kept.config) == counted(cell.config),
+            f"two different cells of the sweep have one name, {cell.run_name}, by chance; give them one by one, each "
+            "with an output_dir of its own",
+        )
     return list(found.values())
 
 

@@ -26,7 +26,7 @@ from evaluation.provenance import merged, provenance
 from evaluation.ranks import Ranks
 from evaluation.requests import digest
 from evaluation.running import Run
-from evaluation.runs import ANSWERED, RESULTS, SAMPLES
+from evaluation.runs import ANSWERED, RESULTS, SAMPLES, as_json
 from evaluation.sandbox import Sandbox
 from evaluation.settings import Settings
 from evaluation.tasks.loading import LoadedTask, load_task
@@ -82,6 +82,7 @@ def _saved_summary(run: Run) -> dict[str, Any]:
             raise TypeError(key)
     if summary["status"] != "done":
         raise ValueError(summary["status"])
+    as_json(summary)  # what is nested too deep to be printed again is damaged
     return summary
 
 

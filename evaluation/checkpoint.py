@@ -7,13 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from cache_zoo.errors import nearest, require
 from evaluation.requests import digest
 from evaluation.settings import ModelSettings
 from models import ModelConfig, resolve_checkpoint
-from models.loading import CONFIGS, read_config, weights_sha256
+from models.loading import CONFIGS, of_choice, read_config, weights_sha256
 
 EMBEDDED = {
     "nano-llada": "57abf04b8bd676271840b2371152372bbc1f1deb59bea09c4931a66de3f63077",
@@ -79,7 +77,7 @@ def other_weights(identity: dict[str, Any]) -> str | None:
 
 def _like(name: str, family: str) -> str:
     """The choice of that family that is most like ``name``."""
-    models = {path.stem: OmegaConf.select(OmegaConf.load(path), "family") for path in sorted(CONFIGS.glob("*.yaml"))}
+    models = {path.stem: of_choice(path.stem, "family") for path in sorted(CONFIGS.glob("*.yaml"))}
     choices = [choice for choice, layout in models.items() if layout == family]
     ending = name.rpartition("-")[2]
     return nearest(name, [choice for choice in choices if choice.endswith(ending)] or choices) or choices[0]

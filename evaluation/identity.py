@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import posixpath
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any, TypeGuard
 
 from cache_zoo import UsageError
@@ -198,10 +198,10 @@ def _texts(value: Any) -> bool:
 
 
 def _path(values: dict[str, Any], key: str) -> None:
-    """Take detours out of a path, without looking at the disk."""
+    """Take ``.`` and ``//`` out of a path, without looking at the disk. Behind a link ``..`` is another folder's."""
     path = values.get(key)
     if isinstance(path, str) and path:
-        values[key] = posixpath.normpath(path)
+        values[key] = str(PurePosixPath(path))
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

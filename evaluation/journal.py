@@ -112,7 +112,8 @@ def _unsealed(line: bytes) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
         seal = entry.pop(_SEAL)
-        return entry if sha256(as_json(entry, exact=True).encode()).hexdigest() == seal else None
+        whole = isinstance(entry["kind"], str) and isinstance(entry["questions"], list)
+        return entry if whole and sha256(as_json(entry, exact=True).encode()).hexdigest() == seal else None
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
         return None
 

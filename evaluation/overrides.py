@@ -217,11 +217,19 @@ def _elsewhere(config_dir: Path, base: Mapping[str, Any], key: str, known: list[
         homes = [f"{part}.{key}" for part, keys in base.items() if isinstance(keys, Mapping) and key in keys]
         return f"did you mean '{homes[0]}'? " if homes else ""
     files = sorted((config_dir / group).glob("*.yaml"))
-    choices = {f"{group}.{other}": path.stem for path in files for other in map(str, OmegaConf.load(path))}
+    choices = {f"{group}.{other}": path.stem for path in files for other in _keys_of(path)}
     if key in choices:
         return f"it belongs to {group}={choices[key]}. "
     near = difflib.get_close_matches(key, choices, n=1, cutoff=0.8)
     return f"did you mean '{near[0]}' of {group}={choices[near[0]]}? " if near and near[0] not in known else ""
+
+
+def _keys_of(file: Path) -> list[str]:
+    """Of a choice; none of one that can't be read, which is said when it is chosen."""
+    try:
+        return [str(key) for key in OmegaConf.load(file)]
+    except Exception:  # of YAML, of OmegaConf, of the disk
+        return []
 
 
 def _line(error: Exception) -> str:

@@ -36,19 +36,26 @@ def disk_trouble(error: BaseException | None) -> str | None:
     return None
 
 
-def require_place(output_dir: Path) -> None:
+def require_place(output_dir: Path, run: Path | None = None) -> None:
     """Raise `UsageError` unless run folders can be made and written in ``output_dir``, which need not exist.
 
     Nothing is left behind.
+
+    Args:
+        output_dir: the folder.
+        run: one of its run folders; if it is there, it must be writable as well.
 
     Raises:
         NoRoomError: there is no room.
         UsageError: it is no folder, lies below a file, is read-only, or has a name that can't be.
     """
-    there = output_dir.absolute()
+    try:
+        there = output_dir.absolute()
+    except OSError as error:
+        raise UsageError(f"the folder that this program was started in is gone: {_reason(error)}") from error
     while _kind(there, output_dir) is None and there != there.parent:
         there = there.parent
-    for folder in (there, output_dir / LOCKS):
+    for folder in (there, output_dir / LOCKS, *((run, run / ANSWERED) if run else ())):
         kind = _kind(folder, output_dir)
         if kind is None:
             continue

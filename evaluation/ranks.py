@@ -48,6 +48,9 @@ class Ranks:
             raise UsageError(f"a launcher's variables must be whole numbers, not {shown(given)}") from None
         if not (0 <= rank < size and local >= 0):
             raise UsageError(f"a launcher's variables do not go together: {shown(given)}")
+        missing = [key for key in ("MASTER_ADDR", "MASTER_PORT") if size > 1 and not os.environ.get(key)]
+        if missing:  # which collecting would find out in the end
+            raise UsageError(f"a launcher's variables are not all there: {shown(given)}, but no {missing[0]}")
         return cls(rank, size, local)
 
     @property

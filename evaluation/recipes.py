@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require, suggest
+from cache_zoo.errors import require, shown, suggest
 
 GROUP = "recipe"
 _AXES = ("model", "dataset", "cache")
@@ -52,9 +52,13 @@ def read_recipe(config_dir: Path, name: str) -> list[Entry]:
     if not file.is_file():
         known = [path.stem for path in (config_dir / GROUP).glob("*.yaml")]
         raise UsageError(f"unknown recipe '{name}': {suggest(name, known)}")
-    content = OmegaConf.to_container(OmegaConf.load(file))
-    require(isinstance(content, dict) and list(content) == ["entries"], f"{file} must hold a list named 'entries'")
-    return [_entry(file, number, one) for number, one in enumerate(content["entries"], start=1)]  # type: ignore[call-overload, index]
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.load(file))
+    except Exception as error:  # of YAML, of OmegaConf, of the disk
+        raise UsageError(f"{file} can't be read: {' '.join(str(error).split())}") from error
+    listed = isinstance(content, dict) and list(content) == ["entries"] and isinstance(content["entries"], list)
+    require(listed, f"{file} must hold a list named 'entries'")
+    return [_entry(file, number, one) for number, one in enumerate(content["entries"], start=1)]
 
 
 def resolve(config_dir: Path, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,9 +103,11 @@ def _entry(file: Path, number: int, given: Any) -> Entry:
     require(
         isinstance(given, dict) and set(given) == {"when", "set", "source"}, f"{where} must have when, set and source"
     )
+    for part in ("when", "set"):
+        require(isinstance(given[part], dict), f"{where}: '{part}' must hold keys and values, not {shown(given[part])}")
     for axis in given["when"]:
         require(axis in _AXES, f"{where}: unknown axis '{axis}': {suggest(str(axis), _AXES)}")
-    when = {axis: tuple(one) if isinstance(one, list) else (str(one),) for axis, one in given["when"].items()}
+    when = {axis: tuple(map(str, one)) if isinstance(one, list) else (str(one),) for axis, one in given["when"].items()}
     return Entry(when, dict(given["set"]), str(given["source"]))
 
 

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from cache_zoo import UsageError
-from evaluation.identity import config_hash
+from evaluation.identity import counted
 from evaluation.journal import count_answered
 from evaluation.memory import is_out_of_memory
 from evaluation.place import LOCKS, disk_trouble, require_place, require_whole
@@ -37,6 +37,7 @@ from evaluation.runs import (
     write_status_in_place,
     write_text,
 )
+from evaluation.untrusted import read_yaml
 
 _BEATS = 2.0
 """Seconds between two signs of life."""
@@ -74,18 +75,19 @@ class Run:
             InUseError: another process works on it.
             NoRoomError: the disk is full.
         """
-        require_place(self.folder.parent)
         self.require_own()
+        require_place(self.folder.parent, self.folder)
         if self.elsewhere:
             raise InUseError(self)
 
     def require_own(self) -> None:
         """Raise `UsageError` if the folder is none, is damaged, or holds another run, as one that was renamed does."""
         require_whole(self.folder)
-        there = _hash_in(self.folder)
-        if there is not None and there != config_hash(self._config):
+        there = _counted_in(self.folder)
+        if there is not None and there != counted(self._config):  # also where both have one hash
             raise UsageError(
-                f"{self.folder} holds another run, as its {CONFIG} says; give it back its own name, or delete it"
+                f"{self.folder} holds another run, as its {CONFIG} says; give it back its own name, or delete it, or "
+                "give another output_dir"
             )
 
     @property
@@ -223,12 +225,11 @@ class Run:
         write_text(self.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(self._config)))
 
 
-def _hash_in(folder: Path) -> str | None:
-    """Of the configuration of the run in a folder; None where there is none, or nothing that can be read."""
+def _counted_in(folder: Path) -> dict[str, Any] | None:
+    """What makes the run in a folder; None where there is none, or nothing that can be read."""
     try:
-        found = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
-        return config_hash({str(key): value for key, value in found.items()}) if isinstance(found, dict) else None
-    except Exception:  # there is no end to what a damaged file makes of it; the file is written anew
+        return counted(read_yaml(folder / CONFIG))
+    except UsageError:  # it is not there, or damaged; the file is written anew
         return None
 
 

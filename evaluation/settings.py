@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from cache_zoo import Cache, UsageError, caches, make_cache
 from cache_zoo.errors import require, shown, suggest
@@ -19,7 +18,7 @@ from evaluation.typed import check, read
 from evaluation.values import check_name, path_of, require_plain
 from generation import GenerationOptions, LikelihoodOptions, strategies
 from generation.options import MOST_SEED, between, require_reachable
-from models.loading import CONFIGS, ROOT, as_device, as_dtype, find_family
+from models.loading import ROOT, as_device, as_dtype, find_family, is_choice, of_choice
 
 _ORDERS = {"force": False, "retry": [], "jobs": 1, "trace": []}
 """What to do about runs, with the defaults: no part of the configuration of any of them."""
@@ -233,15 +232,19 @@ class Settings:
 
 def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
     given = {str(key): value for key, value in values.items() if key not in ("name", "_target_")}
-    if target := values.get("_target_"):
-        module, _, name = str(target).rpartition(".")
+    if "_target_" in values:
+        target = check("cache._target_", values["_target_"], str)
+        module, _, name = target.rpartition(".")
         if not module:
-            raise UsageError(f"cache._target_ must be package.module.Class, not '{target}'")
+            raise UsageError(f"cache._target_ must be package.module.Class, not {shown(target)}")
         target = f"{module}:{name}"
         registered = [entry.name for entry in caches.entries() if entry.target == target and not entry.taken_by]
-        target = registered[0] if registered else target
         if not registered and not trusted:
             return CacheSettings(name, target, given)
+        if not registered:  # it may be there under the name of another module
+            cls = caches.get(target)
+            registered = [entry.name for entry in caches.usable() if caches.load(entry) is cls]
+        target = registered[0] if registered else target
     else:
         target = check("cache.name", values.get("name"), str)
         caches.find(target)  # a name, not a class to import
@@ -291,6 +294,8 @@ def _resolved(model: Mapping[str, Any]) -> dict[str, Any]:
         values["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     if values.get("dtype") == "auto":
         values["dtype"] = "bfloat16" if str(values.get("device")).startswith("cuda") else "float32"
+    if isinstance(values.get("dtype"), str):
+        values["dtype"] = values["dtype"].removeprefix("torch.")
     if isinstance(values.get("path"), str):
         values["path"] = _spelled(values["path"])
     return values
@@ -303,10 +308,7 @@ def _spelled(path: str) -> str:
         if path and os.path.isdir(folder):  # False of names that can't be, where pathlib raises
             found = Path(folder).resolve()
             return found.relative_to(ROOT).as_posix() if found.is_relative_to(ROOT) else path
-    if Path(path).name != path:  # a name only: a run folder may say anything, and no file of its choice is read
-        return path
-    named = CONFIGS / f"{path}.yaml"
-    return str(OmegaConf.select(OmegaConf.load(named), "path") or path) if os.path.isfile(named) else path
+    return str(of_choice(path, "path") or path) if is_choice(path) else path
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 
+from cache_zoo import UsageError
 from cache_zoo.errors import DONE, require
 from evaluation.attempt import settled
+from evaluation.baselines import distinct
 from evaluation.cell import run_of
 from evaluation.pool import Pool, places
 from evaluation.progress import Display
@@ -18,11 +21,11 @@ def sweep(cells: Sequence[Settings]) -> int:
     """Run what is not done yet, print a line of JSON per cell as it ends, and return the exit status.
 
     Raises:
-        UsageError: ``jobs`` is not one number, or more than the machine has room for.
+        UsageError: ``jobs`` is not one number, or more than the machine has room for; or two cells have one name.
     """
     jobs = {cell.jobs for cell in cells}
     require(len(jobs) == 1, f"jobs is of the whole sweep, not of its cells; give one of {sorted(jobs)}")
-    cells = list({run_of(cell).folder: cell for cell in cells}.values())  # two spellings may mean the same run
+    cells = distinct(cells)
     pool = Pool(places(jobs.pop(), [cell.model.device for cell in cells]))
     announce(cells)
     known = [(cell, outcome) for cell in cells if (outcome := settled(cell))]
@@ -47,5 +50,7 @@ def announce(cells: Sequence[Settings]) -> None:
     """Leave a folder for every cell that has none, so that what a sweep did not come to is seen, too."""
     for cell in cells:
         run = run_of(cell)
-        if not run.status:
-            run.put("pending")
+        with suppress(UsageError):  # the folder is in the way, or of another run: left alone, and told in its turn
+            run.require_own()
+            if not run.status:
+                run.put("pending")

@@ -33,7 +33,7 @@ def require_plain(config: Any, key: str = "") -> None:
 
 
 def _is_text(value: str) -> bool:
-    return is_utf8(value) and not any(ord(one) < 32 and one not in "\n\r\t" for one in value)
+    return is_utf8(value) and not any((ord(one) < 32 or 127 <= ord(one) < 160) and one not in "\n\r\t" for one in value)
 
 
 def check_name(key: str, name: str) -> None:

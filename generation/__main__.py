@@ -15,15 +15,16 @@ from typing import Any, get_args, get_type_hints
 import torch
 from rich.console import Console
 
-from cache_zoo import caches, make_cache
+from cache_zoo import UsageError, caches, make_cache
 from cache_zoo.arguments import Parser
 from cache_zoo.errors import DONE, FAILED, is_utf8, refusing, require
 from cache_zoo.info import documented
-from generation.decoder import stream
+from generation.decoder import check_prompts, stream
 from generation.live import Picture, Screen, marks_of, printable
 from generation.numbers import NotFiniteError
-from generation.options import MOST_SEED, GenerationOptions, between, require_reachable
+from generation.options import MOST_SEED, MOST_TOKENS, GenerationOptions, between, require_reachable
 from generation.output import Progress
+from generation.strategies import strategies
 from models import ModelConfig, Transformer, load_model, resolve_checkpoint
 from models.chat import Chat
 from models.loading import as_device, as_dtype, read_config
@@ -35,6 +36,8 @@ _EPILOG = """examples:
 
 The answer goes to standard output, what it took to standard error. In a terminal the text is shown while it unmasks.
 """
+_LONGEST = 16 * MOST_TOKENS
+"""Bytes of a prompt; a token of a text has some four."""
 _SINGLE = "one timing of each, forward by forward in turns; eval.py measures"
 
 
@@ -109,6 +112,7 @@ def _answer(arguments: argparse.Namespace) -> None:
     given = {field.name for field in fields(GenerationOptions)} & set(vars(arguments))
     options = GenerationOptions.make(**{key: getattr(arguments, key) for key in given})
     require_reachable(options)
+    strategies.load(strategies.find(options.strategy))
     between("--seed", arguments.seed, 0, MOST_SEED)
     parameters = dict(map(_parameter, arguments.cache_arg))
     make_cache(arguments.cache, **parameters)  # what can't be used is said before anything is loaded
@@ -128,11 +132,7 @@ def _answer(arguments: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(folder)
     ids = _encode(tokenizer, prompt, arguments.chat)
     _, config = read_config(folder)
-    require(
-        len(ids) + options.gen_length <= config.context_length,
-        f"prompt 0 has {len(ids)} tokens; with --gen-length {options.gen_length} that is more than the model's "
-        f"context of {config.context_length}",
-    )
+    check_prompts([ids], config, options)
     model = load_model(folder, dtype, device)
 
     passes = [_begin(model, ids, name, given, arguments.seed, options) for name, given in chosen]
@@ -205,7 +205,12 @@ def _read(prompt: str) -> str:
     """The prompt; of what comes from standard input without the line ends behind it."""
     if prompt != "-":
         return prompt
-    return sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape").rstrip("\n")
+    try:
+        content = sys.stdin.buffer.read(_LONGEST + 1)
+    except OSError as error:
+        raise UsageError(f"the prompt can't be read from standard input: {error.strerror}") from error
+    require(len(content) <= _LONGEST, f"the prompt on standard input has more than {_LONGEST:,} bytes")
+    return content.decode("utf-8", errors="surrogateescape").rstrip("\n")
 
 
 def _encode(tokenizer: Any, prompt: str, chat: bool | None) -> list[int]:

@@ -18,7 +18,7 @@ from generation.options import GenerationOptions, pointless
 from generation.output import Counts, GenerationOutput, Progress, TraceRecorder
 from generation.sampling import propose
 from generation.strategies import Strategy, View, strategies
-from models import Transformer
+from models import ModelConfig, Transformer
 from models.work import Work
 
 Callback = Callable[[Step, Outcome], None]
@@ -103,7 +103,7 @@ def _begin(
     chosen = GenerationOptions.make(**options)
     strategy = strategies.make(chosen.strategy, options=chosen)
     cache = make_cache(cache) if isinstance(cache, str) else cache or Cache()
-    check_prompts(prompts, model, chosen)
+    check_prompts(prompts, model.config, chosen)
     if reason := pointless(cache, chosen):
         warnings.warn(reason, UserWarning, stacklevel=4)  # inference_mode stands between
     return _Decoding(model, prompts, cache, chosen, strategy, _generators(seed, len(prompts), model.device))
@@ -118,10 +118,10 @@ def _drain(steps: Generator[Any, None, R]) -> R:
             return end.value
 
 
-def check_prompts(prompts: Sequence[Sequence[int]], model: Transformer, options: GenerationOptions) -> None:
+def check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig, options: GenerationOptions) -> None:
     """Raise `UsageError` unless every prompt is a non-empty list of known tokens that fits with ``gen_length``."""
     require(len(prompts) > 0, "there are no prompts")
-    limit, vocab = model.config.context_length, model.config.vocab_size
+    limit, vocab = config.context_length, config.vocab_size
     for number, prompt in enumerate(prompts):
         require(len(prompt) > 0, f"prompt {number} is empty")
         require(

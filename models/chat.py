@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from cache_zoo import UsageError
@@ -10,6 +13,8 @@ from cache_zoo.errors import shown
 
 Turn = dict[str, str]
 """``role`` (system, user or assistant) and ``content``."""
+_SECONDS = 5.0
+"""Of processor time that a conversation may take; real templates take a thousandth."""
 
 
 class Chat:
@@ -53,15 +58,39 @@ class Chat:
 
     def _apply(self, turns: Sequence[Turn], continued: bool) -> str:
         try:
-            rendered = self._tokenizer.apply_chat_template(
-                list(turns), tokenize=False, add_generation_prompt=not continued, continue_final_message=continued
-            )
+            with _bounded():
+                rendered = self._tokenizer.apply_chat_template(
+                    list(turns), tokenize=False, add_generation_prompt=not continued, continue_final_message=continued
+                )
         except Exception as error:  # whatever Jinja, the template or transformers raise
             message = (str(error).strip().splitlines() or [""])[0]
             raise self._refusal(turns, f"{type(error).__name__}: {message}") from error
+        try:
+            str(rendered).encode()
+        except UnicodeEncodeError as error:
+            raise self._refusal(turns, "it writes half of a character, which is no text") from error
         return str(rendered)
 
     def _refusal(self, turns: Sequence[Turn], why: str) -> UsageError:
         roles = ", ".join(dict.fromkeys(turn["role"] for turn in turns))
         where = shown(str(self._tokenizer.name_or_path))
         return UsageError(f"the chat template of {where} can't be used for {roles}: {why}; give {self._instead}")
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Raise `TimeoutError` in what takes more than a few seconds of processor time; other threads can't be stopped."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"it takes more than {_SECONDS} seconds")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

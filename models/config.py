@@ -10,6 +10,9 @@ from typing import Any
 from cache_zoo.errors import require
 from models.config_json import ConfigReader
 
+_MOST_BASE = 1e12
+"""Base of the rotary embedding; beyond float32 all angles are 0."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -55,9 +58,10 @@ class ModelConfig:
             "context_length",
         ):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("rms_eps", "rope_theta"):
+        for name, most in (("rms_eps", 1), ("rope_theta", _MOST_BASE)):
             value = getattr(self, name)
             require(value > 0 and math.isfinite(value), f"{name} must be a finite number above 0, not {value}")
+            require(value <= most, f"{name} must be at most {most:g}, not {value}: no network has such a one")
         require(
             self.hidden_size % self.num_heads == 0 and self.num_heads % self.num_kv_heads == 0,
             f"width {self.hidden_size}, {self.num_heads} heads and {self.num_kv_heads} key/value heads do not fit: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -86,16 +87,33 @@ def resolve_checkpoint(name_or_folder: str | Path) -> Path:
     for folder in (os.path.expanduser(name), ROOT / name):  # configs name what comes with the package from its root
         if name and os.path.isdir(folder):  # False of names that can't be, where pathlib raises
             return Path(folder)
-    named = CONFIGS / f"{name}.yaml"
-    if Path(name).name == name and os.path.isfile(named):
-        path = OmegaConf.select(OmegaConf.load(named), "path")
+    if is_choice(name):
+        path = of_choice(name, "path")
         if path is None:
-            raise UsageError(f"model '{name}' has no 'path' in {named.name}")
+            raise UsageError(f"model '{name}' has no 'path' in {Path(name).name}.yaml")
         return resolve_checkpoint(path)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _download(name)
     known = [path.stem for path in CONFIGS.glob("*.yaml")]
     raise UsageError(f"no model '{short(name)}': it is neither a folder nor a known name. {suggest(name[:100], known)}")
+
+
+def is_choice(name: str) -> bool:
+    """Whether there is such a file in ``configs/model``. A path is none: a run folder may hold any."""
+    return os.path.basename(name) == name and os.path.isfile(CONFIGS / f"{name}.yaml")
+
+
+def of_choice(name: str, key: str) -> Any:
+    """What a file of ``configs/model`` has under a key; None where it has nothing.
+
+    Raises:
+        UsageError: it can't be read.
+    """
+    file = CONFIGS / f"{name}.yaml"
+    try:
+        return OmegaConf.select(OmegaConf.load(file), key)
+    except Exception as error:  # of YAML, of OmegaConf, of the disk
+        raise UsageError(f"{file} can't be read: {' '.join(str(error).split())}") from error
 
 
 def read_config(folder: Path) -> tuple[Family, ModelConfig]:

@@ -35,8 +35,8 @@ def load_tokenizer(folder: Path) -> Any:
                 )
             tokenizer.decode(tokenizer("a")["input_ids"])  # much of a damaged file is found when it is used
             return tokenizer
-        except UsageError:
+        except (UsageError, KeyboardInterrupt, SystemExit):
             raise
-        except Exception as error:  # transformers raises many kinds for missing and damaged files
+        except BaseException as error:  # transformers raises many kinds; a panic of the Rust library is no Exception
             problems.append((str(error).strip().splitlines() or [type(error).__name__])[0])
     raise UsageError(f"{folder} has no tokenizer that can be read: {short(problems[0])}")

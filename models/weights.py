@@ -160,6 +160,10 @@ def _index(folder: Path) -> dict[str, str] | None:
         require(
             inside, f"{path}: the file of {short(name)} must be a .safetensors file of this folder, not {shown(file)}"
         )
+    require(
+        PurePosixPath(_WEIGHTS) in map(PurePosixPath, weight_map.values()) or not os.path.exists(folder / _WEIGHTS),
+        f"{folder} holds two sets of weights, {_WEIGHTS} and the shards of {_INDEX}; take one of them away",
+    )
     return weight_map
 
 

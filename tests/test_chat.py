@@ -41,6 +41,7 @@ BAD: dict[str, tuple[Any, list[dict[str, str]], str]] = {
     "unknown name": ("{{ tools.x.y }}", [USER], "UndefinedError"),
     "divides by zero": ("{{ 1 // 0 }}", [USER], "ZeroDivisionError"),
     "no such filter": ("{{ messages | nosuch }}", [USER], "TemplateAssertionError|TemplateRuntimeError"),
+    "half a character": ("{{ '\\ud800' }}" + LOOP, [USER], "half of a character"),
     "gives nothing": ("", [USER], "it drops the user message|no chat template|chat_template"),
     "gives blanks": ("  \n", [USER], "it drops the user message"),
     "no default": ({"tool_use": LOOP}, [USER], "ValueError"),
@@ -58,6 +59,14 @@ def test_a_template_that_cannot_be_used_is_one_error(name: str) -> None:
         Chat(tokenizer, "--no-chat").render(turns, continued=turns[-1] is PREFILL)
     assert "give --no-chat" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_template_without_an_end_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.chat._SECONDS", 0.2)
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}" + LOOP
+    with pytest.raises(UsageError, match=r"TimeoutError: it takes more than 0\.2 seconds; give --no-chat"):
+        Chat(tokenizer, "--no-chat").render([USER])
 
 
 @pytest.mark.parametrize("template", [LOOP, None])

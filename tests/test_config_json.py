@@ -267,6 +267,8 @@ def test_keys_that_change_nothing_are_fine(changes: dict[str, Any], folder: Path
         ("heads", 3, "do not fit"),
         *(("rms_norm_eps", value, "must be a finite number") for value in (0, -1, math.nan, math.inf, 10**400)),
         ("rms_norm_eps", ..., "has no 'rms_norm_eps'"),
+        ("rms_norm_eps", 1e300, "rms_eps must be at most 1, not 1e+300"),
+        ("rope_theta", 1e300, "rope_theta must be at most 1e+12, not 1e+300"),
         ("mask_token_id", 257, "eos_id and mask_id are both 257"),
         ("eot_token_id", 256, "eot_id and mask_id are both 256"),
         ("pad_token_id", 256, "pad_id and mask_id are both 256"),

@@ -196,6 +196,9 @@ def test_a_class_can_be_named_in_place_of_a_cache() -> None:
         ("attn_implementation=egaer", "did you mean 'eager'?"),
         ("cache=none,dual", "a sweep over them needs -m"),
         ("just_words", "is not of the form key=value"),
+        ("model.system_prompt='a\x85b'", "without control characters, not 'a\\x85b'"),
+        ("+cache._target_=null", "cache._target_ must be text, not None"),
+        ("+cache._target_=", "cache._target_ must be package.module.Class, not ''"),
         ("model=null", "unknown choice 'model=None'"),
     ],
 )

@@ -63,6 +63,7 @@ SAME: list[tuple[str, ...]] = [
     (f"model.path={ROOT}/models/nano/llada",),
     (f"model.path={ROOT}/models/../models/nano/llada",),
     ("model.device=cpu", "model.dtype=float32"),
+    ("model.dtype=torch.float32",),
     ("+cache._target_=cache_zoo.none.NoCache",),
     (f"include_path={ROOT}/tests",),
 ]
@@ -90,6 +91,7 @@ PAIRS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("cache=prefix", "cache.use_dual=true"), ("cache=dual",)),
     (("+cache._target_=cache_zoo.prefix.PrefixCache", "+cache.use_dual=true"), ("cache=dual",)),
     (("+cache._target_=cache_zoo.dllm.DLLMCache", "+cache.kr=4"), ("cache=dllm", "cache.kr=4")),
+    (("+cache._target_=tests.test_identity.PrefixCache", "+cache.use_dual=true"), ("cache=dual",)),
     (("cache.name=dllm",), ("cache=dllm",)),
     (("cache=d2cache", "cache.sigma=10"), ("cache=d2cache",)),
     (("seed=7", "generation.temperature=1"), ("seed=7", "generation.temperature=1.0")),
@@ -129,6 +131,14 @@ DIFFERENT = [
     "batch_size=2",
     "seed=1",
 ]
+
+
+def test_the_folder_above_a_link_is_not_the_one_it_lies_in(tmp_path: Path) -> None:
+    (tmp_path / "far" / "below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "below")
+    for key in ("dataset.path", "model.path"):
+        here, there = (settings(*NANO, f"{key}={tmp_path}/{way}m") for way in ("", "link/../"))
+        assert here.run_name != there.run_name
 
 
 def test_what_changes_a_run_is_another_run() -> None:

@@ -153,6 +153,40 @@ def test_what_cannot_be_used_is_one_error(call: Call, arguments: list[str], mess
     assert message in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["hi", "--strategy", "vanila"], "did you mean 'vanilla'?"),
+        (["hi", "--gen-length", "8192"], "prompt 0 has "),
+    ],
+)
+def test_it_is_one_error_before_the_weights_are_loaded(
+    call: Call, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setattr("generation.__main__.load_model", lambda *_: pytest.fail("loaded"))
+    code, _, err = call(*arguments)
+    assert (code, err.count("\n")) == (2, 1)
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [("/dev/zero", "has more than 2,097,152 bytes"), ("/", "can't be read from standard input")]
+)
+def test_standard_input_that_is_no_prompt_is_one_error(given: str, message: str) -> None:
+    descriptor = os.open(given, os.O_RDONLY)
+    done = subprocess.run(
+        [sys.executable, "-m", "generation", "-"],
+        cwd=ROOT,
+        stdin=descriptor,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    os.close(descriptor)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert message in done.stderr
+
+
 def test_a_cache_that_can_save_nothing_is_said_once(call: Call) -> None:
     code, _, err = call("hi", "--cache", "dual", "--gen-length", "8", "--block-length", "none")
     assert code == 0

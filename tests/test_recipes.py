@@ -152,6 +152,11 @@ def test_mistakes_with_recipes_are_named(overrides: list[str], message: str) -> 
     [
         ("entry: []", "must hold a list named 'entries'"),
         ("entries: [{when: {model: m}, set: {}}]", "entry 1 must have when, set and source"),
+        ("entries: {", "can't be read: "),
+        ("entries: 5", "must hold a list named 'entries'"),
+        ("entries: [5]", "entry 1 must have when, set and source"),
+        ("entries: [{when: null, set: {}, source: s}]", "entry 1: 'when' must hold keys and values, not None"),
+        ("entries: [{when: {}, set: [1], source: s}]", "entry 1: 'set' must hold keys and values, not [1]"),
         ("entries: [{when: {modl: m}, set: {}, source: s}]", "unknown axis 'modl': did you mean 'model'?"),
     ],
 )

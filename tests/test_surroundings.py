@@ -19,7 +19,7 @@ from cache_zoo import UsageError
 from evaluation.answering import _known
 from evaluation.attempt import attempt
 from evaluation.cell import damage_of, evaluate_cell, run_of, summary_of
-from evaluation.journal import Journal, count_answered
+from evaluation.journal import Journal, _sealed, count_answered
 from evaluation.ranks import Ranks
 from evaluation.running import InUseError, Run
 from evaluation.runs import as_json, not_finite, write_status, write_text
@@ -52,6 +52,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a list": lambda _: b"[1, 2]",
     "a number": lambda _: b"5",
     "nothing": lambda _: b"{}",
+    "nothing, sealed": lambda _: _sealed({}).encode(),
+    "no questions, sealed": lambda _: _sealed({"kind": "t", "questions": 5}).encode(),
     "deep": lambda _: b"[" * 100_000,
     "huge number": lambda _: b"1" * 10_000,
     "another answer": another_answer,
@@ -97,7 +99,11 @@ def test_a_batch_of_another_version_is_answered_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"RANK": "x"}, {"WORLD_SIZE": "0"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "-1"}]
+    "given",
+    [
+        *({"RANK": "x"}, {"WORLD_SIZE": "0"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "-1"}),
+        *({"WORLD_SIZE": "2"}, {"WORLD_SIZE": "2", "MASTER_ADDR": "here"}, {"WORLD_SIZE": "2", "MASTER_PORT": "1"}),
+    ],
 )
 def test_variables_of_a_launcher_that_make_no_sense(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
     for key, value in given.items():
@@ -165,6 +171,13 @@ def test_a_run_that_lost_its_results_is_run_again(finished: Path, tmp_path: Path
     outcome = attempt(cell)
     assert (outcome.code, outcome.line["status"], outcome.line["score"]) == (0, "done", whole["score"])
     assert json.loads(results.read_text())["summary"]["n"] == 1
+
+
+def test_a_summary_that_is_too_deep_to_be_printed_is_damaged(finished: Path, tmp_path: Path) -> None:
+    cell, folder = copied(finished, tmp_path)
+    found = (folder / "results.json").read_text()
+    (folder / "results.json").write_text(found.replace('"summary": {', f'"summary": {{"x": {"[" * 900}{"]" * 900},'))
+    assert damage_of(run_of(cell)) == "results.json is damaged"
 
 
 def test_a_run_without_its_samples_is_not_done(finished: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -206,6 +207,24 @@ def test_a_name_is_looked_for_among_further_task_files(tmp_path: Path) -> None:
         names.check_name("mine")
     with pytest.raises(UsageError, match=r"unknown dataset\.name 'mined': did you mean 'mine'\?"):
         names.check_name("mined", str(tmp_path / "tasks"))
+
+
+def test_a_folder_that_is_none_of_tasks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe would never end, and a whole disk takes minutes; also where the task is one of ours."""
+
+    def refused(message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            names.check_name("mine", str(tmp_path))
+        with pytest.raises(UsageError, match=message):
+            load_task(DatasetSettings("nano-gsm", None, None, None, None), 1, include_path=str(tmp_path))
+
+    os.mkfifo(tmp_path / "pipe.yaml")
+    refused("pipe.yaml is no plain file")
+    (tmp_path / "pipe.yaml").rename(tmp_path / "pipe.txt")
+    monkeypatch.setattr(names, "_MOST_FILES", 20_000)
+    for number in range(20_000):
+        (tmp_path / f"{number}.txt").symlink_to("nowhere")
+    refused("holds more than 20,000 files")
 
 
 @pytest.mark.slow

@@ -43,6 +43,15 @@ def test_special_tokens_of_other_types_are_refused(changes: dict[str, Any], fold
         load_tokenizer(folder)
 
 
+def test_a_panic_of_the_library_is_an_error(folder: Path) -> None:
+    """Which is no Exception to Python."""
+    path = folder / "tokenizer.json"
+    missing = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "no such", "type_id": 0}}], "pair": []}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "post_processor": {**missing, "special_tokens": {}}}))
+    with pytest.raises(UsageError, match="has no tokenizer that can be read"):
+        load_tokenizer(folder)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
 def test_damaged_files_are_refused(file: str, content: str, folder: Path) -> None:

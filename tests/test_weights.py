@@ -88,6 +88,16 @@ def test_a_sharded_checkpoint_loads(folder: Path) -> None:
     assert all(torch.equal(whole[name], parameter) for name, parameter in load_model(folder).named_parameters())
 
 
+def test_two_sets_of_weights_are_refused(folder: Path) -> None:
+    """Which of them a library reads differs; an index that names the one file is no second set."""
+    content = (folder / FILE).read_bytes()
+    shard(folder)
+    (folder / FILE).write_bytes(content)
+    assert f"holds two sets of weights, {FILE} and the shards of {INDEX}" in refusal(folder)
+    write_index(folder, dict.fromkeys(load_file(folder / FILE), FILE))
+    assert load_model(folder).config.num_layers == 3
+
+
 def refusal(folder: Path) -> str:
     """The error, which comes at once and is short."""
     start = time.monotonic()

@@ -18,7 +18,7 @@ from cache_zoo.errors import require
 from evaluation.data import check_row, read_splits
 from evaluation.sandbox import Sandbox
 from evaluation.settings import DatasetSettings
-from evaluation.tasks.names import OWN, check_name, folder_of, unknown
+from evaluation.tasks.names import OWN, check_name, files_in, folder_of, unknown
 from evaluation.tasks.rows import as_dataset
 from evaluation.tasks.scorers import SCORERS, Scorer
 from evaluation.tasks.unscored import reason
@@ -121,7 +121,9 @@ def _check_included(folder: Path, name: str) -> None:
     Raises:
         UsageError: there is such a file.
     """
-    for file in sorted(folder.rglob("*.yaml")):
+    for file in files_in(folder):
+        if file.suffix != ".yaml":
+            continue
         try:
             config = load_yaml(file, resolve_func=False)
         except Exception as error:  # of the parser, of an included file, of what is no mapping

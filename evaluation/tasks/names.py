@@ -6,6 +6,7 @@ parsed; the lines that name a task, a group or a tag are looked for.
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from importlib.util import find_spec
@@ -14,9 +15,11 @@ from pathlib import Path
 import yaml
 
 from cache_zoo import UsageError
-from cache_zoo.errors import nearest
+from cache_zoo.errors import nearest, require
 
 OWN = Path(__file__).parent
+_MOST_FILES, _LONGEST = 50_000, 4 << 20
+"""Files in a folder of tasks, of which lm-eval has 14,000, and characters that are read of each."""
 _KEYS = re.compile(r"""^["']?(task|group|tag)["']?[ \t]*:(.*(?:\n[ \t]*(?:-[ \t].*|\#.*|$))*)""", re.MULTILINE)
 _COMMENT = re.compile(r"(?:^|[ \t])#.*$", re.MULTILINE)
 _NAME = re.compile(r"""(?<![^\s,\[\]"'])[^\s,\[\]"'-][^\s,\[\]"':]*(?![^\s,\[\]"'])""")
@@ -50,7 +53,7 @@ def check_name(name: str, include_path: str | None = None) -> None:
     if name in own_names() or name in _index(lm_evals()):
         return
     if include_path is not None:
-        files = _files(Path(include_path).expanduser())
+        files = files_in(Path(include_path).expanduser())
         if any(name in _text(file) or not _is_yaml(file) for file in files):
             return
     raise unknown(name, include_path)
@@ -74,7 +77,7 @@ def folder_of(name: str) -> Path | None:
 def _index(folder: Path) -> dict[str, Path | None]:
     """The names in a folder of task files; of tasks with their own folder."""
     found: dict[str, Path | None] = {}
-    for file in _files(folder):
+    for file in files_in(folder):
         for key, values in _KEYS.findall(_text(file)):
             values = _COMMENT.sub("", values)
             listed = "\n" in values.strip() or "[" in values
@@ -86,14 +89,31 @@ def _index(folder: Path) -> dict[str, Path | None]:
     return found
 
 
-def _files(folder: Path) -> list[Path]:
-    """Task files and what they include, in lm-eval's order."""
-    files = (file for file in folder.rglob("*") if file.suffix in (".yaml", ".yml", "") and file.is_file())
-    return sorted(files, key=Path.as_posix)
+def files_in(folder: Path) -> list[Path]:
+    """Task files and what they include, in lm-eval's order.
+
+    Raises:
+        UsageError: it is too large to be a folder of task files, or one of them is a pipe or a device.
+    """
+    found = []
+    for number, file in enumerate(folder.rglob("*")):
+        require(number < _MOST_FILES, f"{folder} holds more than {_MOST_FILES:,} files; give the folder of the tasks")
+        if file.suffix not in (".yaml", ".yml", ""):
+            continue
+        if os.path.isfile(file):  # False of what may not be looked at, where pathlib raises
+            found.append(file)
+        else:
+            named = file.suffix and os.path.exists(file) and not os.path.isdir(file)
+            require(not named, f"{file} is no plain file, so no task can be read from it")
+    return sorted(found, key=Path.as_posix)
 
 
 def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace")
+    try:
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            return opened.read(_LONGEST)
+    except OSError as error:
+        raise UsageError(f"{file} can't be read: {error.strerror}") from error
 
 
 def _is_yaml(file: Path) -> bool:
