@@ -42,6 +42,10 @@ def main() -> int:
         require(
             not arguments.package or bool(arguments.cfg), "--package is a part of the configuration; give --cfg, too"
         )
+        require(
+            not arguments.multirun or not (arguments.cfg or arguments.info or arguments.shell_completion),
+            "-m runs a sweep; what --cfg, --info and --shell-completion show is of one cell, so give them without -m",
+        )
         code = (_show if shows else _run)(arguments.overrides, arguments.multirun)
     except UsageError as error:
         code = _refuse(error)
@@ -72,8 +76,12 @@ def _show(overrides: list[str], sweep: bool) -> int:
         _replace_overrides(overrides, with_recipe(CONFIGS, "eval", whole_lists(overrides)))
     try:
         _hydra(lambda _: None)
-    except SystemExit as end:  # which hydra ends some of it with
-        return int(end.code or DONE)
+    except SystemExit as end:  # which hydra ends some of it with, once it has said why
+        return UNUSABLE if end.code else DONE
+    except Exception as error:  # of a command line that hydra can't show
+        raise UsageError(
+            f"there is nothing to show: {(str(error).splitlines() or [type(error).__name__])[0]}"
+        ) from error
     return DONE
 
 

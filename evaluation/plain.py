@@ -29,7 +29,7 @@ def open_plain(path: Path, follow: bool = True, instead: str = "") -> BinaryIO:
     except ValueError as error:  # a NUL in the name
         raise UsageError(f"{str(path)!r} is no name of a file") from error
     except OSError as error:
-        reason = "it is a link" if not follow and path.is_symlink() else error.strerror
+        reason = "it is a link" if not follow and os.path.islink(path) else error.strerror
         raise UsageError(f"{path} can't be read: {reason}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -41,6 +41,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
         ("--cfg job cache=none,dual", "a sweep over them needs -m"),
         ("--cfg job cache=dulal", "did you mean 'dual'?"),
         ("--cfg job generation.gen_length=99999999999", "gen_length must be at most"),
+        ("--cfg job -m seed=1,2", "what --cfg, --info and --shell-completion show is of one cell"),
+        ("--hydra-help seed=2", "there is nothing to show"),
         ("--help --config-name other", "--config-name has no effect on a run"),
         ("--package generation", "--package is a part of the configuration; give --cfg, too"),
         ("model=nano-llada extra", "'extra' is not of the form key=value"),

@@ -209,6 +209,7 @@ def elsewhere(found: Found) -> None:
 
 def later(found: Found) -> None:
     found["provenance"]["git"]["commit"] = "b" * 40
+    found["provenance"]["date"] = "2026-11-26T14:00:00+00:00"
 
 
 @pytest.mark.parametrize("change", [elsewhere, later])
