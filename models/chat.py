@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from cache_zoo import UsageError
+from cache_zoo.deadline import processor_seconds
 from cache_zoo.errors import shown
 
 Turn = dict[str, str]
@@ -58,7 +56,7 @@ class Chat:
 
     def _apply(self, turns: Sequence[Turn], continued: bool) -> str:
         try:
-            with _bounded():
+            with processor_seconds(_SECONDS, TimeoutError(f"it takes more than {_SECONDS} seconds")):
                 rendered = self._tokenizer.apply_chat_template(
                     list(turns), tokenize=False, add_generation_prompt=not continued, continue_final_message=continued
                 )
@@ -75,22 +73,3 @@ class Chat:
         roles = ", ".join(dict.fromkeys(turn["role"] for turn in turns))
         where = shown(str(self._tokenizer.name_or_path))
         return UsageError(f"the chat template of {where} can't be used for {roles}: {why}; give {self._instead}")
-
-
-@contextmanager
-def _bounded() -> Iterator[None]:
-    """Raise `TimeoutError` in what takes more than a few seconds of processor time; other threads can't be stopped."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise TimeoutError(f"it takes more than {_SECONDS} seconds")
-
-    before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, _SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)

@@ -7,12 +7,9 @@ reading formulas with the library of that name, ``exact_match`` compares normali
 from __future__ import annotations
 
 import re
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+from cache_zoo.deadline import processor_seconds
 from evaluation.tasks.blocks import without_thoughts
 from evaluation.tasks.mathematics.comparing import equal
 from evaluation.tasks.mathematics.kinds import spelled
@@ -102,7 +99,7 @@ def same(gold: str, answer: str) -> bool:
     if max(len(gold), len(answer)) > LONGEST:
         return False
     try:
-        with _limited():
+        with processor_seconds(SECONDS, _OutOfTime()):
             return _same(tidy(gold), tidy(answer))
     except (Exception, _OutOfTime):  # an answer may be any text at all, and what can't be read is wrong
         return False
@@ -199,22 +196,3 @@ def _plain(text: str, place: int) -> str | None:
 
 class _OutOfTime(BaseException):
     """Not an Exception, so that nothing on the way catches it."""
-
-
-@contextmanager
-def _limited() -> Iterator[None]:
-    """`SECONDS` for what is within, where signals are to be had."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(number: int, frame: Any) -> None:
-        raise _OutOfTime
-
-    before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
