@@ -18,7 +18,7 @@ DEMO_SIZE ?= 40
 demo: $(INSTALLED) ## sweep the five caches over nano-gsm on the embedded model nano-llada and print the table
 	HF_HUB_OFFLINE=1 $(BIN)/python eval.py -m cache=none,prefix,dual,dllm,d2cache model=nano-llada dataset=nano-gsm \
 	    dataset.size=$(DEMO_SIZE) output_dir=results/demo
-	@$(BIN)/python -m evaluation.table results/demo
+	@$(BIN)/cache-zoo table results/demo
 
 GRID ?= results/grid
 JOBS ?= 1
@@ -27,10 +27,10 @@ grid: $(INSTALLED) ## sweep both embedded models, both tasks, five caches, two d
 	HF_HUB_OFFLINE=1 $(BIN)/python eval.py -m cache=none,prefix,dual,dllm,d2cache generation.threshold=null,0.9 \
 	    model=nano-llada,nano-dream dataset=nano-gsm,nano-code generation.stop_until_eos=true \
 	    allow_code_execution=true jobs=$(JOBS) output_dir=$(GRID)
-	$(BIN)/python -m evaluation.leaderboard $(GRID) --published
+	$(BIN)/cache-zoo leaderboard $(GRID) --published
 
 leaderboard: $(INSTALLED) ## make the leaderboard of all runs in results
-	$(BIN)/python -m evaluation.leaderboard results --published
+	$(BIN)/cache-zoo leaderboard results --published
 
 screenshots: $(INSTALLED) ## take the pictures of docs/leaderboard.md again, with the machine's Chromium
 	$(BIN)/python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard-front.png --select '#fronts'

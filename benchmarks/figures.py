@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from evaluation.statistics import proportion_interval
+from evaluation.report.statistics import proportion_interval
 
 
 def bars(scores: Iterable[float], numbers: Iterable[int]) -> list[list[float]]:

@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 
 from benchmarks.figures import bars, save
 from cache_zoo.arguments import Parser
-from evaluation.saved_run import SavedRun
-from evaluation.table import read_runs, render_markdown
+from evaluation.report.text import read_runs, render_markdown
+from evaluation.storage.saved_run import SavedRun
 
 ROOT = Path(__file__).resolve().parents[1]
 _SAME = ("model", "dataset", "generation", "n", "status")  # columns that say the same in every row

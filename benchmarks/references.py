@@ -14,8 +14,8 @@ from typing import Any
 
 from cache_zoo.arguments import Parser
 from cache_zoo.errors import refusing
-from evaluation.data import read_rows
-from evaluation.runs import write_text
+from evaluation.storage.files import write_text
+from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.references import FILE, row_digest
 from evaluation.tasks.scorers import SCORERS
 from models.nano.data import ITEMS

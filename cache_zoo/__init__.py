@@ -2,10 +2,10 @@
 
 This package imports torch and nothing else of the project. `docs/interface.md` explains the interface; a new cache is
 one file here, one line in `registry.py`, one YAML in ``configs/cache`` and one line in the README, which ``python -m
-cache_zoo new NAME`` writes. ``python -m cache_zoo list`` shows what there is.
+cache_zoo new NAME`` writes. ``cache-zoo list`` shows what there is.
 
 Names are imported when they are first used: who needs nothing but `UsageError` does not load torch, which lets saved
-generations be scored where there is none (`evaluation.rescore`).
+generations be scored where there is none (`evaluation.report.rescore`).
 """
 
 from importlib import import_module

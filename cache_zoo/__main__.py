@@ -1,4 +1,4 @@
-"""``python -m cache_zoo list`` shows the caches, ``python -m cache_zoo new NAME`` begins one."""
+"""``cache-zoo list`` shows the caches, ``cache-zoo new NAME`` begins one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NEW = "the files of a new cache, which works and keeps the contract from the st
 @refusing
 def main() -> int:
     """Do what the command line asks for, and return the exit status."""
-    parser = Parser(prog="python -m cache_zoo", description="Show the caches, or begin a new one.")
+    parser = Parser(prog="cache-zoo", description="Show the caches, or begin a new one.")
     commands = parser.add_subparsers(dest="command", required=True)
     shown = commands.add_parser("list", help=_LIST, description=f"Show {_LIST}.")
     shown.add_argument("names", nargs="*", metavar="NAME", help="only these, with what each parameter means")
@@ -103,7 +103,7 @@ def _new(name: str, into: Path | None) -> None:
     else:
         home = next(iter(written)).parent
         print(f"\nnext: pip install -e '{home}[dev]'")
-        print(f"      python -m pytest {home}\n      python -m cache_zoo list {name}")
+        print(f"      python -m pytest {home}\n      cache-zoo list {name}")
 
 
 if __name__ == "__main__":

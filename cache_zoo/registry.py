@@ -192,11 +192,11 @@ caches = Registry(
     kind="cache",
     base=Cache,
     builtin={
-        "none": "cache_zoo.none:NoCache",
-        "prefix": "cache_zoo.prefix:PrefixCache",
-        "dual": "cache_zoo.dual:DualCache",
-        "dllm": "cache_zoo.dllm:DLLMCache",
-        "d2cache": "cache_zoo.d2cache:D2Cache",
+        "none": "cache_zoo.methods.none:NoCache",
+        "prefix": "cache_zoo.methods.prefix:PrefixCache",
+        "dual": "cache_zoo.methods.dual:DualCache",
+        "dllm": "cache_zoo.methods.dllm:DLLMCache",
+        "d2cache": "cache_zoo.methods.d2cache:D2Cache",
     },
     group="cache_zoo.caches",
 )

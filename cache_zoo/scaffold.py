@@ -100,14 +100,14 @@ $title: say what it does, and for which paper. A cache for masked diffusion lang
 cache-zoo, which needs no change for it.
 
     pip install -e '.[dev]'                # in the environment that has cache-zoo
-    python -m cache_zoo list $name
+    cache-zoo list $name
     pytest                                 # the whole contract of cache-zoo
 
 In a checkout of cache-zoo it is then a choice like any other:
 
     python eval.py model=nano-llada dataset=nano-gsm dataset.size=20 cache=$name cache.every=2
     python eval.py -m model=nano-llada dataset=nano-gsm dataset.size=20 cache=none,$name
-    python -m evaluation.table results/
+    cache-zoo table results/
 
 | parameter | default | |
 |---|---|---|
@@ -118,7 +118,7 @@ _TEST = '''"""The whole contract of cache-zoo: batched equals one by one, counte
 
 import pytest
 
-from generation.contract import Check, checks
+from generation.testing import Check, checks
 
 
 @pytest.mark.parametrize("check", checks("$name", {"every": 2}), ids=str)

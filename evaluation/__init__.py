@@ -1,5 +1,4 @@
-"""Running one cell, model x cache x generation x dataset, through lm-eval, and measuring it.
+"""Evaluation: what is asked (config), one run (run), many (sweep), and what the results say (report, trace).
 
-`evaluation.cell.evaluate_cell` runs `evaluation.settings.Settings`. Nothing is imported here, so that a mistake on a
-command line is reported without waiting for lm-eval.
+Nothing is imported here, so that a mistake on a command line is reported without waiting for lm-eval.
 """

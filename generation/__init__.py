@@ -1,8 +1,8 @@
 """The denoising loop: a canvas of [MASK] tokens decoded by a strategy, with a cache's advice."""
 
 from generation.decoder import generate, stream
+from generation.finite import NotFiniteError
 from generation.likelihood import Likelihood, LikelihoodOptions, log_likelihoods
-from generation.numbers import NotFiniteError
 from generation.options import GenerationOptions
 from generation.output import Counts, GenerationOutput, Progress, TraceStep
 from generation.strategies import Strategy, View, strategies

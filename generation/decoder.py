@@ -13,7 +13,7 @@ from torch import Tensor
 from cache_zoo import Cache, Outcome, Step, UsageError, make_cache
 from cache_zoo.errors import require
 from cache_zoo.memory import Meter
-from generation.numbers import extremes, require_finite
+from generation.finite import extremes, require_finite
 from generation.options import GenerationOptions, pointless
 from generation.output import Counts, GenerationOutput, Progress, TraceRecorder
 from generation.sampling import propose

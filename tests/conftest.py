@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from evaluation.page import render_page
+from evaluation.report.html import render_page
 from evaluation.sandbox import Sandbox
 from models import Transformer, load_model
 from models.tiny import SMALLEST, make_tiny

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from evaluation.cell import evaluate_cell
-from evaluation.overrides import cells
+from evaluation.config.command_line import cells
+from evaluation.run.evaluate import evaluate_cell
 from models.nano.data import ITEMS
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evaluation.baselines import distinct, with_baselines
-from evaluation.identity import setting
-from evaluation.overrides import cells
-from evaluation.settings import Settings
+from evaluation.config.command_line import cells
+from evaluation.config.identity import setting
+from evaluation.config.settings import Settings
+from evaluation.sweep.baselines import distinct, with_baselines
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 DOCUMENTED = ["+recipe=d2cache", "cache=none,prefix,dllm,d2cache", "dataset.name=gsm8k"]

@@ -7,14 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import generation.demo as program
 import pytest
 
-import generation.__main__ as program
 from cache_zoo import UsageError
-from evaluation.attempt import answer
-from evaluation.lm import CacheZooLM
-from evaluation.overrides import cells
-from evaluation.ranks import Ranks
+from evaluation.config.command_line import cells
+from evaluation.run.distributed import Ranks
+from evaluation.run.lm import CacheZooLM
+from evaluation.sweep.outcome import answer
 from models.chat import Chat
 from models.loading import read_config
 from models.tiny import byte_tokenizer

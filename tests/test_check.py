@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from cache_zoo import UsageError
-from evaluation import check
-from evaluation.check import DATASETS, check_run
-from evaluation.finding import find_runs
-from evaluation.saved_run import SavedRun
-from evaluation.settings import DatasetSettings
+from evaluation.config.settings import DatasetSettings
+from evaluation.report import check
+from evaluation.report.check import DATASETS, check_run
+from evaluation.storage.finding import find_runs
+from evaluation.storage.saved_run import SavedRun
 from evaluation.tasks.loading import load_task
 from tests.small_runs import call, edit_results, edit_samples, pick, unset_commit
 

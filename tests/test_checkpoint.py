@@ -10,11 +10,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from cache_zoo import UsageError
-from evaluation.cell import evaluate_cell
-from evaluation.checkpoint import EMBEDDED, find_checkpoint, other_weights
-from evaluation.overrides import cells
-from evaluation.plugin import read_arguments
-from evaluation.settings import Settings
+from evaluation.config.command_line import cells
+from evaluation.config.settings import Settings
+from evaluation.run.checkpoint import EMBEDDED, find_checkpoint, other_weights
+from evaluation.run.evaluate import evaluate_cell
+from evaluation.run.lm_eval_plugin import read_arguments
 from models.loading import FAMILIES
 
 ROOT = Path(__file__).resolve().parent.parent

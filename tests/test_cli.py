@@ -16,10 +16,10 @@ import pytest
 from lm_eval.utils import simple_parse_args_string
 from omegaconf import OmegaConf
 
-import eval as cli
 from cache_zoo import UsageError
-from evaluation import plugin
-from evaluation.rescore import rescore
+from evaluation import eval_command as cli
+from evaluation.report.rescore import rescore
+from evaluation.run import lm_eval_plugin as plugin
 from models.tiny import byte_tokenizer
 from tests.layers import MISSING
 
@@ -735,7 +735,7 @@ def test_lm_evals_own_program_gives_the_same_samples(
     arguments = f"model=llada-base,pretrained={tiny_folders['llada']},cache=dual,gen_length=8,block_length=4"
     command = ["--model", "cache_zoo", "--model_args", f"{arguments},temperature=1.0", "--tasks", "gsm8k"]
     command += ["--include_path", str(local_gsm8k), "--num_fewshot", "1", "--batch_size", "2"]
-    theirs = launched(["-m", "evaluation.plugin", *command, "--log_samples", "--output_path", "out"], tmp_path)
+    theirs = launched(["-m", "evaluation", "lm-eval", *command, "--log_samples", "--output_path", "out"], tmp_path)
     assert theirs.code == 0, theirs.err
     (file,) = (tmp_path / "out").rglob("samples_gsm8k_*.jsonl")
     records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -747,7 +747,7 @@ def test_lm_evals_own_program_knows_the_embedded_tasks(tmp_path: Path) -> None:
     arguments = "pretrained=nano-llada,cache=dual,gen_length=64,block_length=32,threshold=0.9"
     command = ["--model", "cache_zoo", "--model_args", arguments, "--tasks", "nano-gsm", "--limit", "2"]
     command += ["--include_path", str(ROOT / "evaluation" / "tasks"), "--output_path", "out"]
-    done = launched(["-m", "evaluation.plugin", *command], tmp_path)
+    done = launched(["-m", "evaluation", "lm-eval", *command], tmp_path)
     assert done.code == 0, done.err
     (file,) = (tmp_path / "out").rglob("results_*.json")
     assert json.loads(file.read_text())["results"]["nano-gsm"]["exact_match,strict-match"] == 1.0
@@ -783,7 +783,14 @@ def test_model_args_are_read(tiny_folders: dict[str, Path]) -> None:
 
 
 def test_bad_model_args_end_the_program_with_two(tmp_path: Path) -> None:
-    command = ["-m", "evaluation.plugin", "--model", "cache_zoo", "--model_args", "pretrained=llada-base,cahce=dual"]
+    command = [
+        "-m",
+        "evaluation.run.lm_eval_plugin",
+        "--model",
+        "cache_zoo",
+        "--model_args",
+        "pretrained=llada-base,cahce=dual",
+    ]
     result = launched([*command, "--tasks", "gsm8k"], tmp_path)
     assert result.code == 2
     assert "error: unknown key 'cahce' in --model_args: did you mean 'cache'?" in result.err

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import eval as cli
+from evaluation import eval_command as cli
 from tests.test_sweeps import ROOT, environment
 
 

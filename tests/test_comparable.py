@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 
 from cache_zoo import UsageError
-from evaluation import compare as program
-from evaluation.compare import SAME_WORK, compare, find_baseline
-from evaluation.finding import find_runs
-from evaluation.leaderboard import render_csv
-from evaluation.markdown import render_markdown
-from evaluation.page import render_page
-from evaluation.rows import read_rows
-from evaluation.saved_run import SavedRun
-from evaluation.table import read_runs, render
+from evaluation.report import compare as program
+from evaluation.report.compare import SAME_WORK, compare, find_baseline
+from evaluation.report.html import render_page
+from evaluation.report.leaderboard import render_csv
+from evaluation.report.markdown import render_markdown
+from evaluation.report.rows import read_rows
+from evaluation.report.text import read_runs, render
+from evaluation.storage.finding import find_runs
+from evaluation.storage.saved_run import SavedRun
 from tests.small_runs import call, edit_results, edit_samples, pick
 
 Origin = dict[str, Any]

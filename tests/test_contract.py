@@ -8,7 +8,7 @@ import pytest
 from torch import Tensor
 
 from cache_zoo import Cache, KVCache, Step, UsageError, list_caches
-from generation.contract import Check, checks
+from generation.testing import Check, checks
 
 # Settings far from the defaults, so that small canvases see every branch of the built-in caches.
 VARIANTS: dict[str, list[dict[str, Any]]] = {

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from evaluation.cell import _headline, _named, _samples, _score, evaluate_cell
-from evaluation.data import read_rows
-from evaluation.lm import EQUAL
-from evaluation.measure import Batch, Sample, efficiency
-from evaluation.overrides import cells
+from evaluation.config.command_line import cells
+from evaluation.run.efficiency import Batch, Sample, efficiency
+from evaluation.run.evaluate import _headline, _named, _samples, _score, evaluate_cell
+from evaluation.run.lm import EQUAL
+from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.loading import LoadedTask
 from generation import Counts
 
@@ -75,9 +75,9 @@ def run(tasks: Path, out: Path, *overrides: str) -> tuple[dict[str, Any], list[d
 def test_equal_answers_are_generated_once_and_said_to_be_equal(
     tasks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, "evaluation.lm"):
+    with caplog.at_level(logging.WARNING, "evaluation.run.lm"):
         summary, samples, results = run(tasks, tmp_path, "dataset.name=thrice")
-    assert [record.message for record in caplog.records if record.name == "evaluation.lm"] == [EQUAL]
+    assert [record.message for record in caplog.records if record.name == "evaluation.run.lm"] == [EQUAL]
     assert (summary["n"], summary["repeats"], summary["items_total"], summary["partial"]) == (2, 3, 2, False)
     assert summary["note"] == EQUAL
     assert [(one["doc_id"], one["repeat"]) for one in samples] == [(0, 0), (1, 0)]

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from cache_zoo import UsageError
-from evaluation import data
-from evaluation.data import read_rows, read_splits
-from evaluation.settings import DatasetSettings
+from evaluation.config.settings import DatasetSettings
+from evaluation.tasks import jsonl as data
+from evaluation.tasks.arrow import as_dataset
+from evaluation.tasks.jsonl import read_rows, read_splits
 from evaluation.tasks.loading import load_task
-from evaluation.tasks.rows import as_dataset
 from tests.good_rows import GOOD
 
 UNREAD: list[list[Any]] = [

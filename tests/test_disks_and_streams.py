@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from cache_zoo import UsageError
-from evaluation.attempt import attempt
-from evaluation.cell import evaluate_cell
-from evaluation.overrides import cells
-from evaluation.place import require_place
+from evaluation.config.command_line import cells
+from evaluation.run.evaluate import evaluate_cell
+from evaluation.storage.disk import require_place
+from evaluation.sweep.outcome import attempt
 from tests.small_runs import CONFIGS
 from tests.test_sweeps import QUICK, ROOT, command, environment, settings, status_of
 
@@ -61,7 +61,7 @@ def test_a_place_is_tried_without_a_trace(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
-@pytest.mark.parametrize("where", ["evaluation.journal.os.fsync", "evaluation.runs.os.replace"])
+@pytest.mark.parametrize("where", ["evaluation.run.journal.os.fsync", "evaluation.storage.files.os.replace"])
 def test_a_disk_in_the_way_leaves_a_run_that_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, where: str
 ) -> None:

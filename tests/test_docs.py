@@ -11,9 +11,10 @@ import torch
 from omegaconf import OmegaConf
 
 from cache_zoo import describe_all
-from evaluation.identity import NOT_COUNTED
-from evaluation.measure import efficiency
-from evaluation.schema import Provenance, Sample, Status, Summary
+from evaluation.config.identity import NOT_COUNTED
+from evaluation.__main__ import COMMANDS
+from evaluation.run.efficiency import efficiency
+from evaluation.storage.schema import Provenance, Sample, Status, Summary
 from generation import generate
 from models import Transformer
 
@@ -101,7 +102,12 @@ def test_every_status_is_explained() -> None:
 def test_the_programs_that_the_documents_name_are_there() -> None:
     documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "Makefile"]
     named = {name for document in documents for name in re.findall(r"python -m ([\w.]+)", document.read_text())}
-    assert len(named) > 10
+    assert len(named) > 5
     for name in named - {"pip", "pytest", "venv"}:
         path = ROOT / name.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), name
+    commands = {
+        name for document in documents for name in re.findall(r"cache-zoo ([a-z][a-z-]*)", document.read_text())
+    }
+    assert commands <= set(COMMANDS)
+    assert len(commands) > 8

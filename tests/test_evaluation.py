@@ -12,16 +12,16 @@ from omegaconf import OmegaConf
 
 from cache_zoo import UsageError, describe_all
 from cache_zoo.errors import nearest, refusing
-from evaluation.data import read_rows, read_splits
-from evaluation.measure import Batch, Sample, Scored, efficiency, warm_up_options
-from evaluation.overrides import cells
-from evaluation.ranks import Ranks
-from evaluation.requests import request_seed
-from evaluation.running import Run
-from evaluation.runs import write_text
-from evaluation.saved_run import SavedRun
-from evaluation.settings import Settings
-from evaluation.tokens import Ending
+from evaluation.config.command_line import cells
+from evaluation.config.settings import Settings
+from evaluation.run.distributed import Ranks
+from evaluation.run.efficiency import Batch, Sample, Scored, efficiency, warm_up_options
+from evaluation.run.folder import Run
+from evaluation.run.requests import request_seed
+from evaluation.run.stopping import Ending
+from evaluation.storage.files import write_text
+from evaluation.storage.saved_run import SavedRun
+from evaluation.tasks.jsonl import read_rows, read_splits
 from generation import Counts, GenerationOptions
 from models import ModelConfig
 from models.tiny import SPECIAL_TOKENS, byte_tokenizer
@@ -156,7 +156,7 @@ def test_the_hash_does_not_follow_where_results_go() -> None:
 
 
 def test_a_class_can_be_named_in_place_of_a_cache() -> None:
-    chosen = settings("+cache._target_=cache_zoo.prefix.PrefixCache", "+cache.use_dual=true").cache
+    chosen = settings("+cache._target_=cache_zoo.methods.prefix.PrefixCache", "+cache.use_dual=true").cache
     assert (chosen.label, chosen.make().use_dual) == ("dual", True)  # type: ignore[attr-defined] # it is registered
     chosen = settings("+cache._target_=cache_zoo.base.KVCache").cache
     assert (chosen.label, chosen.target) == ("KVCache", "cache_zoo.base:KVCache")

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from cache_zoo import UsageError
-from evaluation import identity
-from evaluation.attempt import attempt
-from evaluation.baselines import distinct
-from evaluation.cell import evaluate_cell, run_of
-from evaluation.settings import Settings
-from evaluation.sweep import announce
+from evaluation.config import identity
+from evaluation.config.settings import Settings
+from evaluation.run.evaluate import evaluate_cell, run_of
+from evaluation.sweep.baselines import distinct
+from evaluation.sweep.outcome import attempt
+from evaluation.sweep.sweep import announce
 from tests.test_sweeps import settings
 
 
@@ -131,6 +131,6 @@ def test_a_run_folder_that_cannot_be_written_is_one_error(
             raise PermissionError(13, "Permission denied")
         return real(dir=dir)
 
-    monkeypatch.setattr("evaluation.place.tempfile.TemporaryFile", refused)
+    monkeypatch.setattr("evaluation.storage.disk.tempfile.TemporaryFile", refused)
     with pytest.raises(UsageError, match=f"can't be written to: {folder / where}: Permission denied"):
         run_of(cell).require_usable()

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from tokenizers import Tokenizer
 
-from evaluation import identity
-from evaluation.check import check_all, check_run
-from evaluation.check.answers import _bare
-from evaluation.requests import request_seed
-from evaluation.saved_run import SavedRun
+from evaluation.config import identity
+from evaluation.report.check import check_all, check_run
+from evaluation.report.check.answers import _bare
+from evaluation.run.requests import request_seed
+from evaluation.storage.saved_run import SavedRun
 from tests.small_runs import edit_results, edit_samples
 from tests.test_forged_runs import (
     GSM,

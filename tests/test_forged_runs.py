@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from evaluation import check, identity
-from evaluation.check import check_all, check_run
-from evaluation.checkpoint import EMBEDDED
-from evaluation.saved_run import SavedRun
+from evaluation.config import identity
+from evaluation.report import check
+from evaluation.report.check import check_all, check_run
+from evaluation.run.checkpoint import EMBEDDED
+from evaluation.storage.saved_run import SavedRun
 from tests.small_runs import call, edit_results, edit_samples
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -312,7 +313,7 @@ def test_scores_of_programs_are_held_against_what_is_there(tmp_path: Path, edit:
     assert check_run(run) == []
     ((_, found),) = check_all([SavedRun(run)])
     assert found.notes == [
-        "scores of nano-code take running generated code; evaluation.rescore --allow-code-execution does that"
+        "scores of nano-code take running generated code; evaluation.report.rescore --allow-code-execution does that"
     ]
     forge(run, edit)
     assert expected in "\n".join(check_run(run))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from evaluation.cell import evaluate_cell
-from evaluation.check import check_run
-from evaluation.finding import find_runs
-from evaluation.overrides import cells
-from evaluation.rows import read_rows
+from evaluation.config.command_line import cells
+from evaluation.report.check import check_run
+from evaluation.report.rows import read_rows
+from evaluation.run.evaluate import evaluate_cell
+from evaluation.storage.finding import find_runs
 from tests.small_runs import CONFIGS, _committed, edit_results
 
 TASK = """

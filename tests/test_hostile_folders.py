@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from cache_zoo import UsageError
-from cache_zoo.d2cache import inflate
-from evaluation import check, compare, leaderboard, rescore, table
-from evaluation.settings import Settings
+from cache_zoo.methods.d2cache import inflate
+from evaluation.config.settings import Settings
+from evaluation.report import check, compare, leaderboard, rescore
+from evaluation.report import text as table
+from evaluation.storage.readers import read_yaml
 from evaluation.trace import __main__ as trace
 from evaluation.trace.runs import choose
-from evaluation.untrusted import read_yaml
 from models import resolve_checkpoint
 from tests.small_runs import call, edit_results, pick
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.finding import find_runs
-from evaluation.rows import read_rows
+from evaluation.report.rows import read_rows
+from evaluation.storage.finding import find_runs
 from tests.small_runs import pick
 
 SECONDS = 5  # of the processor

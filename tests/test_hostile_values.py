@@ -12,8 +12,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from cache_zoo import UsageError
-from evaluation.overrides import cells
-from evaluation.settings import Settings
+from evaluation.config.command_line import cells
+from evaluation.config.settings import Settings
 from generation.options import MOST_SEED, MOST_TOKENS, GenerationOptions
 from tests.small_runs import CONFIGS
 
@@ -229,7 +229,7 @@ def test_the_nearest_length_of_a_block_is_found_at_once() -> None:
 
 
 def test_a_row_to_trace_is_in_the_data(tmp_path: Path) -> None:
-    from evaluation.cell import evaluate_cell
+    from evaluation.run.evaluate import evaluate_cell
 
     (cell,) = cells(CONFIGS, "eval", [*BASE, "trace=500", f"output_dir={tmp_path / 'out'}"], sweep=False)
     with pytest.raises(UsageError, match=r"trace names row \[500\], and nano-gsm has rows 0 to 499"):

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from cache_zoo import UsageError, caches, make_cache
-from cache_zoo.prefix import PrefixCache
-from evaluation.identity import _EXECUTED, _SHOTS, NEUTRAL, config_hash, counted, run_name, setting
-from evaluation.overrides import cells
-from evaluation.settings import DatasetSettings, Settings
+from cache_zoo.methods.prefix import PrefixCache
+from evaluation.config.command_line import cells
+from evaluation.config.identity import _EXECUTED, _SHOTS, NEUTRAL, config_hash, counted, run_name, setting
+from evaluation.config.settings import DatasetSettings, Settings
 from evaluation.tasks.scorers import SCORERS
 from models.nano.data import ITEMS
 
@@ -64,7 +64,7 @@ SAME: list[tuple[str, ...]] = [
     (f"model.path={ROOT}/models/../models/nano/llada",),
     ("model.device=cpu", "model.dtype=float32"),
     ("model.dtype=torch.float32",),
-    ("+cache._target_=cache_zoo.none.NoCache",),
+    ("+cache._target_=cache_zoo.methods.none.NoCache",),
     (f"include_path={ROOT}/tests",),
 ]
 
@@ -89,8 +89,8 @@ PAIRS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("model.stop_words=[a,b,a]",), ("model.stop_words=[b,a]",)),
     (("model.end_tokens=[a,b]",), ("model.end_tokens=[b,a]",)),
     (("cache=prefix", "cache.use_dual=true"), ("cache=dual",)),
-    (("+cache._target_=cache_zoo.prefix.PrefixCache", "+cache.use_dual=true"), ("cache=dual",)),
-    (("+cache._target_=cache_zoo.dllm.DLLMCache", "+cache.kr=4"), ("cache=dllm", "cache.kr=4")),
+    (("+cache._target_=cache_zoo.methods.prefix.PrefixCache", "+cache.use_dual=true"), ("cache=dual",)),
+    (("+cache._target_=cache_zoo.methods.dllm.DLLMCache", "+cache.kr=4"), ("cache=dllm", "cache.kr=4")),
     (("+cache._target_=tests.test_identity.PrefixCache", "+cache.use_dual=true"), ("cache=dual",)),
     (("cache.name=dllm",), ("cache=dllm",)),
     (("cache=d2cache", "cache.sigma=10"), ("cache=d2cache",)),
@@ -215,7 +215,7 @@ def test_every_choice_of_the_configuration_is_known() -> None:
 
 
 def test_examples_of_the_tasks(tmp_path: Path) -> None:
-    from evaluation.tasks.names import OWN
+    from evaluation.config.task_names import OWN
 
     for name, shots in _SHOTS.items():
         file = OWN / f"{name}.yaml"

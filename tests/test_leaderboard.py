@@ -16,15 +16,15 @@ import pandas as pd
 import pytest
 
 from cache_zoo import UsageError
-from evaluation import leaderboard
-from evaluation.compare import compare
-from evaluation.finding import find_runs
-from evaluation.leaderboard import make_leaderboard, read_published, render_csv
-from evaluation.markdown import render_markdown
-from evaluation.rescore import rescore
-from evaluation.rows import COLUMNS, SCHEMA_VERSION, read_rows
-from evaluation.saved_run import SavedRun
-from evaluation.statistics import holm, proportion_interval
+from evaluation.report import leaderboard
+from evaluation.report.compare import compare
+from evaluation.report.leaderboard import make_leaderboard, read_published, render_csv
+from evaluation.report.markdown import render_markdown
+from evaluation.report.rescore import rescore
+from evaluation.report.rows import COLUMNS, SCHEMA_VERSION, read_rows
+from evaluation.report.statistics import holm, proportion_interval
+from evaluation.storage.finding import find_runs
+from evaluation.storage.saved_run import SavedRun
 from tests.small_runs import QUESTIONS, call, edit_results, edit_samples, pick, unset_commit
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""`python -m generation`: what it answers, what it shows in a terminal, and what it refuses."""
+"""`cache-zoo generate`: what it answers, what it shows in a terminal, and what it refuses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from generation.demo import main
 from rich.console import Console
 
 from generation import Counts, Progress
-from generation.__main__ import main
-from generation.live import Marks, Picture, printable
+from generation.terminal import Marks, Picture, printable
 from models.tiny import SPECIAL_TOKENS, byte_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +58,7 @@ def in_terminal(*arguments: str, interrupt_at: str | None = None) -> tuple[int, 
     environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     for name in ("NO_COLOR", "COLUMNS", "LINES"):
         environment.pop(name, None)
-    command = [sys.executable, "-m", "generation", *arguments]
+    command = [sys.executable, "-m", "evaluation", "generate", *arguments]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -163,7 +163,7 @@ def test_what_cannot_be_used_is_one_error(call: Call, arguments: list[str], mess
 def test_it_is_one_error_before_the_weights_are_loaded(
     call: Call, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
-    monkeypatch.setattr("generation.__main__.load_model", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("generation.demo.load_model", lambda *_: pytest.fail("loaded"))
     code, _, err = call(*arguments)
     assert (code, err.count("\n")) == (2, 1)
     assert message in err
@@ -172,7 +172,7 @@ def test_it_is_one_error_before_the_weights_are_loaded(
 def test_a_prompt_without_an_end_is_one_error() -> None:
     with open("/dev/zero", "rb") as endless:
         done = subprocess.run(
-            [sys.executable, "-m", "generation", "-"],
+            [sys.executable, "-m", "evaluation", "generate", "-"],
             cwd=ROOT,
             stdin=endless,
             capture_output=True,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.data import read_rows
 from evaluation.tasks import math500
+from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.mathematics import expressions
 from evaluation.tasks.mathematics.kinds import Formula, Words
 from evaluation.tasks.mathematics.reading import read

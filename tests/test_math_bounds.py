@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.data import read_rows
 from evaluation.tasks import gsm8k, math500
+from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.scorers import SCORERS
 
 HERE = Path(__file__).resolve().parent

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generation.demo import main
 from torch import Tensor
 
 from cache_zoo import KVCache, Step
 from cache_zoo.base import AttentionBlock
 from generation import NotFiniteError, generate, log_likelihoods, stream
-from generation.__main__ import main
 from models import Transformer, load_model
 
 PROMPTS = [[1, 2, 3, 4, 5], [6, 7, 8]]
@@ -125,7 +125,7 @@ def test_the_command_line_says_it_in_one_line(
         model.get_parameter("norm.weight").fill_(math.nan)
         return model
 
-    monkeypatch.setattr("generation.__main__.load_model", broken)
+    monkeypatch.setattr("generation.demo.load_model", broken)
     monkeypatch.setattr("sys.argv", ["generation", "2 + 2 =", "--gen-length", "32", "--plain", "--device", "cpu"])
     assert main() == 1
     error = capsys.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.page import render_page
+from evaluation.report.html import render_page
 from tests.page_frames import Opener, column, drawn, frame, heads, made, mix, rows
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from cache_zoo import UsageError
-from evaluation.page import render_page
+from evaluation.report.html import render_page
 from tests.page_frames import PUBLISHED, Opener, drawn, frame, rows
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from cache_zoo import UsageError, list_caches
-from evaluation.page import render_page
-from evaluation.page.curves import find_curves
-from evaluation.page.facts import _linked, cache_facts
-from evaluation.page.rows import plain_rows
+from evaluation.report.html import render_page
+from evaluation.report.html.curves import find_curves
+from evaluation.report.html.facts import _linked, cache_facts
+from evaluation.report.html.rows import plain_rows
 from tests.page_frames import PUBLISHED, frame, made
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from cache_zoo import Cache
-from evaluation import origin
-from evaluation.origin import UNKNOWN, checkout, origin_of
-from evaluation.provenance import merged, provenance
+from evaluation.run import code_origin as origin
+from evaluation.run.code_origin import UNKNOWN, checkout, origin_of
+from evaluation.run.provenance import merged, provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASS = "from cache_zoo import Cache\n\n\nclass Mine(Cache):\n    pass\n"
@@ -46,8 +46,8 @@ def project(tmp_path: Path) -> Path:
 
 
 def laid_out(folder: Path) -> Path:
-    (folder / "evaluation").mkdir(parents=True)
-    (folder / "evaluation" / "origin.py").write_text("")
+    (folder / "evaluation" / "run").mkdir(parents=True)
+    (folder / "evaluation" / "run" / "code_origin.py").write_text("")
     (folder / "pinned.py").write_text(CLASS)
     return folder
 
@@ -245,7 +245,7 @@ def test_a_wheel_in_an_environment_inside_another_repository(tmp_path: Path) -> 
 
     def told() -> list[object]:
         program = (
-            "import json; from cache_zoo import caches; from evaluation.origin import *; "
+            "import json; from cache_zoo import caches; from evaluation.run.code_origin import *; "
             "found = origin_of(caches.get('dual')); print(json.dumps([checkout(), version(), found]))"
         )
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from cache_zoo import UsageError
-from evaluation.overrides import cells, with_recipe
-from evaluation.recipes import Entry, as_override, read_recipe, resolve
-from evaluation.settings import Settings
+from evaluation.config.command_line import cells, with_recipe
+from evaluation.config.recipes import Entry, as_override, read_recipe, resolve
+from evaluation.config.settings import Settings
 from generation import GenerationOptions
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from evaluation.check import check_run
-from evaluation.leaderboard import make_leaderboard
+from evaluation.report.check import check_run
+from evaluation.report.leaderboard import make_leaderboard
 
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 RUNS = sorted(path.parent for path in REFERENCE.glob("*/status.json"))

@@ -74,7 +74,7 @@ def test_bad_names_and_parameters_are_named(name: str, parameters: dict[str, obj
 
 
 def test_a_class_can_be_named_by_its_place() -> None:
-    assert isinstance(make_cache("cache_zoo.dllm:DLLMCache", kp=3), Cache)
+    assert isinstance(make_cache("cache_zoo.methods.dllm:DLLMCache", kp=3), Cache)
 
 
 PLUGIN = """
@@ -154,7 +154,7 @@ def test_an_installed_package_adds_caches_and_broken_ones_only_warn(plugin: None
         assert any(f"'{name}' of " in message and reason in message for message in said), said
     made = make_cache("mine", width=5)
     assert made.width == 5  # type: ignore[attr-defined]
-    assert type(make_cache("dual")).__module__ == "cache_zoo.dual"
+    assert type(make_cache("dual")).__module__ == "cache_zoo.methods.dual"
     for name in ("exploding", "missing"):
         with pytest.raises(UsageError, match="can't be imported"):
             make_cache(name)

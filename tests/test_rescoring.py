@@ -11,10 +11,10 @@ import pytest
 
 from benchmarks.references import digests
 from cache_zoo import UsageError
-from evaluation import rescore as module
-from evaluation.data import read_rows
-from evaluation.rescore import processes, rescore
-from evaluation.settings import DatasetSettings
+from evaluation.config.settings import DatasetSettings
+from evaluation.report import rescore as module
+from evaluation.report.rescore import processes, rescore
+from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.loading import load_task
 from evaluation.tasks.references import FILE, references, row_digest
 from evaluation.tasks.scorers import SCORERS

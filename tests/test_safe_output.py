@@ -14,14 +14,15 @@ import pandas as pd
 import pytest
 
 from cache_zoo.errors import refusing, require, visible
-from evaluation import compare as compare_program
-from evaluation import leaderboard, table
-from evaluation.finding import find_runs
-from evaluation.leaderboard import plain_text, render_csv
-from evaluation.markdown import escaped, render_markdown
-from evaluation.page import render_page
-from evaluation.rows import COLUMNS, read_rows
-from evaluation.saved_run import SavedRun
+from evaluation.report import compare as compare_program
+from evaluation.report import leaderboard
+from evaluation.report import text as table
+from evaluation.report.html import render_page
+from evaluation.report.leaderboard import plain_text, render_csv
+from evaluation.report.markdown import escaped, render_markdown
+from evaluation.report.rows import COLUMNS, read_rows
+from evaluation.storage.finding import find_runs
+from evaluation.storage.saved_run import SavedRun
 from tests.page_frames import Opener, made
 from tests.small_runs import call, edit_results, pick
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from cache_zoo import UsageError
-from evaluation.data import read_rows
+from evaluation.config.settings import DatasetSettings
 from evaluation.sandbox import LAYERS, Limits, Outcome, Sandbox, host, run_program
-from evaluation.settings import DatasetSettings
 from evaluation.tasks.execution import count_outcomes, process_results
+from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.loading import load_task
 from models.nano.data import ITEMS
 from tests.attacks import HONEST, TESTS

@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from cache_zoo import UsageError
-from evaluation.compare import compare, find_baseline
-from evaluation.finding import find_runs
-from evaluation.rows import read_rows
-from evaluation.saved_run import SavedRun
-from evaluation.schema import Config, Results, Sample, Status, parse
+from evaluation.report.compare import compare, find_baseline
+from evaluation.report.rows import read_rows
+from evaluation.storage.finding import find_runs
+from evaluation.storage.saved_run import SavedRun
+from evaluation.storage.schema import Config, Results, Sample, Status, parse
 from tests.small_runs import QUESTIONS, edit_samples, pick
 
 CONFIG: dict[str, Any] = {
@@ -271,7 +271,7 @@ def test_a_walk_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (deep / "status.json").write_text("{}")
     with pytest.raises(UsageError, match="there are no runs"):
         find_runs([tmp_path], tmp_path)
-    monkeypatch.setattr("evaluation.finding.MOST_ENTRIES", 30)
+    monkeypatch.setattr("evaluation.storage.finding.MOST_ENTRIES", 30)
     for number in range(40):
         (tmp_path / str(number)).touch()
     with pytest.raises(UsageError, match="holds more than 30 files; give a part of it"):

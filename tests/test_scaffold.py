@@ -1,4 +1,4 @@
-"""What `python -m cache_zoo new` writes, and what it refuses."""
+"""What `cache-zoo new` writes, and what it refuses."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_new_cache_keeps_the_contract_and_the_rules_of_the_repository(
     monkeypatch.setenv("PYTHONPATH", str(checkout))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = snapshot(checkout)
-    begun = in_checkout(checkout, "-m", "cache_zoo", "new", "far_sighted")
+    begun = in_checkout(checkout, "-m", "evaluation", "new", "far_sighted")
     assert begun.returncode == 0, begun.stderr
     after = snapshot(checkout)
     added = {"cache_zoo/far_sighted.py", "configs/cache/far_sighted.yaml"}
@@ -59,7 +59,7 @@ def test_a_new_cache_keeps_the_contract_and_the_rules_of_the_repository(
         assert [other for other in new if other != line] == old
         assert "far_sighted" in line
 
-    shown = in_checkout(checkout, "-m", "cache_zoo", "list", "far_sighted")
+    shown = in_checkout(checkout, "-m", "evaluation", "list", "far_sighted")
     assert "every=4" in shown.stdout
     for arguments in (["check"], ["format", "--check"]):
         linted = in_checkout(checkout, "-m", "ruff", *arguments, "cache_zoo", "--no-cache")
@@ -69,7 +69,7 @@ def test_a_new_cache_keeps_the_contract_and_the_rules_of_the_repository(
     chosen = "far_sighted or named_above or readme_says or config_with_its_defaults or cache_file or builtin_cache"
     done = in_checkout(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", chosen)
     assert done.returncode == 0, done.stdout
-    again = in_checkout(checkout, "-m", "cache_zoo", "new", "far_sighted")
+    again = in_checkout(checkout, "-m", "evaluation", "new", "far_sighted")
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert "there is a cache 'far_sighted' already" in again.stderr
     assert snapshot(checkout) == after
@@ -127,18 +127,18 @@ def test_a_package_needs_a_free_name(tmp_path: Path) -> None:
 
 
 def test_commands_that_are_none_exit_with_2(tmp_path: Path) -> None:
-    unknown = run("-m", "cache_zoo", "list", "d3cache")
+    unknown = run("-m", "evaluation", "list", "d3cache")
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert unknown.stderr.startswith("error: unknown cache 'd3cache': did you mean 'd2cache'?")
-    assert run("-m", "cache_zoo").stderr == "error: the following arguments are required: command\n"
-    misspelt = run("-m", "cache_zoo", "list", "--jsn")
+    assert run("-m", "evaluation").stderr == "error: the following arguments are required: command\n"
+    misspelt = run("-m", "evaluation", "list", "--jsn")
     assert (misspelt.returncode, misspelt.stderr.count("\n")) == (2, 1)
     assert misspelt.stderr.startswith("error: unknown option '--jsn': did you mean '--json'?")
-    unlike = run("-m", "cache_zoo", "list", "qqq")
+    unlike = run("-m", "evaluation", "list", "qqq")
     assert unlike.stderr.startswith("error: unknown cache 'qqq': the valid choices are d2cache, ")
-    aside = run("-m", "cache_zoo", "new", "far_sighted", "--into", str(tmp_path))
+    aside = run("-m", "evaluation", "new", "far_sighted", "--into", str(tmp_path))
     assert (aside.returncode, aside.stderr) == (2, "error: --into is where a package goes; it needs --package\n")
-    refused = run("-m", "cache_zoo", "new", "My-Cache", "--package", "--into", str(tmp_path))
+    refused = run("-m", "evaluation", "new", "My-Cache", "--package", "--into", str(tmp_path))
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
 

@@ -18,15 +18,15 @@ import yaml
 from jinja2 import Environment
 
 from cache_zoo import UsageError
-from evaluation.data import read_rows
-from evaluation.lm import Text
-from evaluation.rescore import RESCORED, rescore
-from evaluation.running import Run
-from evaluation.runs import RESULTS, SAMPLES
+from evaluation.config.settings import DatasetSettings
+from evaluation.report.rescore import RESCORED, rescore
+from evaluation.run.folder import Run
+from evaluation.run.lm import Text
 from evaluation.sandbox import Sandbox
-from evaluation.settings import DatasetSettings
+from evaluation.storage.files import RESULTS, SAMPLES
 from evaluation.tasks import code, gsm8k, math500, shots
 from evaluation.tasks.extraction import names_used
+from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.loading import load_task
 from evaluation.tasks.scorers import SCORERS
 from evaluation.tasks.unscored import reason
@@ -471,7 +471,7 @@ def test_what_cannot_be_scored_again_is_one_error(tmp_path: Path) -> None:
 def test_scoring_again_loads_neither_torch_nor_lm_eval(tmp_path: Path) -> None:
     folder = saved(tmp_path, "math-500", [{"answer": "1"}, {"answer": "2"}], ["\\boxed{1}", "\\boxed{1}"])
     program = (
-        "import sys\nfrom evaluation.rescore import main\nstatus = main()\n"
+        "import sys\nfrom evaluation.report.rescore import main\nstatus = main()\n"
         "loaded = {'torch', 'lm_eval', 'transformers', 'datasets'} & set(sys.modules)\n"
         "assert not loaded, loaded\nsys.exit(status)\n"
     )
@@ -482,7 +482,7 @@ def test_scoring_again_loads_neither_torch_nor_lm_eval(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[2].split() == ["math-500", "math_verify,none", "N/A", "0.5000", "2"]
     done = subprocess.run(
-        [sys.executable, "-m", "evaluation.rescore", str(tmp_path / "absent")],
+        [sys.executable, "-m", "evaluation", "rescore", str(tmp_path / "absent")],
         capture_output=True,
         text=True,
         env=environment,

@@ -17,10 +17,9 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest, t, ttest_rel
 
 from cache_zoo import UsageError
-from evaluation import compare as program
-from evaluation.compare import compare, find_baseline
-from evaluation.saved_run import SavedRun
-from evaluation.statistics import (
+from evaluation.report import compare as program
+from evaluation.report.compare import compare, find_baseline
+from evaluation.report.statistics import (
     holm,
     mean,
     paired_difference,
@@ -29,6 +28,7 @@ from evaluation.statistics import (
     ratio_of_medians,
     token_agreement,
 )
+from evaluation.storage.saved_run import SavedRun
 from tests.small_runs import QUESTIONS, edit_results, edit_samples, pick
 
 Z = NormalDist().inv_cdf(0.975)

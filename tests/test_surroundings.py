@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from cache_zoo import UsageError
-from evaluation.answering import _known
-from evaluation.attempt import attempt
-from evaluation.cell import damage_of, evaluate_cell, run_of, summary_of
-from evaluation.journal import Journal, _sealed, count_answered
-from evaluation.ranks import Ranks
-from evaluation.running import InUseError, Run
-from evaluation.runs import as_json, not_finite, write_status, write_text
-from evaluation.settings import Settings
+from evaluation.config.settings import Settings
+from evaluation.run.batching import _known
+from evaluation.run.distributed import Ranks
+from evaluation.run.evaluate import damage_of, evaluate_cell, run_of, summary_of
+from evaluation.run.folder import InUseError, Run
+from evaluation.run.journal import Journal, _sealed, count_answered
+from evaluation.storage.files import as_json, not_finite, write_status, write_text
+from evaluation.sweep.outcome import attempt
 from tests.test_sweeps import answers, environment, settings, status_of
 
 
@@ -273,7 +273,7 @@ def test_many_processes_write_one_file(tmp_path: Path) -> None:
     """As in containers on a shared disk, whose processes have the same number."""
     program = (
         "import os, sys; os.getpid = lambda: 7\n"
-        "from pathlib import Path; from evaluation.runs import write_text\n"
+        "from pathlib import Path; from evaluation.storage.files import write_text\n"
         "for _ in range(100): write_text(Path(sys.argv[1]), sys.argv[2] * 999)"
     )
     file = tmp_path / "status.json"
@@ -293,14 +293,14 @@ def test_locks_that_are_refused_are_one_error(tmp_path: Path, monkeypatch: pytes
     def refuse(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("evaluation.running._PATIENCE", 0.1)
+    monkeypatch.setattr("evaluation.run.folder._PATIENCE", 0.1)
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(UsageError, match="can't be locked"):
         run_of(settings(f"output_dir={tmp_path}")).start()
 
 
 def test_a_lock_without_a_status_is_of_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.running._PATIENCE", 0.1)
+    monkeypatch.setattr("evaluation.run.folder._PATIENCE", 0.1)
     cell = settings("dataset.size=1", f"output_dir={tmp_path}")
     run = run_of(cell)
     run.start()

@@ -21,19 +21,19 @@ import torch
 from rich.console import Console
 
 from cache_zoo import UsageError
-from evaluation.answering import Answering, Job
-from evaluation.attempt import attempt, outcome_of
-from evaluation.cell import evaluate_cell, run_of
-from evaluation.journal import Journal, count_answered
-from evaluation.leaderboard import make_leaderboard
-from evaluation.measure import Batch
-from evaluation.overrides import cells, launcher, whole_lists
-from evaluation.pool import Place, places
-from evaluation.progress import Display, duration, labels
-from evaluation.provenance import merged
-from evaluation.ranks import Ranks
-from evaluation.running import InUseError, Run
-from evaluation.settings import Settings
+from evaluation.config.command_line import cells, launcher, whole_lists
+from evaluation.config.settings import Settings
+from evaluation.report.leaderboard import make_leaderboard
+from evaluation.run.batching import Answering, Job
+from evaluation.run.distributed import Ranks
+from evaluation.run.efficiency import Batch
+from evaluation.run.evaluate import evaluate_cell, run_of
+from evaluation.run.folder import InUseError, Run
+from evaluation.run.journal import Journal, count_answered
+from evaluation.run.provenance import merged
+from evaluation.sweep.outcome import attempt, outcome_of
+from evaluation.sweep.progress import Display, duration, labels
+from evaluation.sweep.workers import Place, places
 from generation import Counts
 from models import Transformer
 from tests.small_runs import CONFIGS
@@ -211,7 +211,7 @@ def test_a_cell_that_makes_no_sense_is_a_folder_with_the_reason(tmp_path: Path) 
 
 
 def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.running._PATIENCE", 0.1)
+    monkeypatch.setattr("evaluation.run.folder._PATIENCE", 0.1)
     mine = settings("dataset.size=1", f"output_dir={tmp_path}")
     run = run_of(mine)
     run.start()

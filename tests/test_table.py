@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from cache_zoo import UsageError
-from evaluation.running import Run
-from evaluation.table import read_runs, render, render_markdown
+from evaluation.report.text import read_runs, render, render_markdown
+from evaluation.run.folder import Run
 
 
 def test_the_table_says_not_available_for_what_is_not(tmp_path: Path) -> None:

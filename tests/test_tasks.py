@@ -18,12 +18,12 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from cache_zoo import UsageError
-from evaluation import plugin
-from evaluation.cell import evaluate_cell
-from evaluation.lm import Text
-from evaluation.overrides import cells
-from evaluation.settings import DatasetSettings
-from evaluation.tasks import names
+from evaluation.config import task_names as names
+from evaluation.config.command_line import cells
+from evaluation.config.settings import DatasetSettings
+from evaluation.run import lm_eval_plugin as plugin
+from evaluation.run.evaluate import evaluate_cell
+from evaluation.run.lm import Text
 from evaluation.tasks.loading import load_task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -191,7 +191,7 @@ def test_tasks_that_could_not_be_scored_are_refused(config: dict[str, Any], mess
 def test_an_unknown_task_is_refused_without_lm_eval(name: str, near: str) -> None:
     """It indexes thousands of files first."""
     program = (
-        "import sys\nfrom pathlib import Path\nfrom evaluation.overrides import cells\n"
+        "import sys\nfrom pathlib import Path\nfrom evaluation.config.command_line import cells\n"
         "try:\n    cells(Path('configs').resolve(), 'eval', ['dataset.name=' + sys.argv[1]], False)\n"
         "except ValueError as error:\n    print(error, 'lm_eval' in sys.modules)\n"
     )

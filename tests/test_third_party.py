@@ -55,7 +55,7 @@ def results(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 def test_the_list_has_it_and_says_why_the_broken_one_is_not_usable(installed: Path) -> None:
-    shown = run("-m", "cache_zoo", "list", installed=installed)
+    shown = run("-m", "evaluation", "list", installed=installed)
     assert shown.returncode == 0
     assert "every=8 width=16" in shown.stdout
     assert "sliding-window-cache 1.2" in shown.stdout
@@ -64,7 +64,7 @@ def test_the_list_has_it_and_says_why_the_broken_one_is_not_usable(installed: Pa
     assert warning.endswith("RuntimeError: this module needs a newer torch")
 
     infos = {
-        one["name"]: one for one in json.loads(run("-m", "cache_zoo", "list", "--json", installed=installed).stdout)
+        one["name"]: one for one in json.loads(run("-m", "evaluation", "list", "--json", installed=installed).stdout)
     }
     window: dict[str, Any] = infos["window"]
     assert (window["package"], window["version"], window["error"]) == ("sliding-window-cache", "1.2", None)
@@ -99,7 +99,7 @@ def test_it_is_a_choice_of_a_sweep_beside_ours(results: tuple[Path, subprocess.C
 
 
 def test_its_runs_are_in_the_table(results: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    shown = run("-m", "evaluation.table", str(results[0]))
+    shown = run("-m", "evaluation", "table", str(results[0]))
     assert shown.returncode == 0, shown.stderr
     assert "window" in shown.stdout
 
@@ -109,7 +109,7 @@ def test_its_runs_are_in_every_file_of_the_leaderboard(
     there: bool, installed: Path, results: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     """Whether or not the package is installed where the leaderboard is made; where it is, its page has its facts."""
-    arguments = ["-m", "evaluation.leaderboard", str(results[0]), "--out", str(tmp_path)]
+    arguments = ["-m", "evaluation", "leaderboard", str(results[0]), "--out", str(tmp_path)]
     shown = run(*arguments, installed=installed if there else None)
     assert shown.returncode == 0, shown.stderr
     with (tmp_path / "leaderboard.csv").open(newline="") as file:
@@ -148,16 +148,16 @@ def test_a_value_that_its_class_refuses_is_one_error(installed: Path) -> None:
 
 
 def test_a_package_that_new_writes_can_be_installed_and_keeps_the_contract(tmp_path: Path) -> None:
-    begun = run("-m", "cache_zoo", "new", "far_sighted", "--package", "--into", str(tmp_path))
+    begun = run("-m", "evaluation", "new", "far_sighted", "--package", "--into", str(tmp_path))
     assert begun.returncode == 0, begun.stderr
     package = tmp_path / "cache-zoo-far-sighted"
     target = install(package, tmp_path / "target")
-    shown = run("-m", "cache_zoo", "list", "far_sighted", installed=target)
+    shown = run("-m", "evaluation", "list", "far_sighted", installed=target)
     assert "cache-zoo-far-sighted 0.1.0" in shown.stdout
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", installed=target, cwd=package)
     assert done.returncode == 0, done.stdout
     assert "129 passed" in done.stdout
-    again = run("-m", "cache_zoo", "new", "far_sighted", "--package", "--into", str(tmp_path))
+    again = run("-m", "evaluation", "new", "far_sighted", "--package", "--into", str(tmp_path))
     assert again.returncode == 2
     assert again.stderr.startswith("error: ")
     assert "is there already" in again.stderr

@@ -17,10 +17,10 @@ import torch
 from omegaconf import OmegaConf
 
 from cache_zoo import UsageError
-from evaluation.cell import evaluate_cell
-from evaluation.overrides import cells
-from evaluation.saved_run import SavedRun
-from evaluation.settings import Settings
+from evaluation.config.command_line import cells
+from evaluation.config.settings import Settings
+from evaluation.run.evaluate import evaluate_cell
+from evaluation.storage.saved_run import SavedRun
 from evaluation.trace import Trace, record, render, write
 from evaluation.trace.__main__ import main
 from evaluation.trace.divergence import decided_in, diverge

@@ -21,7 +21,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from cache_zoo import UsageError
-from evaluation.untrusted import MOST_LINE, MOST_ROWS, read_json, read_rows, read_yaml
+from evaluation.storage.readers import MOST_LINE, MOST_ROWS, read_json, read_rows, read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -160,7 +160,7 @@ def test_sizes_are_bounded_while_reading(tmp_path: Path, name: str, content: Cal
     path = tmp_path / name
     path.write_bytes(content())
     program = (
-        "import sys; from pathlib import Path; from evaluation.untrusted import read_rows\n"
+        "import sys; from pathlib import Path; from evaluation.storage.readers import read_rows\n"
         "try: rows = list(read_rows(Path(sys.argv[1])))\n"
         "except ValueError as error: print(error)\n"
     )

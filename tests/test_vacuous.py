@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from cache_zoo import UsageError
-from evaluation.data import check_row, read_rows
-from evaluation.settings import DatasetSettings
+from evaluation.config.settings import DatasetSettings
+from evaluation.tasks.jsonl import check_row, read_rows
 from evaluation.tasks.loading import load_task
 from evaluation.tasks.scorers import SCORERS
 from models.nano.data import ITEMS

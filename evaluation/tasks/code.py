@@ -14,10 +14,10 @@ from contextlib import suppress
 from typing import Any
 
 from evaluation.sandbox import Sandbox
-from evaluation.tasks.definitions import parsed
 from evaluation.tasks.execution import begun, verdict
 from evaluation.tasks.extraction import extract, names_used
-from evaluation.tasks.vacuous import checker_problem, checks_nothing
+from evaluation.tasks.programs.definitions import parsed
+from evaluation.tasks.programs.vacuous import checker_problem, checks_nothing
 
 EXTRACTED = "extract_code"
 
@@ -143,5 +143,5 @@ def _unix(text: str) -> str:
 
 
 def _both(answers: list[str]) -> tuple[str, str]:
-    """The first answer, and all that was generated for it where the model class says so (`evaluation.lm.Text`)."""
+    """The first answer, and all that was generated for it where the model class says so (`evaluation.run.lm.Text`)."""
     return answers[0], getattr(answers[0], "raw", answers[0])

@@ -13,8 +13,8 @@ import re
 import warnings
 from collections.abc import Iterator
 
-from evaluation.tasks.blocks import Part, parts_of
-from evaluation.tasks.definitions import (
+from evaluation.tasks.fenced import Part, parts_of
+from evaluation.tasks.programs.definitions import (
     BEFORE,
     DEFINITION,
     MOST_STATEMENTS,

@@ -15,11 +15,11 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
-from evaluation.data import check_row, read_splits
+from evaluation.config.settings import DatasetSettings
+from evaluation.config.task_names import OWN, check_name, files_in, folder_of, unknown
 from evaluation.sandbox import Sandbox
-from evaluation.settings import DatasetSettings
-from evaluation.tasks.names import OWN, check_name, files_in, folder_of, unknown
-from evaluation.tasks.rows import as_dataset
+from evaluation.tasks.arrow import as_dataset
+from evaluation.tasks.jsonl import check_row, read_splits
 from evaluation.tasks.scorers import SCORERS, Scorer
 from evaluation.tasks.unscored import reason
 

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from cache_zoo.deadline import processor_seconds
-from evaluation.tasks.blocks import without_thoughts
+from evaluation.tasks.fenced import without_thoughts
 from evaluation.tasks.mathematics.comparing import equal
 from evaluation.tasks.mathematics.kinds import spelled
 from evaluation.tasks.mathematics.reading import choice, read, readings

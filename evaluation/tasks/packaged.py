@@ -6,8 +6,8 @@ from typing import Any
 
 from datasets import DatasetDict
 
-from evaluation.data import read_splits
-from evaluation.tasks.rows import as_dataset
+from evaluation.tasks.arrow import as_dataset
+from evaluation.tasks.jsonl import read_splits
 from models.nano.data import ITEMS
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cache_zoo import UsageError
-from evaluation.data import Filled, Name, Problem, Source, Sources
 from evaluation.sandbox import Sandbox
 from evaluation.tasks import code, execution, gsm8k, math500
+from evaluation.tasks.jsonl import Filled, Name, Problem, Source, Sources
 
 Doc = dict[str, Any]
 Scores = dict[str, Any]
@@ -27,12 +27,12 @@ class Scorer:
 
     Attributes:
         headline: metric and filter of the score that is shown.
-        columns: what a row must have, with its type (see `evaluation.data.check_row`).
+        columns: what a row must have, with its type (see `evaluation.tasks.jsonl.check_row`).
         needs: the columns that scoring reads; they are kept with the answers.
         score: row, answer as cut, everything generated, and the sandbox for generated code, to lm-eval's metrics by
             ``metric,filter``.
         problem: why a row would be scored for nothing, of the columns that scoring reads (see
-            `evaluation.data.check_row`).
+            `evaluation.tasks.jsonl.check_row`).
         execute: for lm-eval, where scoring takes running generated code: its ``process_results``, after the sandbox.
     """
 

@@ -14,5 +14,5 @@ def reason(task: str) -> str:
     """Why a task whose answers are programs has no score yet, for the summary of a run."""
     return (
         f"{task} is generated and kept; its score takes running generated code: "
-        "give allow_code_execution=true, or run evaluation.rescore later"
+        "give allow_code_execution=true, or run evaluation.report.rescore later"
     )

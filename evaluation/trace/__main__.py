@@ -1,4 +1,4 @@
-"""``python -m evaluation.trace RUN [BASELINE]`` writes the page of one question, decoded again."""
+"""``cache-zoo trace RUN [BASELINE]`` writes the page of one question, decoded again."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cache_zoo.arguments import Parser
 from cache_zoo.errors import refusing
-from evaluation.logs import configure_logging
-from evaluation.runs import check_place
+from evaluation.run.logs import configure_logging
+from evaluation.storage.files import check_place
 from evaluation.trace.page import write
 from evaluation.trace.runs import choose, page_of, record_all, require_alike
 
@@ -36,7 +36,7 @@ def main() -> int:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="python -m evaluation.trace",
+        prog="cache-zoo trace",
         description="Decode a question of a run again, forward by forward, and write a page that shows it.",
         epilog="It is answered alone, with the run's settings and seed; the files of the run stay as they are. A run "
         "folder may be anybody's: one with a class, task or include_path of its own is drawn by eval.py trace=ROW.",

@@ -9,8 +9,8 @@ from typing import Any
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
-from evaluation.page.frame import TEMPLATES, embedded, environment, joined, policy
-from evaluation.runs import write_text
+from evaluation.report.html.frame import TEMPLATES, embedded, environment, joined, policy
+from evaluation.storage.files import write_text
 from evaluation.trace.divergence import Divergence, decided_in, diverge
 from evaluation.trace.packing import SCALE, packed
 from evaluation.trace.recording import WARM_UP, Trace

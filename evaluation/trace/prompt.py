@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cache_zoo.errors import require, suggest
-from evaluation.lm import CacheZooLM
-from evaluation.settings import Settings
+from evaluation.config.settings import Settings
+from evaluation.run.lm import CacheZooLM
 from evaluation.tasks.loading import load_task
 
 GENERATES = "generate_until"

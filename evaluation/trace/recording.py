@@ -8,12 +8,12 @@ from itertools import islice
 from typing import Any
 
 from cache_zoo import UsageError
-from evaluation.checkpoint import find_checkpoint
-from evaluation.lm import CacheZooLM
-from evaluation.provenance import provenance
-from evaluation.requests import Request, check_request, digest, request_seed
-from evaluation.settings import Settings
-from evaluation.tokens import Answer, Ending
+from evaluation.config.settings import Settings
+from evaluation.run.checkpoint import find_checkpoint
+from evaluation.run.lm import CacheZooLM
+from evaluation.run.provenance import provenance
+from evaluation.run.requests import Request, check_request, digest, request_seed
+from evaluation.run.stopping import Answer, Ending
 from evaluation.trace.pieces import pieces
 from evaluation.trace.prompt import Asked, ask
 from generation import GenerationOutput, TraceStep, generate, stream

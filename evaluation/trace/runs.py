@@ -13,13 +13,13 @@ import torch
 
 from cache_zoo import UsageError
 from cache_zoo.errors import nearest, require
-from evaluation.saved_run import SavedRun
-from evaluation.schema import Sample
-from evaluation.settings import ModelSettings, Settings
+from evaluation.config.settings import ModelSettings, Settings
+from evaluation.storage.readers import read_rows, read_yaml
+from evaluation.storage.saved_run import SavedRun
+from evaluation.storage.schema import Sample
 from evaluation.tasks.scorers import SCORERS
 from evaluation.trace.page import write
 from evaluation.trace.recording import Trace, record
-from evaluation.untrusted import read_rows, read_yaml
 from models import Transformer, load_model, resolve_checkpoint
 from models.loading import CONFIGS, ROOT
 

@@ -1,0 +1,43 @@
+"""Fast-dLLM's prefix cache."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from cache_zoo.base import KVCache
+from cache_zoo.state import Step
+
+
+class PrefixCache(KVCache):
+    """Freeze keys and values of everything before the current block (Fast-dLLM, arXiv 2505.22618, section 3.2).
+
+    The first forward of each block recomputes the whole canvas, and its logits decode. Until the block is complete,
+    only the block and everything behind it run.
+
+    Deviates from the released script: a block that its first forward completes costs no second forward; with shifted
+    models (Dream) the window of rows moves one to the left and the first forward decodes like any other, instead of
+    forcing the block's first token.
+
+    Args:
+        use_dual: freeze what is behind the block as well; the same as `cache_zoo.methods.dual.DualCache`.
+    """
+
+    paper = "Fast-dLLM, arXiv 2505.22618"
+    needs_blocks = True
+    exact_with: ClassVar[dict[str, Any] | None] = {}
+    also_called: ClassVar[dict[str, dict[str, Any]]] = {"dual": {"use_dual": True}}
+
+    def __init__(self, use_dual: bool = False) -> None:
+        self.use_dual = use_dual
+
+    def rows(self, step: Step) -> Tensor | None:
+        fresh = [forwards == 0 for forwards in step.block_step]
+        if all(fresh):
+            return None
+        canvas = step.canvas
+        end = step.block_start + canvas.block_length if self.use_dual else canvas.shape[1]
+        window = (canvas.columns >= step.block_start - canvas.shift) & (canvas.columns < end - canvas.shift)
+        return window | torch.tensor(fresh, device=canvas.device).unsqueeze(1)

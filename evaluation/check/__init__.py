@@ -1,9 +1,0 @@
-"""Check run folders before they are submitted: ``python -m evaluation.check results/submissions/NAME``.
-
-RULES.md says what is asked of them, and what no check can find. Nothing that a run names is imported or followed.
-"""
-
-from evaluation.check.command import main
-from evaluation.check.run import DATASETS, Checked, check_all, check_run
-
-__all__ = ["DATASETS", "Checked", "check_all", "check_run", "main"]

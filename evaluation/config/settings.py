@@ -1,0 +1,315 @@
+"""What a run was asked to do: the resolved configuration, checked, as typed objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cache_zoo import Cache, UsageError, caches, make_cache
+from cache_zoo.errors import require, shown, suggest
+from evaluation.config import identity
+from evaluation.config.typed import check, read
+from evaluation.config.values import check_name, path_of, require_plain
+from evaluation.sandbox import LAYERS
+from generation import GenerationOptions, LikelihoodOptions, strategies
+from generation.options import MOST_SEED, between, require_reachable
+from models.loading import ROOT, as_device, as_dtype, find_family, is_choice, of_choice
+
+_ORDERS = {"force": False, "retry": [], "jobs": 1, "trace": []}
+"""What to do about runs, with the defaults: no part of the configuration of any of them."""
+RETRIED = ("failed", "oom")
+_ATTENTION = ("eager", "sdpa", "flash_attention_2")
+_WRITABLE = (str, bool, int, float, list, dict, type(None))
+_MOST_BATCH, _MOST_JOBS, _MOST_SHOTS, _MOST_QUESTIONS, _MOST_MASKS = 4_096, 1_024, 1_000, 10**9, 100_000
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Group ``model``: where weights come from and how prompts are put to them."""
+
+    name: str
+    family: str | None
+    path: str
+    dtype: str
+    device: str
+    apply_chat_template: bool
+    system_prompt: str | None
+    add_bos: bool
+    end_tokens: list[str]
+    stop_words: list[str]
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """Group ``dataset``: the task, where its data come from and how much of them is used."""
+
+    name: str
+    path: str | None
+    size: int | None
+    n_shot: int | None
+    system_prompt: str | None
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """Group ``cache``: a registered name or ``module:Class``, and constructor parameters.
+
+    Attributes:
+        label: how the run is named.
+        target: what `cache_zoo.make_cache` takes.
+        parameters: its keyword arguments, those that were left out with their defaults.
+    """
+
+    label: str
+    target: str
+    parameters: dict[str, Any]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """As the resolved configuration has it."""
+        name = {"_target_": self.target.replace(":", ".")} if ":" in self.target else {"name": self.target}
+        return {**name, **_plain(self.parameters)}
+
+    def make(self) -> Cache:
+        """A new cache."""
+        return make_cache(self.target, **self.parameters)
+
+
+@dataclass(frozen=True)
+class _Root:
+    model: Any
+    cache: Any
+    generation: Any
+    dataset: Any
+    likelihood: Any
+    include_path: str | None
+    batch_size: int
+    seed: int
+    allow_code_execution: bool
+    code_execution_without: list[str]
+    output_dir: str
+    attn_implementation: str | None
+    recipe: Any
+    force: bool
+    retry: list[str]
+    jobs: int
+    trace: Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A checked configuration.
+
+    Attributes:
+        model, cache, generation, dataset: the four axes.
+        likelihood: how answers are scored, where a task gives them.
+        include_path: folder of further task files.
+        batch_size: prompts decoded together.
+        seed: of everything random.
+        allow_code_execution: generated code may be run to score it.
+        code_execution_without: layers of the sandbox to go without where that is done.
+        output_dir: parent of the run folder.
+        force: a run that is done is run again.
+        retry: runs of a sweep that ended with these statuses are run again, ``failed`` and ``oom``.
+        jobs: cells of a sweep that run at a time.
+        trace: rows of the dataset to draw when the run is done.
+        config: what defines the run, as plain data, with ``auto`` resolved.
+    """
+
+    model: ModelSettings
+    cache: CacheSettings
+    generation: GenerationOptions
+    dataset: DatasetSettings
+    likelihood: LikelihoodOptions
+    include_path: str | None
+    batch_size: int
+    seed: int
+    allow_code_execution: bool
+    code_execution_without: list[str]
+    output_dir: str
+    force: bool
+    retry: list[str]
+    jobs: int
+    trace: list[int]
+    config: dict[str, Any]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], trusted: bool = True) -> Settings:
+        """Settings from the resolved configuration as plain data.
+
+        Args:
+            config: the resolved configuration.
+            trusted: False for that of a run folder, which anybody may have written: nothing that it names is imported
+                or looked at but caches and strategies that are registered.
+
+        Raises:
+            UsageError: an unknown key, a value of the wrong type, or something that can't be used.
+        """
+        require_plain(config)
+        root = read(_Root, {"recipe": None, **_ORDERS, **config})
+        for group in ("model", "cache", "generation", "dataset"):
+            value = getattr(root, group)
+            require(isinstance(value, Mapping), f"{group} must be a choice of configs/{group}, not {shown(value)}")
+        values = _resolved(root.model)
+        model = read(ModelSettings, values, "model.")
+        model = replace(model, path=path_of("model.path", model.path))
+        _check_model(model)
+        dataset = read(DatasetSettings, root.dataset, "dataset.")
+        dataset = replace(dataset, path=_optional_path("dataset.path", dataset.path))
+        check_name("dataset.name", dataset.name)
+        between("dataset.size", dataset.size, 1, _MOST_QUESTIONS)
+        between("dataset.n_shot", dataset.n_shot, 0, _MOST_SHOTS)
+        for layer in root.code_execution_without:
+            require(
+                layer in LAYERS, f"unknown layer {shown(layer)} in code_execution_without: {suggest(layer, LAYERS)}"
+            )
+        between("batch_size", root.batch_size, 1, _MOST_BATCH)
+        between("seed", root.seed, 0, MOST_SEED)
+        between("jobs", root.jobs, 1, _MOST_JOBS)
+        attention = root.attn_implementation
+        require(
+            attention is None or attention in _ATTENTION,
+            f"unknown attn_implementation {shown(attention)}: {suggest(str(attention), _ATTENTION)}",
+        )
+        require(isinstance(root.likelihood, Mapping), f"likelihood is a group of keys, not {shown(root.likelihood)}")
+        likelihood = read(LikelihoodOptions, root.likelihood, "likelihood.")
+        between("likelihood.mc_num", likelihood.mc_num, 1, _MOST_MASKS)
+        include_path = _optional_path("include_path", root.include_path)
+        require(
+            include_path is None or not trusted or Path(include_path).is_dir(),
+            f"include_path {include_path} is not a folder",
+        )
+        for status in root.retry:
+            require(status in RETRIED, f"unknown status '{status}' in retry: {suggest(status, RETRIED)}")
+        generation = GenerationOptions.make(**root.generation)
+        strategies.load(strategies.find(generation.strategy))
+        require_reachable(generation)
+        cache = _cache_settings(root.cache, trusted)
+        return cls(
+            model=model,
+            cache=cache,
+            generation=generation,
+            dataset=dataset,
+            likelihood=likelihood,
+            include_path=include_path,
+            batch_size=root.batch_size,
+            seed=root.seed,
+            allow_code_execution=root.allow_code_execution,
+            code_execution_without=root.code_execution_without,
+            output_dir=path_of("output_dir", root.output_dir),
+            force=root.force,
+            retry=root.retry,
+            jobs=root.jobs,
+            trace=_rows(root.trace, dataset.size),
+            config={
+                **{key: value for key, value in _plain(config).items() if key not in _ORDERS},
+                "model": _plain({**values, "path": model.path}),
+                "cache": cache.config,
+            },
+        )
+
+    @property
+    def system_instruction(self) -> str | None:
+        """What goes before every prompt: that of the dataset, then that of the model."""
+        given = (self.dataset.system_prompt, self.model.system_prompt)
+        return "\n\n".join(text for text in given if text) or None
+
+    @property
+    def config_hash(self) -> str:
+        """Eight hex digits of what makes the run (see `evaluation.config.identity`)."""
+        return identity.config_hash(self.config)
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run folder: the four axes and `config_hash`."""
+        return identity.run_name(self.config)
+
+
+def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
+    given = {str(key): value for key, value in values.items() if key not in ("name", "_target_")}
+    if "_target_" in values:
+        target = check("cache._target_", values["_target_"], str)
+        module, _, name = target.rpartition(".")
+        if not module:
+            raise UsageError(f"cache._target_ must be package.module.Class, not {shown(target)}")
+        target = f"{module}:{name}"
+        registered = [entry.name for entry in caches.entries() if entry.target == target and not entry.taken_by]
+        if not registered and not trusted:
+            return CacheSettings(name, target, given)
+        if not registered:  # it may be there under the name of another module
+            cls = caches.get(target)
+            registered = [entry.name for entry in caches.usable() if caches.load(entry) is cls]
+        target = registered[0] if registered else target
+    else:
+        target = check("cache.name", values.get("name"), str)
+        caches.find(target)  # a name, not a class to import
+    defaults = caches.parameters(target)
+    for key, default in defaults.items():
+        if key in given and isinstance(default, bool | int | float | str):
+            given[key] = check(f"cache.{key}", given[key], type(default))
+    make_cache(target, **given)  # parameter names and values are checked by the class itself
+    parameters = {key: default for key, default in defaults.items() if isinstance(default, _WRITABLE)} | given
+    for name, same in vars(caches.get(target)).get("also_called", {}).items():  # not inherited
+        if parameters == same:
+            target, parameters = name, {}
+    return CacheSettings(target.rpartition(":")[2], target, parameters)
+
+
+def _optional_path(key: str, given: str | None) -> str | None:
+    return None if given is None else path_of(key, given)
+
+
+def _check_model(model: ModelSettings) -> None:
+    check_name("model.name", model.name)
+    as_dtype(model.dtype)
+    as_device(model.device, present=False)
+    if model.family is not None:
+        find_family(model.family)
+    for key, texts in (("end_tokens", model.end_tokens), ("stop_words", model.stop_words)):
+        require("" not in texts, f"model.{key} holds an empty text, which would end every answer; leave it out")
+
+
+def _rows(trace: Any, size: int | None) -> list[int]:
+    """Rows to draw, of the first ``size``: ``true`` is the first one, ``false`` none."""
+    if isinstance(trace, bool):
+        return [0] if trace else []
+    rows = trace if isinstance(trace, list) else [trace]
+    good = all(isinstance(row, int) and not isinstance(row, bool) and 0 <= row < _MOST_QUESTIONS for row in rows)
+    require(good, f"trace must be true, false, a row of the dataset or a list of rows, not {shown(trace)}")
+    rows = list(dict.fromkeys(rows))
+    unasked = [row for row in rows if size is not None and row >= size]
+    require(not unasked, f"trace names row {unasked[:1]} and dataset.size={size}: rows are 0 to {(size or 0) - 1}")
+    return rows
+
+
+def _resolved(model: Mapping[str, Any]) -> dict[str, Any]:
+    """``model`` with ``auto`` replaced, so that runs on different kinds of device are different runs."""
+    values = {"family": None, **model}
+    if values.get("device") == "auto":
+        values["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+    if values.get("dtype") == "auto":
+        values["dtype"] = "bfloat16" if str(values.get("device")).startswith("cuda") else "float32"
+    if isinstance(values.get("dtype"), str):
+        values["dtype"] = values["dtype"].removeprefix("torch.")
+    if isinstance(values.get("path"), str):
+        values["path"] = _spelled(values["path"])
+    return values
+
+
+def _spelled(path: str) -> str:
+    """The one spelling of a checkpoint: a name of ``configs/model`` is what it stands for, and what comes with the
+    package is named from its root (see `models.resolve_checkpoint`)."""
+    for folder in (os.path.expanduser(path), ROOT / path):
+        if path and os.path.isdir(folder):  # False of names that can't be, where pathlib raises
+            found = Path(folder).resolve()
+            return found.relative_to(ROOT).as_posix() if found.is_relative_to(ROOT) else path
+    return str(of_choice(path, "path") or path) if is_choice(path) else path
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): _plain(value) if isinstance(value, Mapping) else value for key, value in values.items()}

@@ -1,0 +1,1 @@
+"""What saved runs say: figures, statistics, tables, pages and checks."""

@@ -1,0 +1,39 @@
+"""The scripts of the leaderboard's page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cache_zoo import UsageError
+from evaluation.report.html.frame import TEMPLATES, inlined, joined
+
+_PARTS = ("dom", "state", "theme", "front", "charts", "fronts", "curves", "table", "filters", "pages", "main")
+
+
+@dataclass(frozen=True)
+class Library:
+    """Vega, Vega-Lite and Vega-Embed as one script, and their versions in words."""
+
+    script: str
+    versions: str
+
+
+def vega() -> Library:
+    """The plotting library, which comes with vl-convert-python; nothing is fetched.
+
+    Raises:
+        UsageError: vl-convert-python is not installed.
+    """
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise UsageError("leaderboard.html needs vl-convert-python: pip install vl-convert-python") from error
+    lite = vl_convert.get_vegalite_versions()[-1]
+    versions = f"Vega {vl_convert.get_vega_version()}, Vega-Lite {lite}"
+    versions += f", Vega-Embed {vl_convert.get_vega_embed_version()}"
+    return Library(inlined(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", lite)), versions)
+
+
+def page_script() -> str:
+    """The page's own script, its parts in the order in which they use each other."""
+    return joined(*(TEMPLATES / "script" / f"{part}.js" for part in _PARTS))

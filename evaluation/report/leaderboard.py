@@ -1,0 +1,122 @@
+"""The leaderboard from run folders: ``cache-zoo leaderboard results/``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cache_zoo import UsageError
+from cache_zoo.arguments import Parser
+from cache_zoo.errors import refusing, visible
+from evaluation.report.html import render_page
+from evaluation.report.markdown import render_markdown
+from evaluation.report.rows import COLUMNS, read_rows
+from evaluation.storage.files import check_place, write_text
+from evaluation.storage.finding import find_runs
+
+# signs that begin a formula, also in their wide forms
+_FORMULA = re.compile(r"(^\s*|;\s*)([=+\-@\uff1d\uff0b\uff0d\uff20])")
+FILES = ("leaderboard.csv", "leaderboard.md", "leaderboard.html")
+PUBLISHED = Path(__file__).with_name("published.csv")
+
+
+def make_leaderboard(folders: list[Path], out: Path, published: bool = False) -> pd.DataFrame:
+    """Write ``leaderboard.csv``, ``.md`` and ``.html`` into ``out``: the same runs give the same bytes.
+
+    Args:
+        folders: run folders, or folders that hold them somewhere below.
+        out: a folder, made where it is not there; links to the runs lead from it.
+        published: show the figures of papers beside ours. They are in no CSV.
+
+    Returns:
+        What the CSV holds (see `evaluation.report.rows.read_rows`).
+
+    Raises:
+        UsageError: a folder without runs, or no place to write.
+    """
+    runs = find_runs(folders, name_from=out)
+    with _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        check_place(out / name)
+    frame = read_rows(runs)
+    theirs = read_published() if published else None
+    texts = (render_csv(frame), render_markdown(frame, theirs), render_page(frame, theirs))
+    with _writing(out):
+        for name, text in zip(FILES, texts, strict=True):
+            write_text(out / name, text)
+    return frame
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{out} can't be written to: {error.strerror}") from error
+
+
+def render_csv(frame: pd.DataFrame) -> str:
+    """The interface of the leaderboard: UTF-8, six digits, an empty cell for what is not there, true and false.
+
+    Text that a spreadsheet would take for a formula has an apostrophe before it (see `plain_text`).
+    """
+    cells = {
+        name: frame[name].map({True: "true", False: "false"} if kind == "boolean" else plain_text)
+        for name, kind in COLUMNS.items()
+        if kind in ("boolean", "object")
+    }
+    return str(frame.assign(**cells).to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+
+
+def plain_text(value: Any) -> Any:
+    """A cell of text that no spreadsheet runs: an apostrophe before a sign that begins a formula.
+
+    The sign may stand behind blanks, or behind a semicolon, where some spreadsheets begin a cell.
+    """
+    return _FORMULA.sub(r"\1'\2", visible(value)) if isinstance(value, str) else value
+
+
+def read_published() -> pd.DataFrame:
+    """Figures of papers: scores as shares, what a paper does not say NA."""
+    texts = dict.fromkeys(("paper", "arxiv", "table", "model", "task", "method", "hardware", "note"), str)
+    return pd.read_csv(PUBLISHED, dtype=texts)
+
+
+@refusing
+def main() -> int:
+    """Write the leaderboard of the folders on the command line; 0 done, 2 something given can't be used."""
+    parser = Parser(
+        prog="cache-zoo leaderboard",
+        description="The leaderboard of run folders as leaderboard.csv, .md and .html. "
+        "`cache-zoo check` validates a folder that is to be added to it.",
+    )
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="*",
+        default=[Path("results")],
+        metavar="folder",
+        help="run folders, or folders that hold them somewhere below (default: results)",
+    )
+    parser.add_argument("--out", type=Path, help="where the files go (default: the first folder)")
+    parser.add_argument(
+        "--published", action="store_true", help="show the figures of the papers beside ours, marked as theirs"
+    )
+    arguments = parser.parse_args()
+    out = arguments.out or arguments.folders[0]
+    frame = make_leaderboard(arguments.folders, out, arguments.published)
+    print(f"{len(frame)} runs, {int(frame['ranked'].sum())} of them ranked")
+    for name in FILES:
+        print(out / name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

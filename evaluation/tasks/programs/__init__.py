@@ -1,0 +1,1 @@
+"""What can be said of generated programs without running them."""
