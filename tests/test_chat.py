@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import generation.demo as program
 import pytest
 
+import generation.demo as program
 from cache_zoo import UsageError
 from evaluation.config.command_line import cells
 from evaluation.run.distributed import Ranks

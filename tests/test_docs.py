@@ -11,8 +11,8 @@ import torch
 from omegaconf import OmegaConf
 
 from cache_zoo import describe_all
-from evaluation.config.identity import NOT_COUNTED
 from evaluation.__main__ import COMMANDS
+from evaluation.config.identity import NOT_COUNTED
 from evaluation.run.efficiency import efficiency
 from evaluation.storage.schema import Provenance, Sample, Status, Summary
 from generation import generate
@@ -107,7 +107,7 @@ def test_the_programs_that_the_documents_name_are_there() -> None:
         path = ROOT / name.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), name
     commands = {
-        name for document in documents for name in re.findall(r"cache-zoo ([a-z][a-z-]*)", document.read_text())
+        name for document in documents for name in re.findall(r"(?m)(?:`|^ +)cache-zoo ([a-z-]+)", document.read_text())
     }
     assert commands <= set(COMMANDS)
     assert len(commands) > 8

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from generation.demo import main
 from rich.console import Console
 
 from generation import Counts, Progress
+from generation.demo import main
 from generation.terminal import Marks, Picture, printable
 from models.tiny import SPECIAL_TOKENS, byte_tokenizer
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generation.demo import main
 from torch import Tensor
 
 from cache_zoo import KVCache, Step
 from cache_zoo.base import AttentionBlock
 from generation import NotFiniteError, generate, log_likelihoods, stream
+from generation.demo import main
 from models import Transformer, load_model
 
 PROMPTS = [[1, 2, 3, 4, 5], [6, 7, 8]]
