@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from cache_zoo.memory import held_bytes
+from cache_zoo.cache_bytes import held_bytes
 from cache_zoo.rows import Rows
 from cache_zoo.state import Canvas, Outcome, Step
 
@@ -96,7 +96,7 @@ class Cache:
         """
         return None
 
-    def wanted(self, step: Step) -> Tensor | None:
+    def confidence_positions(self, step: Step) -> Tensor | None:
         """Masked positions whose confidence `end_step` needs, BoolTensor ``[B, T]``; None: what the decoder reads."""
         return None
 

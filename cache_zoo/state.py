@@ -115,7 +115,7 @@ class Step:
         return (columns >= self.block_start) & (columns < self.block_start + self.canvas.block_length)
 
     @cached_property
-    def decidable(self) -> Tensor:
+    def committable(self) -> Tensor:
         """BoolTensor ``[B, T]``: the positions that may be decided in this step, open ones of the current block."""
         return self.open & self.block
 

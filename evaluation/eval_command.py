@@ -14,7 +14,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from cache_zoo import UsageError, streams
+from cache_zoo import UsageError, standard_streams
 from cache_zoo.arguments import Parser
 from cache_zoo.errors import DONE, FAILED, UNUSABLE, require, visible
 
@@ -29,7 +29,7 @@ _OF_HYDRA = ("config_path", "config_name", "config_dir", "experimental_rerun")
 def main() -> int:
     """Check the command line, run what it asks for, and return the exit status."""
     signal.signal(signal.SIGTERM, _terminated)  # a run that is terminated says so in its folder
-    streams.settle()
+    standard_streams.harden()
     arguments = _arguments()
     shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     try:
@@ -50,7 +50,7 @@ def main() -> int:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return INTERRUPTED
     # what a run printed is in its folder
-    return max(code, FAILED) if streams.lost() and shows else code
+    return max(code, FAILED) if standard_streams.output_lost() and shows else code
 
 
 def _arguments() -> argparse.Namespace:

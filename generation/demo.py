@@ -20,10 +20,10 @@ from cache_zoo.arguments import Parser
 from cache_zoo.errors import DONE, FAILED, is_utf8, refusing, require
 from cache_zoo.info import documented
 from generation.decoder import check_prompts, stream
-from generation.finite import NotFiniteError
-from generation.options import MOST_SEED, MOST_TOKENS, GenerationOptions, between, require_reachable
+from generation.finite_logits import NotFiniteError
+from generation.options import MAX_SEED, MAX_TOKENS, GenerationOptions, between, require_reachable
 from generation.output import Progress
-from generation.strategies import strategies
+from generation.strategies.registry import strategies
 from generation.terminal import Picture, Screen, marks_of, printable
 from models import ModelConfig, Transformer, load_model, resolve_checkpoint
 from models.chat import Chat
@@ -36,7 +36,7 @@ _EPILOG = """examples:
 
 The answer goes to standard output, what it took to standard error. In a terminal the text is shown while it unmasks.
 """
-_LONGEST = 16 * MOST_TOKENS
+_LONGEST = 16 * MAX_TOKENS
 """Bytes of a prompt; a token of a text has some four."""
 _SINGLE = "one timing of each, forward by forward in turns; eval.py measures"
 
@@ -113,7 +113,7 @@ def _answer(arguments: argparse.Namespace) -> None:
     options = GenerationOptions.make(**{key: getattr(arguments, key) for key in given})
     require_reachable(options)
     strategies.load(strategies.find(options.strategy))
-    between("--seed", arguments.seed, 0, MOST_SEED)
+    between("--seed", arguments.seed, 0, MAX_SEED)
     parameters = dict(map(_parameter, arguments.cache_arg))
     make_cache(arguments.cache, **parameters)  # what can't be used is said before anything is loaded
     chosen = [(arguments.cache, parameters)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cache_zoo import Cache, Step, UsageError
 from cache_zoo.errors import require, suggest
-from generation.finite import extremes, require_finite
+from generation.finite_logits import extremes, require_finite
 from generation.options import GenerationOptions
 from generation.output import Counts
 from generation.sampling import propose

@@ -27,7 +27,7 @@ import torch
 
 from cache_zoo import Cache, caches, make_cache
 from generation.decoder import generate
-from generation.finite import NotFiniteError
+from generation.finite_logits import NotFiniteError
 from generation.output import GenerationOutput
 from models import Transformer, load_model
 from models.tiny import SMALLEST, make_tiny

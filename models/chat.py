@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cache_zoo import UsageError
-from cache_zoo.deadline import processor_seconds
 from cache_zoo.errors import shown
+from cache_zoo.time_limit import cpu_time_limit
 
 Turn = dict[str, str]
 """``role`` (system, user or assistant) and ``content``."""
@@ -56,7 +56,7 @@ class Chat:
 
     def _apply(self, turns: Sequence[Turn], continued: bool) -> str:
         try:
-            with processor_seconds(_SECONDS, TimeoutError(f"it takes more than {_SECONDS} seconds")):
+            with cpu_time_limit(_SECONDS, TimeoutError(f"it takes more than {_SECONDS} seconds")):
                 rendered = self._tokenizer.apply_chat_template(
                     list(turns), tokenize=False, add_generation_prompt=not continued, continue_final_message=continued
                 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
-from cache_zoo.errors import nearest, require, short, shown
+from cache_zoo.errors import nearest, require, require_type, short, shown
 
 _LARGEST = 16 << 20
 """Bytes of a JSON file that are read; the index of a checkpoint of 100,000 tensors has less."""
@@ -162,12 +162,11 @@ class ConfigReader:
 
 
 def typed(name: str, value: Any, kind: type) -> Any:
-    """``value`` as ``kind``, where an integer is a float as well and a boolean is no number."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 1e300 else math.inf
-    good = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    require(good, f"{name} must be {kind.__name__}, not {shown(value)}")
-    require(kind is not float or math.isfinite(value), f"{name} must be a finite number, not {value}")
+    """``value`` if it is of type ``kind``; an integer becomes a float where one is expected."""
+    require_type(name, value, kind)
+    if kind is float:
+        value = float(value) if isinstance(value, float) or abs(value) < 1e300 else math.inf
+        require(math.isfinite(value), f"{name} must be a finite number, not {value}")
     return value
 
 

@@ -90,14 +90,13 @@ class Transformer(nn.Module):
     def forward(self, ids: Tensor, logit_rows: Tensor) -> Tensor:
         """Differentiable logits ``[M, V]`` of ``logit_rows`` (BoolTensor ``[B, T]``), without padding; for training."""
         step = self._plain_step(ids)
-        return self._run(ids, step.canvas.positions, Cache(), logit_rows, step).logits
+        return self._run(ids, Cache(), logit_rows, step).logits
 
     @torch.inference_mode()
     def run(
         self,
         ids: Tensor,
         rows: Tensor | None = None,
-        positions: Tensor | None = None,
         cache: Cache | None = None,
         logit_rows: Tensor | None = None,
         step: Step | None = None,
@@ -107,8 +106,7 @@ class Transformer(nn.Module):
         Args:
             ids: LongTensor ``[B, T]``.
             rows: BoolTensor ``[B, T]``, positions that run; None: all valid ones.
-            positions: LongTensor ``[B, T]``, position ids; None: those of the canvas.
-            cache: what advises the layers; None: no cache. It must have been started on the canvas of ``step``.
+            cache: advises the layers, started on the canvas of ``step``; None: no cache.
             logit_rows: BoolTensor ``[B, T]``, a subset of ``rows``; None: all rows that run.
             step: the decoder's state, with its canvas; None: every position is valid and nothing is masked.
 
@@ -121,17 +119,15 @@ class Transformer(nn.Module):
             cache = Cache()
         if rows is not None:
             step.rows = Rows.from_mask(rows & step.canvas.valid)
-        return self._run(ids, step.canvas.positions if positions is None else positions, cache, logit_rows, step)
+        return self._run(ids, cache, logit_rows, step)
 
     def _plain_step(self, ids: Tensor) -> Step:
         """A step in which every position is valid and nothing is masked."""
         nothing = torch.zeros_like(ids, dtype=torch.bool)
         return Step(self.canvas(~nothing), ids, nothing, nothing)
 
-    def _run(self, ids: Tensor, positions: Tensor, cache: Cache, logit_rows: Tensor | None, step: Step) -> Forward:
-        # positions of a canvas stay below its length; only those that a caller makes up have to be looked at
-        length = ids.shape[1] if positions is step.canvas.positions else int(positions.max()) + 1
-        rope, work = _Rotation(self._angles(length), positions), Work()
+    def _run(self, ids: Tensor, cache: Cache, logit_rows: Tensor | None, step: Step) -> Forward:
+        rope, work = _Rotation(self._angles(ids.shape[1]), step.canvas.positions), Work()
         x = self.embedding(ids.flatten()[step.rows.index])
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)

@@ -23,7 +23,7 @@ CODE = """
 from pathlib import Path
 Path({marker!r}).write_text("it ran")
 from cache_zoo import KVCache
-from generation.strategies import Strategy
+from generation.strategies.strategy import Strategy
 
 class Own(KVCache):
     paper = "none"

@@ -30,8 +30,8 @@ from evaluation.run.requests import digest
 from evaluation.sandbox import Sandbox
 from evaluation.storage.files import ANSWERED, RESULTS, SAMPLES, as_json
 from evaluation.tasks.loading import LoadedTask, load_task
-from generation import strategies
-from generation.options import pointless
+from generation.options import incompatibility
+from generation.strategies.registry import strategies
 from models import Transformer, load_model
 from models.tokenizer import load_tokenizer
 
@@ -46,7 +46,7 @@ _PRINTED: dict[str, Any] = {
 
 def skip_reason(settings: Settings) -> str | None:
     """Why the cell can't be run though each of its parts can, or None."""
-    return pointless(settings.cache.make(), settings.generation)
+    return incompatibility(settings.cache.make(), settings.generation)
 
 
 def run_of(settings: Settings, ranks: Ranks | None = None) -> Run:

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache_zoo import streams
+from cache_zoo import standard_streams
 from cache_zoo.errors import require
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def log_of(cell: Settings) -> Path:
 
 def _work(pipe: Connection, place: Place) -> None:
     """Run what comes through the pipe, until it is closed."""
-    streams.settle()
+    standard_streams.harden()
     place.claim()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one tells the others
     signal.signal(signal.SIGTERM, _terminated)
@@ -241,7 +241,7 @@ def _printing_to(file: Path) -> Iterator[None]:
     for number in (1, 2):
         os.dup2(opened, number)
     os.close(opened)
-    streams.settle()
+    standard_streams.harden()
     try:
         yield
     finally:

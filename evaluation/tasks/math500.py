@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from cache_zoo.deadline import processor_seconds
+from cache_zoo.time_limit import cpu_time_limit
 from evaluation.tasks.fenced import without_thoughts
 from evaluation.tasks.mathematics.comparing import equal
 from evaluation.tasks.mathematics.kinds import spelled
@@ -99,7 +99,7 @@ def same(gold: str, answer: str) -> bool:
     if max(len(gold), len(answer)) > LONGEST:
         return False
     try:
-        with processor_seconds(SECONDS, _OutOfTime()):
+        with cpu_time_limit(SECONDS, _OutOfTime()):
             return _same(tidy(gold), tidy(answer))
     except (Exception, _OutOfTime):  # an answer may be any text at all, and what can't be read is wrong
         return False

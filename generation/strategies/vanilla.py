@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cache_zoo.methods.certainty import certainty_density
 from generation.selection import commit_best, quota
-from generation.strategies import Strategy, View
+from generation.strategies.strategy import Strategy, View
 
 
 class Vanilla(Strategy):

@@ -14,7 +14,7 @@ from evaluation.report.comparable import doubts, unrecorded
 from evaluation.run.checkpoint import EMBEDDED
 from evaluation.storage.files import CONFIG, RESULTS
 from evaluation.storage.schema import Git, Origin
-from generation import strategies
+from generation.strategies.registry import strategies
 
 _BEGAN = datetime(2026, 11, 23, tzinfo=timezone.utc)
 """Of the first commit: no run is older."""
