@@ -1,4 +1,4 @@
-"""Standard streams that end no program: one that is closed, full or read no more drops what is written to it."""
+"""Hardened standard streams: writing to one that is closed, full or no longer read ends no program."""
 
 from __future__ import annotations
 
@@ -9,27 +9,23 @@ import select
 import sys
 from typing import TextIO
 
-_QUIET = (errno.EPIPE, errno.EBADF)
-"""The reader has what it wanted, or nobody ever listened."""
+_READER_GONE = (errno.EPIPE, errno.EBADF)
+"""Errors that lose nothing: the reader has enough, or there never was one."""
 
 
-class _Steady(io.RawIOBase):
-    """A descriptor to write to; after the first error everything is dropped.
+class _LossyWriter(io.RawIOBase):
+    """Writes to a descriptor and drops everything after the first error.
 
     Args:
-        descriptor: where; None: nowhere.
+        descriptor: where to write; None: nowhere.
 
     Attributes:
-        problem: the error, once there was one.
+        error: the first error, None so far.
     """
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
-        self.problem: OSError | None = None
-
-    def revive(self) -> None:
-        """Try again: the descriptor is another file's now."""
-        self.problem = None
+        self.error: OSError | None = None
 
     def writable(self) -> bool:
         return True
@@ -44,72 +40,72 @@ class _Steady(io.RawIOBase):
 
     def write(self, data: object) -> int:
         content = memoryview(data)  # type: ignore[arg-type]
-        while self.problem is None and self._descriptor is not None:
+        while self.error is None and self._descriptor is not None:
             try:
                 return os.write(self._descriptor, content)
             except BlockingIOError:
                 select.select([], [self._descriptor], [])
             except OSError as error:
-                self.problem = error
+                self.error = error
         return len(content)
 
 
-def settle() -> None:
-    """Make standard output and error steady; the begin of every program, and again where they become other files.
+def harden() -> None:
+    """Harden standard output and error. Call it when a program starts, and again when the descriptors are redirected.
 
-    Streams that somebody replaced by objects of their own stay.
+    Streams that were replaced by other objects stay.
     """
     for descriptor, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
-        _open(descriptor, mode)
+        _open_if_closed(descriptor, mode)
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
     if sys.stdout is sys.__stdout__:
-        sys.stdout = _steady(sys.stdout, 1)
+        sys.stdout = _hardened(sys.stdout, 1)
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _steady(sys.stderr, 2)
+        sys.stderr = _hardened(sys.stderr, 2)
     for stream in (sys.stdout, sys.stderr):
-        if (raw := _raw(stream)) is not None:
-            raw.revive()
+        if (writer := _writer(stream)) is not None:
+            writer.error = None  # the descriptor may be another file now
 
 
-def lost() -> bool:
-    """Whether standard output could not take all of it, which standard error is told; the end of every program.
+def output_lost() -> bool:
+    """Flush standard output and report on standard error if some of it was lost. Call it when a program ends.
 
-    A reader that went away, as ``head`` does, has lost nothing.
+    A reader that stops early, such as ``head``, loses nothing.
     """
-    raw = _raw(sys.stdout)
-    if raw is None:
+    writer = _writer(sys.stdout)
+    if writer is None:
         return False
     sys.stdout.flush()
-    if raw.problem is None or raw.problem.errno in _QUIET:
+    if writer.error is None or writer.error.errno in _READER_GONE:
         return False
-    print(f"error: standard output can't be written: {raw.problem.strerror}", file=sys.stderr, flush=True)
+    print(f"error: standard output can't be written: {writer.error.strerror}", file=sys.stderr, flush=True)
     return True
 
 
-def _raw(stream: TextIO) -> _Steady | None:
+def _writer(stream: TextIO) -> _LossyWriter | None:
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
-    return raw if isinstance(raw, _Steady) else None
+    return raw if isinstance(raw, _LossyWriter) else None
 
 
-def _open(descriptor: int, mode: int) -> None:
-    """Open a closed descriptor on nothing, so that no file of the program gets its number."""
+def _open_if_closed(descriptor: int, mode: int) -> None:
+    """Open a closed descriptor on the null device, so that no file of the program gets its number."""
     try:
         os.fstat(descriptor)
     except OSError:
-        nothing = os.open(os.devnull, mode)
-        if nothing == descriptor:
+        null = os.open(os.devnull, mode)
+        if null == descriptor:
             os.set_inheritable(descriptor, True)
         else:
-            os.dup2(nothing, descriptor)
-            os.close(nothing)
+            os.dup2(null, descriptor)
+            os.close(null)
 
 
-def _steady(stream: TextIO | None, descriptor: int) -> TextIO:
+def _hardened(stream: TextIO | None, descriptor: int) -> TextIO:
     if stream is None:
-        raw, encoding, by_line = _Steady(None), "utf-8", True
+        writer, encoding, by_line = _LossyWriter(None), "utf-8", True
     else:
         stream.flush()
-        raw, encoding, by_line = _Steady(descriptor), stream.encoding, getattr(stream, "line_buffering", True)
-    # text that the encoding lacks, such as half a surrogate, is written as its escape
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=by_line)
+        writer, encoding, by_line = _LossyWriter(descriptor), stream.encoding, getattr(stream, "line_buffering", True)
+    # characters that the encoding lacks, such as a lone surrogate, are escaped
+    return io.TextIOWrapper(io.BufferedWriter(writer), encoding, "backslashreplace", line_buffering=by_line)

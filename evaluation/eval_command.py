@@ -63,13 +63,13 @@ def _arguments() -> argparse.Namespace:
 
 def _show(overrides: list[str], sweep: bool) -> int:
     """Let hydra, which reads the command line itself, show what it is asked for; a recipe as if it had been typed."""
+    from evaluation.config.cache_choices import register
     from evaluation.config.command_line import cells, whole_lists, with_recipe
-    from evaluation.config.installed import offer
 
     if overrides and "-sc" not in sys.argv and "--shell-completion" not in sys.argv:
         cells(CONFIGS, "eval", overrides, sweep)  # what can't be used is said as it is of a run
     if not sweep:
-        offer(CONFIGS)  # shown among the choices
+        register()  # shown among the choices
         _replace_overrides(overrides, with_recipe(CONFIGS, "eval", whole_lists(overrides)))
     try:
         _hydra(lambda _: None)

@@ -83,7 +83,7 @@ class ConfigReader:
         if value is not None or default is not None:
             return default if value is None else value
         if key in self._values:
-            raise UsageError(f"'{key}' is null; it must be {kind.__name__}")
+            require_type(f"'{key}'", None, kind)
         near = nearest(key, list(self._values)[:200])
         raise UsageError(f"it has no '{key}'" + (f"; did you mean '{short(near)}'?" if near else ""))
 

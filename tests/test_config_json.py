@@ -274,7 +274,7 @@ def test_keys_that_change_nothing_are_fine(changes: dict[str, Any], folder: Path
         ("pad_token_id", 256, "pad_id and mask_id are both 256"),
         *((key, 260, "is outside the vocabulary of 260") for key in ("mask_token_id", "eos_token_id", "eot_token_id")),
         *((key, -1, "is outside the vocabulary of 260") for key in ("mask_token_id", "pad_token_id", "eot_token_id")),
-        ("eos_token_id", None, "'eos_token_id' is null; it must be int"),
+        ("eos_token_id", None, "'eos_token_id' must be a whole number, not None"),
         ("eos_token_id", ..., "has no 'eos_token_id'; did you mean"),
         ("eos_token_id", [257, 258], "'eos_token_id' lists [257, 258]; give one token"),
         *(("eos_token_id", value, "'eos_token_id'") for value in ([], ["257"], "257", True, 257.0, {})),

@@ -63,7 +63,7 @@ PROMPTS = ["null", "a word", "empty", "a parent", "hidden", "slashes", "300 lett
 
 
 def keys() -> list[str]:
-    """All keys of eval.yaml and of a choice of each group, but for those of caches, which check their own."""
+    """All keys of eval.yaml and of a choice of each group but caches, which check their own."""
 
     def walk(node: dict[str, Any], prefix: str) -> list[str]:
         found = []
@@ -74,7 +74,7 @@ def keys() -> list[str]:
 
     files = {
         "": "eval",
-        "model.": "model/nano-llada",
+        "model.": "model_base",
         "generation.": "generation/vanilla",
         "dataset.": "dataset/nano-gsm",
     }
@@ -167,7 +167,7 @@ def test_no_value_of_a_key_breaks_anything(plain: dict[str, Any], key: str) -> N
         ("model.end_tokens=['']", "model.end_tokens holds an empty text"),
         ("batch_size=true", "batch_size must be a whole number, not True"),
         ("seed=[1]", "seed must be a whole number, not [1]"),
-        ("generation.alg=[entropy]", "alg must be str"),
+        ("generation.alg=[entropy]", "alg must be text"),
         ("retry=null", "retry must be a list of texts"),
         ("trace=[0,true]", "trace must be true, false, a row"),
         ("output_dir='${output_dir}'", "can't be composed"),

@@ -204,7 +204,7 @@ def test_a_missing_weight_file_is_named(folder: Path) -> None:
         ({"model_type": "lladda"}, r"unknown model_type 'lladda'\. did you mean 'llada'\?"),
         ({"mask_token_id": ...}, "has no 'mask_token_id'"),
         ({"mask_token_id": 999}, "mask_id 999 is outside the vocabulary of 260"),
-        ({"n_layers": "three"}, "'n_layers' must be int, not 'three'"),
+        ({"n_layers": "three"}, "'n_layers' must be a whole number, not 'three'"),
         ({"alibi": True}, "'alibi' is True; this layout is supported with False only"),
         ({"n_heads": 5}, "5 heads and 4 key/value heads do not fit"),
     ],

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from cache_zoo import UsageError, caches
 from cache_zoo.errors import require, shown, suggest
-from evaluation.config import installed, recipes
+from evaluation.config import cache_choices, recipes
 from evaluation.config.settings import Settings
 from evaluation.config.task_names import check_name
 
@@ -44,7 +44,7 @@ def cells(config_dir: Path, config_name: str, overrides: list[str], sweep: bool)
         UsageError: an override that is none, an unknown key or choice, an unusable value, a task that no file has, a
             recipe that has nothing for a cell.
     """
-    installed.offer(config_dir)
+    cache_choices.register()
     overrides = whole_lists(overrides)
     parsed = _parse(overrides)
     if launcher(overrides):
@@ -161,7 +161,8 @@ def _cell(config_dir: Path, config_name: str, overrides: list[str]) -> Settings:
 
 def _checked(config_dir: Path, config_name: str, overrides: list[str]) -> dict[str, Any]:
     """The configuration, once every choice and key is known to exist."""
-    groups = sorted(path.name for path in config_dir.iterdir() if path.is_dir() and path.name != "hydra")
+    groups = {path.name for path in config_dir.iterdir() if path.is_dir() and path.name != "hydra"}
+    groups.add(cache_choices.GROUP)
     parsed = _parse(overrides)
     choices = [override for override in parsed if override.key_or_group in groups]
     for override in choices:
@@ -184,11 +185,10 @@ def _composed(config_name: str, overrides: list[str], what: str) -> dict[str, An
 
 def _check_choice(config_dir: Path, override: Override) -> None:
     group, given = override.key_or_group, override.value()
-    known = [path.stem for path in (config_dir / group).glob("*.yaml")]
-    known += installed.offered(group)
+    known = list(_keys_by_choice(config_dir, group))
     if given in known:
         return
-    if group == "cache" and given in caches.names():
+    if group == cache_choices.GROUP and given in caches.names():
         caches.get(given)  # says why it can't be used
     others = "; any other task of lm-eval is dataset.name=NAME" if group == "dataset" else ""
     raise UsageError(f"unknown choice {shown(f'{group}={given}')}: {suggest(str(given), known)}{others}")
@@ -216,18 +216,24 @@ def _elsewhere(config_dir: Path, base: Mapping[str, Any], key: str, known: list[
     if not name:
         homes = [f"{part}.{key}" for part, keys in base.items() if isinstance(keys, Mapping) and key in keys]
         return f"did you mean '{homes[0]}'? " if homes else ""
-    files = sorted((config_dir / group).glob("*.yaml"))
-    choices = {f"{group}.{other}": path.stem for path in files for other in _keys_of(path)}
+    choices = {f"{group}.{other}": name for name, keys in _keys_by_choice(config_dir, group).items() for other in keys}
     if key in choices:
         return f"it belongs to {group}={choices[key]}. "
     near = difflib.get_close_matches(key, choices, n=1, cutoff=0.8)
     return f"did you mean '{near[0]}' of {group}={choices[near[0]]}? " if near and near[0] not in known else ""
 
 
+def _keys_by_choice(config_dir: Path, group: str) -> dict[str, list[str]]:
+    """Choices of ``group`` and the keys of each."""
+    if group == cache_choices.GROUP:
+        return cache_choices.keys()
+    return {path.stem: _keys_of(path) for path in sorted((config_dir / group).glob("*.yaml"))}
+
+
 def _keys_of(file: Path) -> list[str]:
     """Of a choice; none of one that can't be read, which is said when it is chosen."""
     try:
-        return [str(key) for key in OmegaConf.load(file)]
+        return [str(key) for key in OmegaConf.load(file) if key != "defaults"]
     except Exception:  # of YAML, of OmegaConf, of the disk
         return []
 

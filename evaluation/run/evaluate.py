@@ -16,7 +16,7 @@ import torch
 
 from cache_zoo import UsageError, caches
 from cache_zoo.errors import require
-from evaluation.config.installed import package_of
+from evaluation.config.cache_choices import package_of
 from evaluation.config.settings import Settings
 from evaluation.run.checkpoint import find_checkpoint, other_weights
 from evaluation.run.code_origin import origin_of
