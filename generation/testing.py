@@ -6,7 +6,7 @@ A package with a cache needs only this test file::
     from generation.testing import checks
 
     @pytest.mark.parametrize("check", checks("my_cache", {"every": 2}), ids=str)
-    def test_contract(check):
+    def test_it_keeps_the_contract(check):
         check()
 
 The checks run on tiny random models of each family, on a CPU, without files or network.

@@ -129,7 +129,7 @@ def test_commands_that_are_none_exit_with_2(tmp_path: Path) -> None:
     unknown = run("-m", "evaluation", "list", "d3cache")
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert unknown.stderr.startswith("error: unknown cache 'd3cache': did you mean 'd2cache'?")
-    assert run("-m", "evaluation").stderr == "error: the following arguments are required: command\n"
+    assert run("-m", "cache_zoo").stderr == "error: the following arguments are required: command\n"
     misspelt = run("-m", "evaluation", "list", "--jsn")
     assert (misspelt.returncode, misspelt.stderr.count("\n")) == (2, 1)
     assert misspelt.stderr.startswith("error: unknown option '--jsn': did you mean '--json'?")

@@ -20,9 +20,8 @@ class D2Cache(KVCache):
     The first forward runs every row, and nothing is refreshed after it. The end of each step chooses the rows of the
     next one, the same for all layers:
 
-    1. of the masked positions in a window that starts at the current block and holds at least ``current_k`` masks
-       (rounded up to whole blocks), the ``current_k`` with the highest confidence x certainty density, those of the
-       current block first;
+    1. the ``current_k`` masked positions with the highest confidence x certainty density, those of the current block
+       first, in a window of whole blocks from the current one on that holds at least ``current_k`` masks;
     2. the tokens committed in this step, because their embeddings changed;
     3. of the other positions, the nucleus of mass ``rollout_p`` of the attention rollout, at least one;
     4. every gap of index distance at most ``inflate_w`` between two chosen rows.

@@ -12,9 +12,9 @@ def rollout_importance(weights: list[Tensor], rows: Rows) -> Tensor:
     """Column sums of the attention rollout, by one sweep from the last layer to the first.
 
     The rollout is the product over layers of ``(A + I) / (rowsum(A) + 1)``, where ``A`` holds the head-mean attention
-    of the rows that ran and identity rows for the others (Abnar & Zuidema, arXiv 2005.00928; d2Cache, section 4.2). Its
-    column sums are ``1^T R_L ... R_1``: a vector times one matrix per layer, of which only the rows that ran differ
-    from the identity. So a step of ``R`` rows costs ``2 R T`` per layer, and no ``T x T`` matrix is formed.
+    of the rows that ran and identity rows for the others (Abnar & Zuidema, arXiv 2005.00928). Its column sums are
+    ``1^T R_L ... R_1``: a vector times one matrix per layer, which differs from the identity only in the rows that ran.
+    So a step of ``R`` rows costs ``2 R T`` per layer and forms no ``T x T`` matrix.
 
     Args:
         weights: per layer, head-mean attention of the rows that ran, ``[N, T]``.
@@ -34,7 +34,7 @@ def rollout_importance(weights: list[Tensor], rows: Rows) -> Tensor:
 
 
 def nucleus(importance: Tensor, mass: float, among: Tensor) -> Tensor:
-    """The most important positions of ``among`` whose shares add up to at most ``mass``, and always the first.
+    """The most important positions of ``among`` whose shares sum to at most ``mass``, always at least one.
 
     Args:
         importance: non-negative ``[B, T]``.
@@ -44,7 +44,7 @@ def nucleus(importance: Tensor, mass: float, among: Tensor) -> Tensor:
     Returns:
         BoolTensor ``[B, T]``, a subset of ``among``.
     """
-    if mass >= 1:  # rounding of the cumulative sum would leave the least important ones out
+    if mass >= 1:  # rounding of the cumulative sum would drop the least important ones
         return among
     share = importance.masked_fill(~among, 0)
     share = share / (share.sum(dim=1, keepdim=True) + 1e-9)
@@ -55,16 +55,16 @@ def nucleus(importance: Tensor, mass: float, among: Tensor) -> Tensor:
 
 
 def inflate(chosen: Tensor, window: int) -> Tensor:
-    """Fill every gap between two consecutive chosen positions whose index distance is at most ``window``.
+    """Fill each gap between consecutive chosen positions whose index distance is at most ``window``.
 
     Args:
         chosen: BoolTensor ``[B, T]``.
-        window: index distance; a gap of ``window - 1`` positions is filled, one of ``window`` is not.
+        window: index distance; it fills a gap of ``window - 1`` positions, but none of ``window``.
     """
     length = chosen.shape[1]
     columns = torch.arange(length, device=chosen.device).expand_as(chosen)
     window = min(window, length)
-    far = 2 * length + window  # nothing chosen on that side
+    far = 2 * length + window  # no chosen position on that side
     before = torch.where(chosen, columns, -far).cummax(dim=1).values
     after = torch.where(chosen, columns, far).flip(1).cummin(dim=1).values.flip(1)
     return chosen | (after - before <= window)
