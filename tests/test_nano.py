@@ -77,7 +77,7 @@ def test_training_never_sees_a_test_item() -> None:
     tokenizer = train_tokenizer()
     plan = Plan(**{**SMALL, "batch": 32})
     data = Data(plan, tokenizer)
-    data.kept_apart = frozenset()
+    data.held_out = frozenset()
     open_text = "".join(tokenizer.decode(row) for n in range(150) for row in data.batch(n)[0].tolist())
     assert any(item in open_text for item in held_out()), "without the filter items would come up in as many batches"
     filtered = Data(plan, tokenizer)

@@ -1,14 +1,14 @@
 """Train an embedded model: ``python -m models.nano.train OUT --family llada``.
 
-Masked diffusion objective: tokens of the answers are replaced by [MASK] and predicted, prompts stay clean (LLaDA,
-arXiv 2502.09992, section 2.3), the canvas behind the last answer is filled with end-of-sequence tokens, as LLaDA's is.
-Instead of LLaDA's 1/t weight, whose variance small batches do not forgive, the loss is the mean over masked tokens,
-those of the end-of-sequence tail at a tenth. Half of the canvases are masked as semi-autoregressive decoding meets
-them: clean up to a point, partly masked in the block behind it, all masked after that. Later, half of the canvases hide
-every number that follows from a result, since a model that may copy results from further on never learns to compute
-them. Some rows of every batch are drill: unconnected equations of which only results are masked.
+The objective is masked diffusion (LLaDA, arXiv 2502.09992, section 2.3): answer tokens are replaced by [MASK] and
+predicted, prompts stay clean, and end-of-sequence tokens fill the canvas behind the last answer. LLaDA's 1/t weight has
+too much variance for small batches; here the loss is the mean over masked tokens, with a tenth of the weight for the
+end-of-sequence tail. Half of the canvases are masked as in semi-autoregressive decoding: clean up to a point, partly
+masked in the block behind it, fully masked after that. Later, half of the canvases hide every number that follows from
+a result, because a model that can copy results from later text never learns to compute them. Some rows of every batch
+are drill: unrelated equations with only the results masked.
 
-Batch ``n`` is drawn from seed and ``n`` alone, so a run can be stopped and resumed at any step.
+Batch ``n`` depends on seed and ``n`` alone, so a run can stop and resume at any step.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ _STATE, _LOG_EVERY = "state.pt", 50
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a run depends on.
+    """Everything that determines a training run.
 
     Attributes:
         family: layout of the checkpoint.
         width, layers, heads, kv_heads, inner: sizes of the network.
-        steps: batches in all.
-        batch: problems per batch; sequences with examples hold several.
-        drill: rows of equations for each row of problems.
-        results_from: share of the steps from which on half of the answers are masked from a result on.
-        shots: most examples before the last question; from ``shots_from`` (share of the steps) on.
-        gen_length: canvas behind the prompt in some batches, 5 % of the early and 30 % of the late ones; else it is as
-            long as the longest answer.
+        steps: number of batches.
+        batch: problems per batch; a sequence with examples holds several.
+        drill: rows of equations per row of problems.
+        results_from: share of the steps after which half of the answers are masked from a result on.
+        shots: maximum number of examples before the question, after ``shots_from`` (share of the steps).
+        gen_length: canvas behind the prompt in 5 % of the early and 30 % of the late batches; otherwise the longest
+            answer sets it.
         rate, embedding_rate: peak learning rates of matrices (Muon) and of everything else (AdamW).
-        cooldown: share of the steps over which both fall to zero in the end.
+        cooldown: share of the steps over which both fall to zero at the end.
         seed: of weights and data.
     """
 
@@ -101,16 +101,11 @@ def model_config(plan: Plan, tokenizer: Any) -> ModelConfig:
 
 
 class Data:
-    """Batches of token ids, what may be masked in them, and how much each token counts.
-
-    Args:
-        plan: of the run.
-        tokenizer: whose ids they are.
-    """
+    """Batches of token ids, masks and loss weights for ``plan``."""
 
     def __init__(self, plan: Plan, tokenizer: Any) -> None:
         self.plan, self.tokenizer = plan, tokenizer
-        self.kept_apart = held_out()
+        self.held_out = held_out()
 
     def batch(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Batch ``number``: ids ``[B, T]``, masked (BoolTensor ``[B, T]``), weight (float ``[B, T]``)."""
@@ -152,7 +147,7 @@ class Data:
         return ids, masked, weight
 
     def _equations(self, random: Random, filled: int, length: int) -> tuple[Tensor, Tensor]:
-        """``filled`` tokens of equations and an unmasked tail ``[T]``; and which tokens are digits of results."""
+        """``filled`` tokens of equations and a tail ``[T]``, and a mask of the digits of results."""
         ids: list[int] = []
         results: list[bool] = []
         while len(ids) < filled:
@@ -168,41 +163,41 @@ class Data:
         )
 
     def _results(self, tokens: list[int]) -> list[range]:
-        """Where the numbers of a worked answer are that follow from a result: results, and what begins an equation."""
+        """Places of the numbers that follow from a result: results, and first operands."""
         words = self.tokenizer.convert_ids_to_tokens(tokens)
-        found: list[range] = []
+        ranges: list[range] = []
         for place, word in enumerate(words):
             if word.lstrip("Ġ").isdigit():
-                if found and found[-1].stop == place:
-                    found[-1] = range(found[-1].start, place + 1)
+                if ranges and ranges[-1].stop == place:
+                    ranges[-1] = range(ranges[-1].start, place + 1)
                 elif place and words[place - 1] in ("Ġ=", ".", "Ġ####"):
-                    found.append(range(place, place + 1))
-        return found
+                    ranges.append(range(place, place + 1))
+        return ranges
 
     def _pieces(self, random: Random, shots: int) -> list[tuple[list[int], bool]]:
-        """Prompts and answers of one sequence in turn; the flag says which are answers."""
+        """Prompts and answers of one sequence in turn, with a flag for answers."""
         code = random.random() < 0.25
         pieces = []
         for shot in range(shots + 1):
             end = "" if shot == shots else "\n\n"
             if code:
                 made = function(random)
-                while made.prompt in self.kept_apart:
+                while made.prompt in self.held_out:
                     made = function(random)
                 pieces += [(made.prompt, False), (made.body.rstrip("\n") + (end or "\n"), True)]
             else:
                 asked = problem(random)
-                while asked.question in self.kept_apart:
+                while asked.question in self.held_out:
                     asked = problem(random)
                 pieces += [(asked.shot(answered=False), False), (f" {asked.answer}{end}", True)]
         return [(self.tokenizer.encode(text), answer) for text, answer in pieces]
 
 
 def _noise(length: int, answer: int, random: Random, generator: torch.Generator) -> Tensor:
-    """Which of ``length`` tokens are masked, of which the first ``answer`` are not the tail."""
+    """A mask of ``length`` tokens, of which the first ``answer`` precede the tail."""
     rate = random.uniform(0.02, 1.0)
     masked = torch.rand(length, generator=generator) < rate
-    if random.random() < 0.5:  # as blocks leave it
+    if random.random() < 0.5:  # as in block-wise decoding
         start = random.randrange(answer + 1)
         if random.random() < 0.5:
             start = start // BLOCK * BLOCK
@@ -212,10 +207,7 @@ def _noise(length: int, answer: int, random: Random, generator: torch.Generator)
 
 
 def _from_result(length: int, numbers: list[range], random: Random, generator: torch.Generator) -> tuple[Tensor, int]:
-    """Which of ``length`` tokens are masked: one of ``numbers``, all later ones, and some of what is behind it.
-
-    Also where the number ends.
-    """
+    """A mask of ``length`` tokens: one of ``numbers``, all later ones, and some of the tokens after it; and its end."""
     chosen = random.randrange(len(numbers))
     shown = random.uniform(0.0, 1.0) if random.random() < 0.5 else 0.0
     masked = torch.rand(length, generator=generator) >= shown
@@ -235,7 +227,7 @@ def loss_of(model: Transformer, ids: Tensor, masked: Tensor, weight: Tensor) -> 
 
 
 def initial(config: ModelConfig, seed: int) -> Transformer:
-    """The untrained network: small embeddings, sub-blocks that add nothing yet, a head that prefers nothing."""
+    """The untrained network: small embeddings, zero sub-block outputs and a zero head."""
     torch.manual_seed(seed)
     model = Transformer(config)
     torch.nn.init.normal_(model.embedding.weight, std=0.1)
@@ -247,12 +239,12 @@ def initial(config: ModelConfig, seed: int) -> Transformer:
 
 
 def rate_at(plan: Plan, step: int) -> float:
-    """Share of the peak learning rate: a short rise, a plateau, a straight fall."""
+    """Share of the peak learning rate: warm-up, plateau, linear decay."""
     return min((step + 1) / 200, 1.0, (plan.steps - step) / (plan.cooldown * plan.steps))
 
 
 def generation_config(config: ModelConfig, gen_length: int) -> dict[str, Any]:
-    """``generation_config.json``: how the model is meant to be decoded."""
+    """``generation_config.json``: default decoding options."""
     return {
         "mask_token_id": config.mask_id,
         "eos_token_id": config.eos_id,
@@ -283,13 +275,13 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-class Run:
-    """A run in its folder: ``state.pt`` to go on from, ``log.jsonl`` and the exported checkpoint.
+class TrainingRun:
+    """A run in its folder: ``state.pt`` to resume from, ``log.jsonl`` and the exported checkpoint.
 
     Args:
-        plan: of the run; one that goes on may only differ in ``steps``.
-        out: folder; a run that is there is gone on with.
-        device: where to train.
+        plan: of the run; a resumed run may change ``steps`` only.
+        out: its folder; an existing run is resumed.
+        device: for training.
     """
 
     def __init__(self, plan: Plan, out: Path, device: str = "cpu") -> None:
@@ -319,7 +311,7 @@ class Run:
                 group["lr"] = rate * rate_at(self.plan, self.step)
         device = self.model.device
         ids, masked, weight = (part.to(device) for part in self.data.batch(self.step))
-        # On CPUs the fused attention's backward is slower than the plain one for sequences as short as these.
+        # On CPUs the backward pass of fused attention is slower than the plain one for such short sequences.
         attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
         with attention, torch.autocast(device.type, dtype=torch.bfloat16):
             loss = loss_of(self.model, ids, masked, weight)
@@ -332,7 +324,7 @@ class Run:
         return loss.item()
 
     def save(self) -> None:
-        """Write the state in one step, and the checkpoint."""
+        """Write the state atomically, then the checkpoint."""
         state = {name: optimiser.state_dict() for name, (optimiser, _) in self.optimisers.items()}
         temporary = (self.out / _STATE).with_suffix(".tmp")
         torch.save({"model": self.model.state_dict(), "step": self.step, **state}, temporary)
@@ -348,17 +340,17 @@ def train(
     stop_after: float | None = None,
     device: str = "cpu",
 ) -> list[float]:
-    """Run ``plan``, or go on with it, and return the losses of the steps made.
+    """Run or resume ``plan`` and return the losses of the steps made.
 
     Args:
         plan: of the run.
         out: its folder.
         save_every: steps between saved states.
-        keep_every: steps between checkpoints that are kept as ``step-<n>``; None: only the last is.
+        keep_every: steps between checkpoints kept as ``step-<n>``; None: keep only the last.
         stop_after: seconds after which to stop.
-        device: where to train.
+        device: for training.
     """
-    run, losses, started = Run(plan, out, device), [], time.monotonic()
+    run, losses, started = TrainingRun(plan, out, device), [], time.monotonic()
     with tqdm(total=plan.steps, initial=run.step, desc=f"nano-{plan.family}") as bar:
         while run.step < plan.steps:
             losses.append(run.advance())
@@ -379,14 +371,14 @@ def train(
 
 
 def main() -> None:
-    """Train what the command line asks for."""
+    """Run the command line."""
     defaults = Plan()
     parser = Parser(prog="python -m models.nano.train", description="Train an embedded model.")
-    parser.add_argument("out", type=Path, help="folder of the run; one that is there is gone on with")
+    parser.add_argument("out", type=Path, help="folder of the run; an existing run is resumed")
     for name, value in vars(defaults).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
-    parser.add_argument("--keep-every", type=int, metavar="STEPS", help="keep a checkpoint every so many steps")
-    parser.add_argument("--stop-after", type=float, help="seconds")
+    parser.add_argument("--keep-every", type=int, metavar="STEPS", help="steps between checkpoints that are kept")
+    parser.add_argument("--stop-after", type=float, help="stop after this many seconds")
     parser.add_argument("--device", default="cpu")
     arguments = vars(parser.parse_args())
     run = {name: arguments.pop(name) for name in ("out", "keep_every", "stop_after", "device")}
