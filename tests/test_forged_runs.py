@@ -313,7 +313,7 @@ def test_scores_of_programs_are_held_against_what_is_there(tmp_path: Path, edit:
     assert check_run(run) == []
     ((_, found),) = check_all([SavedRun(run)])
     assert found.notes == [
-        "scores of nano-code take running generated code; evaluation.report.rescore --allow-code-execution does that"
+        "scores of nano-code take running generated code; cache-zoo rescore RUN allow_code_execution=true does that"
     ]
     forge(run, edit)
     assert expected in "\n".join(check_run(run))

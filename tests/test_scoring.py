@@ -451,8 +451,8 @@ def test_what_cannot_be_scored_again_is_one_error(tmp_path: Path) -> None:
 
     docs = [{"answer": "1"}]
     refused("has no results.json", tmp_path)
-    refused("--workers must be at least 1", tmp_path, workers=0)
-    refused("give --allow-code-execution", saved(tmp_path, "humaneval", FUNCTIONS[:1], [""]))
+    refused("workers must be at least 1", tmp_path, workers=0)
+    refused("give allow_code_execution=true", saved(tmp_path, "humaneval", FUNCTIONS[:1], [""]))
     refused("task 'hellaswag' has no scorer here", saved(tmp_path, "gsm8k", docs, ["1"], {"task": "hellaswag"}))
     refused(r"samples\.jsonl, line 1 lacks doc\.answer", saved(tmp_path, "gsm8k", docs, ["1"], {"doc": {}}))
     refused(r"samples\.jsonl, line 1: 'text' must be text", saved(tmp_path, "gsm8k", docs, ["1"], {"text": None}))

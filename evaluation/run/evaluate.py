@@ -105,7 +105,7 @@ def evaluate_cell(settings: Settings, ranks: Ranks | None = None) -> dict[str, A
         run.require_usable()
     # only the first process has answers to score
     allowed = settings.allow_code_execution and ranks.first
-    sandbox = Sandbox(settings.code_execution_without) if allowed else None
+    sandbox = Sandbox(settings.sandbox_disable) if allowed else None
     task = load_task(settings.dataset, settings.seed, sandbox, settings.include_path)
     _require_rows(settings.trace, task)
     checkpoint = find_checkpoint(settings.model)

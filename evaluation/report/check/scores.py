@@ -67,7 +67,7 @@ class Scores:
         if self._subject.scorer and self._subject.scorer.execute:
             self.notes.append(
                 f"scores of {self._subject.task} take running generated code; "
-                "evaluation.report.rescore --allow-code-execution does that"
+                "cache-zoo rescore RUN allow_code_execution=true does that"
             )
 
     def _headline(self) -> Problems:
