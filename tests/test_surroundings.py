@@ -223,7 +223,7 @@ def test_a_thing_of_the_wrong_kind_is_one_line(finished: Path, tmp_path: Path, n
     thing = folder / name
     thing.unlink(missing_ok=True)
     thing.mkdir() if is_folder else thing.touch()
-    with pytest.raises(UsageError, match=f"{name} is no (folder|plain file); delete it"):
+    with pytest.raises(UsageError, match=f"{name} is not a (folder|plain file); delete it"):
         evaluate_cell(cell)
     outcome = Cell(cell).attempt()
     assert (outcome.code, outcome.line["status"]) == (2, "skipped")
