@@ -134,23 +134,24 @@ def _run(overrides: list[str], sweep: bool) -> int:
 
 
 def _one(settings: Settings) -> int:
-    from evaluation.run.distributed import Ranks
+    from evaluation.run.distributed import Processes
     from evaluation.run.logs import configure_logging
-    from evaluation.sweep.outcome import answer, explained
+    from evaluation.sweep.cell import Cell
 
     configure_logging()
-    ranks = Ranks.from_launcher()
+    processes = Processes.from_launcher()
+    cell = Cell(settings, processes)
     try:
-        summary = answer(settings, ranks)
+        summary = cell.answer()
     except UsageError:
         raise
     except Exception as error:
-        if not ranks.first:
+        if not processes.is_main_process:
             traceback.print_exc()
             return FAILED
-        outcome = explained(settings, error)
-        _print(outcome.line)
-        return outcome.code
+        result = cell.failed(error)
+        _print(result.line)
+        return result.code
     if summary is not None:
         _print(summary)
     return DONE
@@ -166,24 +167,22 @@ def _jobs(overrides: list[str], cells: list[Settings]) -> list[str]:
 
 def _launch(cells: list[Settings]) -> int:
     """A sweep by one of hydra's launchers, which start jobs elsewhere; what became of them is in their folders."""
-    from evaluation.sweep.outcome import outcome_of
+    from evaluation.sweep.cell import Cell
     from evaluation.sweep.sweep import announce
 
     def job(_: DictConfig) -> dict[str, Any]:
         """One cell, where the launcher has put it. Hydra knows no recipes, so what it composed is not what counts."""
         from hydra.core.hydra_config import HydraConfig
 
-        from evaluation.sweep.outcome import attempt
-
         signal.signal(signal.SIGTERM, _terminated)
-        return attempt(cells[HydraConfig.get().job.num]).line
+        return Cell(cells[HydraConfig.get().job.num]).attempt().line
 
-    announce(cells)
+    announce([Cell(cell) for cell in cells])
     _hydra(job)
-    outcomes = [outcome_of(cell) for cell in cells]
-    for outcome in outcomes:
-        _print(outcome.line)
-    return max(outcome.code for outcome in outcomes)
+    results = [Cell(cell).result() for cell in cells]
+    for result in results:
+        _print(result.line)
+    return max(result.code for result in results)
 
 
 def _hydra(job: Any) -> None:

@@ -12,9 +12,8 @@ import pytest
 import generation.demo as program
 from cache_zoo import UsageError
 from evaluation.config.command_line import cells
-from evaluation.run.distributed import Ranks
 from evaluation.run.lm import CacheZooLM
-from evaluation.sweep.outcome import answer
+from evaluation.sweep.cell import Cell
 from models.chat import Chat
 from models.loading import read_config
 from models.tiny import byte_tokenizer
@@ -104,7 +103,7 @@ def test_a_run_ends_before_the_weights_are_loaded(checkpoint: Path, tmp_path: Pa
     given += ["generation.gen_length=8", "generation.block_length=4", f"output_dir={tmp_path / 'out'}"]
     (cell,) = cells(CONFIGS, "eval", [*given, f"{key}.system_prompt='Be brief.'"], sweep=False)
     with pytest.raises(UsageError, match=f"no system message; give .*chat_template=false, or no {key}.system_prompt"):
-        answer(cell, Ranks())
+        Cell(cell).answer()
     assert not (tmp_path / "out").exists()
 
 

@@ -80,7 +80,7 @@ def test_a_leaderboard_is_not_half_written(
 ) -> None:
     (results / name).mkdir()
     assert call(monkeypatch, leaderboard, results) == 2
-    assert f"{name} can't be written: it is no plain file" in capsys.readouterr().err
+    assert f"{name} can't be written: it is not a plain file" in capsys.readouterr().err
     assert [path.name for path in results.glob("leaderboard.*")] == [name]
 
 

@@ -20,7 +20,7 @@ from jinja2 import Environment
 from cache_zoo import UsageError
 from evaluation.config.settings import DatasetSettings
 from evaluation.report.rescore import RESCORED, rescore
-from evaluation.run.folder import Run
+from evaluation.run.folder import RunFolder
 from evaluation.run.lm import Text
 from evaluation.sandbox import Sandbox
 from evaluation.storage.files import RESULTS, SAMPLES
@@ -383,7 +383,7 @@ def saved(
     folder: Path, task: str, docs: list[dict[str, Any]], texts: list[str], changes: dict[str, Any] | None = None
 ) -> Path:
     """A run folder with these generations and no scores; ``changes`` are made to every sample."""
-    run = Run(folder / f"m__none__vanilla__{task}__0", {"dataset": {"name": task}})
+    run = RunFolder(folder / f"m__none__vanilla__{task}__0", {"dataset": {"name": task}})
     run.start()
     needs = SCORERS[task].needs
     samples = [
@@ -394,7 +394,7 @@ def saved(
     run.finish(
         {"results": {task: {"score,none": "N/A"}}, "summary": summary}, [{**one, **(changes or {})} for one in samples]
     )
-    return run.folder
+    return run.path
 
 
 FUNCTIONS = [

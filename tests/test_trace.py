@@ -139,7 +139,7 @@ def test_sampled_answers_of_a_batch_are_drawn_again(tmp_path: Path) -> None:
     summary = evaluate_cell(settings)
     assert summary is not None
     for row in ("0", "2"):
-        (trace,) = record_all([choose(Path(summary["folder"]), row)])
+        (trace,) = record_all([choose(Path(summary.folder), row)])
         assert trace.same
         undecided = [place for place, token in enumerate(trace.ids) if token == trace.config.mask_id]
         assert set(decided_in(trace)) == set(range(32)) - set(undecided)
