@@ -37,7 +37,7 @@ from evaluation.storage.files import (
     write_status_in_place,
     write_text,
 )
-from evaluation.storage.readers import read_yaml
+from evaluation.storage.plain_yaml import read_yaml
 
 _BEATS = 2.0
 """Seconds between two signs of life."""

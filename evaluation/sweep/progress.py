@@ -15,7 +15,7 @@ from rich.text import Text
 
 from evaluation.config.settings import Settings
 from evaluation.run.evaluate import run_of
-from evaluation.storage.saved_run import flat
+from evaluation.storage.saved_run import flatten
 from evaluation.sweep.outcome import axes
 from evaluation.sweep.workers import log_of
 
@@ -104,7 +104,7 @@ class Display:
 def labels(cells: Sequence[Settings]) -> list[str]:
     """A name for each cell: its choices, and what else differs between the cells."""
     named = {"model.name", "model.path", "cache.name", "dataset.name", "output_dir"}
-    configs = [flat(cell.config) for cell in cells]
+    configs = [flatten(cell.config) for cell in cells]
     keys = list(dict.fromkeys(key for config in configs for key in config if key not in named))
     swept = [key for key in keys if key.split(".")[0] not in ("cache", "recipe") and len(_values(configs, key)) > 1]
     found = []

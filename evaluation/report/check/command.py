@@ -8,7 +8,7 @@ from pathlib import Path
 from cache_zoo.arguments import Parser
 from cache_zoo.errors import DONE, FAILED, refusing, visible
 from evaluation.report.check.run import check_all
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 
 
 @refusing
