@@ -15,7 +15,7 @@ from cache_zoo.methods.d2cache import inflate
 from evaluation.config.settings import Settings
 from evaluation.report import check, compare, leaderboard, rescore
 from evaluation.report import text as table
-from evaluation.storage.readers import read_yaml
+from evaluation.storage.plain_yaml import read_yaml
 from evaluation.trace import __main__ as trace
 from evaluation.trace.runs import choose
 from models import resolve_checkpoint

@@ -23,7 +23,7 @@ from evaluation.report.markdown import render_markdown
 from evaluation.report.rescore import rescore
 from evaluation.report.rows import COLUMNS, SCHEMA_VERSION, read_rows
 from evaluation.report.statistics import holm, proportion_interval
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 from tests.small_runs import QUESTIONS, call, edit_results, edit_samples, pick, unset_commit
 

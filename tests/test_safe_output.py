@@ -21,7 +21,7 @@ from evaluation.report.html import render_page
 from evaluation.report.leaderboard import plain_text, render_csv
 from evaluation.report.markdown import escaped, render_markdown
 from evaluation.report.rows import COLUMNS, read_rows
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 from tests.page_frames import Opener, made
 from tests.small_runs import call, edit_results, pick

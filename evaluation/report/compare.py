@@ -16,7 +16,7 @@ from cache_zoo.errors import DONE, refusing, require, visible
 from evaluation.report import statistics
 from evaluation.report.comparable import apart, shared
 from evaluation.report.statistics import Estimate
-from evaluation.storage.saved_run import BASELINE, Question, SavedRun, named
+from evaluation.storage.saved_run import BASELINE, QuestionId, SavedRun, question_name
 
 SAME_WORK = "same work"
 """In place of a speed-up, see `Comparison.same_work`."""
@@ -94,7 +94,7 @@ class Comparison:
 
     def _paired_seconds(self) -> tuple[list[float], list[float]] | str:
         """Seconds of both runs, batch by batch, or why they are not compared."""
-        if self.run.moved or self.baseline.moved:
+        if self.run.changed_machine or self.baseline.changed_machine:
             return "no speed-up: the machine was not the same throughout"
         if self.run.clock != self.baseline.clock:
             return "no speed-up: the baseline ran on another machine or number of processes"
@@ -129,11 +129,11 @@ def compare(run: SavedRun, baseline: SavedRun) -> Comparison:
     if missing := set(run.answers) ^ set(baseline.answers):
         counts = f"{questions(run)} and {questions(baseline)} questions"
         raise UsageError(
-            _named(run, baseline, f"they were not asked the same: {counts}; only one has {named(min(missing))}")
+            _named(run, baseline, f"they were not asked the same: {counts}; only one has {question_name(min(missing))}")
         )
     for question, answer in run.answers.items():
         same = answer.prompt_sha256 == baseline.answers[question].prompt_sha256
-        require(same, _named(run, baseline, f"{named(question)} was asked in another prompt"))
+        require(same, _named(run, baseline, f"{question_name(question)} was asked in another prompt"))
     return Comparison(run, baseline)
 
 
@@ -161,9 +161,9 @@ def questions(run: SavedRun) -> int:
     return len({(task, row) for task, row, _ in run.answers})
 
 
-def _batches(run: SavedRun) -> dict[tuple[Question, ...], float | None]:
+def _batches(run: SavedRun) -> dict[tuple[QuestionId, ...], float | None]:
     """Seconds of each batch, by the questions in it, in the order of the first of them."""
-    batches: dict[int, list[Question]] = {}
+    batches: dict[int, list[QuestionId]] = {}
     for number, (question, answer) in enumerate(run.answers.items()):
         batches.setdefault(-1 - number if answer.batch is None else answer.batch, []).append(question)
     return {tuple(batch): run.answers[batch[0]].seconds for batch in batches.values()}

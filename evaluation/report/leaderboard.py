@@ -18,7 +18,7 @@ from evaluation.report.html import render_page
 from evaluation.report.markdown import render_markdown
 from evaluation.report.rows import COLUMNS, read_rows
 from evaluation.storage.files import check_place, write_text
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 
 # signs that begin a formula, also in their wide forms
 _FORMULA = re.compile(r"(^\s*|;\s*)([=+\-@\uff1d\uff0b\uff0d\uff20])")

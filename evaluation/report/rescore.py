@@ -27,9 +27,10 @@ from cache_zoo.arguments import positional, read
 from cache_zoo.errors import DONE, UNUSABLE, refusing, require, visible
 from evaluation.sandbox import Sandbox
 from evaluation.storage.files import RESCORED, RESULTS, SAMPLES, as_json, check_place, write_text
-from evaluation.storage.readers import read_json, read_rows
+from evaluation.storage.readers import read_json, read_json_lines
 from evaluation.storage.saved_run import SavedRun
-from evaluation.storage.schema import Count, Name, Object, Provenance, Record, Text, parse
+from evaluation.storage.schema import Count, Name, Object, Provenance, Record, Text
+from evaluation.storage.validation import parse
 from evaluation.tasks.execution import count_outcomes
 from evaluation.tasks.jsonl import check_row
 from evaluation.tasks.references import references
@@ -135,8 +136,7 @@ def _read(path: Path, provenance: Provenance, execute: bool) -> tuple[list[Objec
     samples: list[Kept] = []
     whose: dict[str, str] = {}
     seen: set[tuple[str, int, int]] = set()
-    for number, row in read_rows(path):
-        where = f"{path}, line {number}"
+    for where, row in read_json_lines(path):
         check_row(where, row, _KEYS)
         task = row["task"]
         if task not in whose:
@@ -149,7 +149,7 @@ def _read(path: Path, provenance: Provenance, execute: bool) -> tuple[list[Objec
         check_row(f"{where}, doc", doc, {key: scorer.columns[key] for key in scorer.needs}, scorer.problem)
         sample = parse(Kept, row, where)
         question = (task, sample.doc_id, sample.repeat)
-        require(question not in seen, f"{where}: row {sample.doc_id} of {task} is there twice")
+        require(question not in seen, f"{where}: row {sample.doc_id} of {task} appears twice")
         published = references(task) if whose[task] == PUBLISHED else None
         require(
             published is None or published.has(task, sample.doc_id, doc),

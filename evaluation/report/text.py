@@ -15,7 +15,7 @@ from cache_zoo.errors import DONE, refusing, visible
 from evaluation.report.compare import SAME_WORK
 from evaluation.report.markdown import escaped
 from evaluation.report.rows import read_rows
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 
 AXES = ("model", "dataset", "generation", "cache")

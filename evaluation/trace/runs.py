@@ -14,7 +14,8 @@ import torch
 from cache_zoo import UsageError
 from cache_zoo.errors import nearest, require
 from evaluation.config.settings import ModelSettings, Settings
-from evaluation.storage.readers import read_rows, read_yaml
+from evaluation.storage.plain_yaml import read_yaml
+from evaluation.storage.readers import read_json_lines
 from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import Sample
 from evaluation.tasks.scorers import SCORERS
@@ -127,7 +128,7 @@ def _check_data(path: Path) -> None:
     """Refuse data that a run names and that would not end, before they are read as a whole."""
     there = sorted(path.glob("*.jsonl")) if os.path.isdir(path) else [path, *sorted(path.parent.glob("*.jsonl"))]
     for file in dict.fromkeys(map(os.path.realpath, there)):
-        for _ in read_rows(Path(file)):
+        for _ in read_json_lines(Path(file)):
             pass
 
 

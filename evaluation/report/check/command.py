@@ -9,7 +9,7 @@ from pathlib import Path
 from cache_zoo.arguments import positional, read
 from cache_zoo.errors import DONE, FAILED, refusing, visible
 from evaluation.report.check.run import check_all
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 
 
 @dataclass(frozen=True)
