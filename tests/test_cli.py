@@ -245,7 +245,7 @@ def test_the_chat_template_and_the_system_prompt_reach_the_prompt(run: Run, shor
         (["dataset.path=/no/such/place"], "dataset.path /no/such/place does not exist"),
         (["dataset.name=gsm8"], "did you mean 'gsm8k'?"),
         (["dataset.name=math-500"], "has no 'problem'; its columns are question, answer"),
-        (["dataset.n_shot=7"], "puts 7 examples in the prompt, but there are 6"),
+        (["dataset.n_shot=7"], "needs 7 few-shot examples, 6 are available"),
         (["model.path=/no/such/place"], "no model '/no/such/place'"),
         (["generation.gen_length=8192"], "more than the model's context of 8192"),
         (["model.device=gpu"], "unknown device 'gpu'"),
@@ -608,7 +608,7 @@ def test_likelihoods_that_cannot_be_had_are_one_error(
     [
         ("task: [oops", "mine", "mine.yaml is not a task file: while parsing"),
         ("- a list", "gsm8k", "mine.yaml is not a task file: Expected YAML dict"),
-        ("task: gsm8k", "gsm8k", "mine.yaml has a task 'gsm8k', which is one of ours: give it a name of its own"),
+        ("task: gsm8k", "gsm8k", "mine.yaml has a task 'gsm8k', a name that cache-zoo uses: give it another one"),
         ("include: absent.yaml\ntask: mine", "mine", "mine.yaml is not a task file: "),
     ],
 )

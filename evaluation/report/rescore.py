@@ -31,11 +31,10 @@ from evaluation.storage.readers import read_json, read_json_lines
 from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import Count, Name, Object, Provenance, Record, Text
 from evaluation.storage.validation import parse
-from evaluation.tasks.execution import count_outcomes
+from evaluation.tasks.code_execution import check_sandbox, count_outcomes, unscored_reason
 from evaluation.tasks.jsonl import check_row
-from evaluation.tasks.references import references
+from evaluation.tasks.published import published_rows
 from evaluation.tasks.scorers import SCORERS
-from evaluation.tasks.unscored import reason
 
 _KEYS = {"task": str, "text": str, "raw": str}
 _OUTCOME = "outcome,"  # a metric that says why, not how many
@@ -150,7 +149,7 @@ def _read(path: Path, provenance: Provenance, execute: bool) -> tuple[list[Objec
         sample = parse(Kept, row, where)
         question = (task, sample.doc_id, sample.repeat)
         require(question not in seen, f"{where}: row {sample.doc_id} of {task} appears twice")
-        published = references(task) if whose[task] == PUBLISHED else None
+        published = published_rows(task) if whose[task] == PUBLISHED else None
         require(
             published is None or published.has(task, sample.doc_id, doc),
             f"{where}: the reference is not that of row {sample.doc_id} of {task}, though the run says that it asked "
@@ -173,7 +172,7 @@ def _check_task(task: str, execute: bool) -> None:
 
 def _whose(task: str, provenance: Provenance) -> str:
     """Whether the run says that it asked the published questions; whether it did is seen line by line."""
-    published = references(task)
+    published = published_rows(task)
     return PUBLISHED if published and provenance.dataset_sha256.get(task) == published.sha256 else OWN
 
 
@@ -195,7 +194,7 @@ def _score(samples: list[Kept], without: Collection[str] | None) -> list[dict[st
     """Scores of a worker's share; ``without`` None: no sandbox is needed."""
     with nullcontext() if without is None else Sandbox(without) as sandbox:
         if sandbox is not None:
-            sandbox.check()
+            check_sandbox(sandbox)
         return [SCORERS[sample.task].score(sample.doc, sample.text, sample.raw, sandbox) for sample in samples]
 
 
@@ -238,7 +237,7 @@ def _updated(
             "score": new[task][f"{metric},{chosen}"],
             "score_stderr": None if error == "N/A" else error,
         }
-        if left := str(summary.pop("note", None) or "").removeprefix(reason(task)).removeprefix("; "):
+        if left := str(summary.pop("note", None) or "").removeprefix(unscored_reason(task)).removeprefix("; "):
             summary["note"] = left  # what it says of other things stays true
     return {
         folder / SAMPLES: "".join(as_json(row) + "\n" for row in rows),
