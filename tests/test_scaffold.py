@@ -63,7 +63,7 @@ def test_a_new_cache_keeps_the_contract_and_the_rules_of_the_repository(checkout
         assert linted.returncode == 0, linted.stdout
     # the cache's own checks, and the tests that hold every cache to the rules: names, documents, configs
     tests = ["tests/test_contract.py", "tests/test_structure.py", "tests/test_docs.py", "tests/test_evaluation.py"]
-    chosen = "far_sighted and blocks or named_above or readme_says or config_with_its_defaults or cache_file or builtin_cache"
+    chosen = "far_sighted and blocks or named_above or readme_says or config_with_its or cache_file or builtin_cache"
     done = in_checkout(checkout, *PYTEST, *tests, "-k", chosen)
     assert done.returncode == 0, done.stdout
     again = in_checkout(checkout, "-m", "evaluation", "new", "far_sighted")

@@ -1,8 +1,8 @@
-"""A picture of a page, or of a part of it: ``python -m benchmarks.screenshots PAGE PICTURE``.
+"""A picture of a page, or of a part of it: ``python -m tools.screenshots PAGE PICTURE``.
 
 The page is opened in the machine's own Chromium, headless and without a network, and taken once its charts are drawn:
 
-    python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard-front.png --select '#fronts'
+    python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard-front.png --select '#fronts'
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def take(
 
 def main() -> int:
     """Take the picture that the command line asks for; 0 done, 2 something given can't be used."""
-    parser = Parser(prog="python -m benchmarks.screenshots", description="A picture of a page.")
+    parser = Parser(prog="python -m tools.screenshots", description="A picture of a page.")
     parser.add_argument("page", help="an HTML file, behind # an anchor in it")
     parser.add_argument("picture", type=Path, help="where the picture goes (.png)")
     parser.add_argument("--width", type=int, default=1400, help="of the window (default: %(default)s)")
