@@ -33,14 +33,16 @@ leaderboard: $(INSTALLED) ## make the leaderboard of all runs in results
 	$(BIN)/cache-zoo leaderboard results published=true
 
 screenshots: $(INSTALLED) ## take the pictures of docs/leaderboard.md again, with the machine's Chromium
-	$(BIN)/python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard-front.png select='#fronts'
-	$(BIN)/python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard.png select='#table'
+	$(BIN)/python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard-front.png select='#fronts'
+	$(BIN)/python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard.png select='#table'
 
-test: $(INSTALLED) ## all tests
-	$(BIN)/python -m pytest
+PROCESSES ?= auto
 
-test-slow: $(INSTALLED) ## the tests that take minutes and guard against rare faults
-	$(BIN)/python -m pytest -m slow
+test: $(INSTALLED) ## all tests but the slow ones, on all cores; PROCESSES=1 for one
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal
+
+test-slow: $(INSTALLED) ## the slow tests, which guard against rare faults
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m slow
 
 check: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from hashlib import sha256
@@ -21,6 +19,7 @@ from evaluation import eval_command as cli
 from evaluation.report.rescore import rescore
 from evaluation.run import lm_eval_plugin as plugin
 from models.tiny import byte_tokenizer
+from tests import processes
 from tests.layers import MISSING
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,10 +110,7 @@ def what(samples: list[dict[str, Any]], batches: bool = False) -> list[dict[str,
 
 
 def launched(command: list[str], cwd: Path) -> Result:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
-    )
+    done = processes.run(command, cwd=cwd)
     return Result(done.returncode, done.stdout, done.stderr)
 
 

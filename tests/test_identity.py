@@ -247,7 +247,7 @@ def test_examples_of_the_tasks(tmp_path: Path) -> None:
         ("cache.deep", [[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]),
         ("model.name", b"bytes"),
     ],
-    ids=lambda value: str(value)[:30],
+    ids=lambda value: str(value).partition(" at ")[0][:30],
 )
 def test_what_no_configuration_can_hold_is_one_error(key: str, value: Any) -> None:
     for function in (counted, setting, config_hash, run_name):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import screenshots
+from tools import screenshots
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

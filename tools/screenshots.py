@@ -1,8 +1,8 @@
-"""A picture of a page, or of a part of it: ``python -m benchmarks.screenshots PAGE PICTURE``.
+"""A picture of a page, or of a part of it: ``python -m tools.screenshots PAGE PICTURE``.
 
 The page is opened in the machine's own Chromium, headless and without a network, and taken once its charts are drawn:
 
-    python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard-front.png select='#fronts'
+    python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard-front.png select='#fronts'
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class ScreenshotOptions:
 @refusing
 def main() -> int:
     """Take the picture and return the exit status."""
-    take(**vars(read(ScreenshotOptions, "python -m benchmarks.screenshots")))
+    take(**vars(read(ScreenshotOptions, "python -m tools.screenshots")))
     return DONE
 
 
