@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo grid leaderboard screenshots test test-slow check format bench conformance clean help
+.PHONY: demo grid leaderboard screenshots architecture test test-slow check format bench conformance clean help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ leaderboard: $(INSTALLED) ## make the leaderboard of all runs in results
 screenshots: $(INSTALLED) ## take the pictures of docs/leaderboard.md again, with the machine's Chromium
 	$(BIN)/python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard-front.png --select '#fronts'
 	$(BIN)/python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard.png --select '#table'
+
+architecture: $(INSTALLED) ## draw the picture of docs/architecture.md from the imports
+	$(BIN)/python -m tools.architecture
 
 test: $(INSTALLED) ## all tests
 	$(BIN)/python -m pytest
