@@ -55,6 +55,7 @@ def take(
     theme: str = "light",
     select: str | None = None,
     click: Sequence[str] = (),
+    hide: str | None = None,
 ) -> None:
     """Write ``picture``, a PNG.
 
@@ -65,6 +66,7 @@ def take(
         theme: ``light`` or ``dark``.
         select: the part to show, as a CSS selector; None: the window as it opens.
         click: parts that are clicked before, one after the other.
+        hide: parts to leave out, as a CSS selector.
 
     Raises:
         UsageError: the page is not there, or has no such part.
@@ -74,6 +76,8 @@ def take(
     window = {"viewport": {"width": width, "height": height}, "color_scheme": theme}
     with chromium() as browser, browser.new_page(**window, offline=True, reduced_motion="reduce") as opened:
         opened.goto(Path(name).resolve().as_uri() + mark + anchor)
+        if hide is not None:
+            opened.add_style_tag(content=f"{hide} {{ display: none !important }}")
         for part in (None, *click):
             if part is not None:
                 require(opened.locator(part).count() > 0, f"{name} has no '{part}'")
@@ -101,6 +105,7 @@ def main() -> int:
     parser.add_argument("--theme", choices=("light", "dark"), default="light", help="(default: %(default)s)")
     parser.add_argument("--select", help="the part to show, as a CSS selector (default: the window as it opens)")
     parser.add_argument("--click", action="append", default=[], help="a part to click before; can be repeated")
+    parser.add_argument("--hide", help="parts to leave out, as a CSS selector")
     try:
         take(**vars(parser.parse_args()))
     except UsageError as error:
