@@ -13,7 +13,7 @@ from cache_zoo import UsageError
 from cache_zoo.scaffold import new_cache, new_package
 from tests.test_third_party import ROOT, run
 
-PARTS = ("cache_zoo", "configs", "evaluation", "generation", "models", "tests")
+PARTS = ("cache_zoo", "configs", "evaluation", "generation", "models", "tests", "tools")
 
 
 @pytest.fixture
