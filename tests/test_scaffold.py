@@ -14,7 +14,7 @@ from cache_zoo.scaffold import new_cache, new_package
 from tests import processes
 from tests.test_third_party import PYTEST, ROOT, run
 
-PARTS = ("cache_zoo", "configs", "evaluation", "generation", "models", "tests")
+PARTS = ("cache_zoo", "configs", "evaluation", "generation", "models", "tests", "tools")
 
 
 @pytest.fixture
