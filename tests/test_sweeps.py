@@ -27,7 +27,7 @@ from evaluation.config.settings import Settings
 from evaluation.report.leaderboard import make_leaderboard
 from evaluation.run.batching import BatchRunner, Job
 from evaluation.run.distributed import Processes
-from evaluation.run.efficiency import Batch, MemoryShortage
+from evaluation.run.efficiency import MemoryShortage
 from evaluation.run.evaluate import evaluate_cell
 from evaluation.run.folder import InUseError, RunFolder
 from evaluation.run.journal import Journal, count_answered
@@ -328,21 +328,20 @@ def test_the_journal_brings_back_whole_batches_whatever_the_number_of_processes(
     for rank in range(2):  # two processes, of which the second is killed within its second batch
         journal = Journal(tmp_path, rank, 2)
         journal.open({"date": "1", "rank": rank})
-        runner = BatchRunner(2, Processes(), journal, quiet=True)
-        runner.run_batches(job(asked), [questions[4 * rank : 4 * rank + 2]], lambda: model)
+        runner = BatchRunner(2, Processes(), journal)
+        runner.run_share(job(asked), [questions[4 * rank : 4 * rank + 2]], lambda: model)
     own = tmp_path / "1-of-2.jsonl"
     own.write_bytes(own.read_bytes() + b'{"kind": "t", "questions": [["t", 2], [')
     assert count_answered(tmp_path) == 4
     asked.clear()
     journal = Journal(tmp_path)
     journal.open({"date": "2", "rank": 0})
-    whole = BatchRunner(2, Processes(), journal, quiet=True).run(job(asked), questions, lambda: model)
-    assert whole is not None
+    runner = BatchRunner(2, Processes(), journal)
+    found = runner.run(job(asked), questions, lambda: model)
     assert asked == [[2, 3], [6]]
-    assert whole.answers == questions
-    assert whole.batch_of == [0, 0, 1, 1, 2, 2, 3]
-    assert [batch.size for batch in whole.batches] == [2, 2, 2, 1]
-    assert [(one["date"], one["rank"]) for one in whole.sessions] == [("1", 0), ("2", 0), ("1", 1)]
+    assert found == list(zip(questions, [0, 0, 1, 1, 2, 2, 3], strict=True))
+    assert [batch.size for batch in runner.batches] == [2, 2, 2, 1]
+    assert [(one["date"], one["rank"]) for one in runner.sessions] == [("1", 0), ("2", 0), ("1", 1)]
     assert (journal.answered, journal.total, count_answered(tmp_path)) == (7, 7, 7)
     other = Journal(tmp_path)
     other.open({})
@@ -368,12 +367,11 @@ def test_a_journal_cut_within_a_line_goes_on_behind_the_last_whole_one(tmp_path:
 def test_memory_that_is_too_short_is_learnt_once(tiny_models: dict[str, Transformer]) -> None:
     asked: list[list[int]] = []
     numbers = [Number(number) for number in range(10)]
-    found = BatchRunner(8, Processes(), quiet=True).run(job(asked, limit=3), numbers, lambda: tiny_models["llada"])
-    assert found is not None
+    runner = BatchRunner(8, Processes())
+    found = runner.run(job(asked, limit=3), numbers, lambda: tiny_models["llada"])
     assert [len(piece) for piece in asked] == [8, 4, 2, 2, 2, 2, 2]
-    assert found.shortages == [MemoryShortage(8, 4), MemoryShortage(4, 2)]
-    assert found.answers == numbers
-    assert all(isinstance(batch, Batch) for batch in found.batches)
+    assert runner.shortages == [MemoryShortage(8, 4), MemoryShortage(4, 2)]
+    assert found == list(zip(numbers, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4], strict=True))
 
 
 def test_where_several_sessions_come_from() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from tqdm import tqdm
 
 from evaluation.run.distributed import Processes
-from evaluation.run.efficiency import Batch, MemoryShortage, PeakMemory, Stopwatch
+from evaluation.run.efficiency import Batch, Measurement, MemoryShortage
 from evaluation.run.journal import Journal, RequestKey
 from evaluation.run.out_of_memory import OutOfMemoryError, free_cached_memory, is_out_of_memory
 from generation import Counts
@@ -77,94 +77,80 @@ class BatchResult(Generic[A]):
         )
 
 
-@dataclass
-class RunResult(Generic[A]):
-    """What became of all requests, over all processes and sessions.
-
-    Attributes:
-        answers: per request.
-        batch_of: per request, the number of its batch.
-        batches: what was timed.
-        shortages: each time memory was too short.
-        sessions: the different circumstances under which batches were answered.
-    """
-
-    answers: list[A] = field(default_factory=list)
-    batch_of: list[int] = field(default_factory=list)
-    batches: list[Batch] = field(default_factory=list)
-    shortages: list[MemoryShortage] = field(default_factory=list)
-    sessions: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, result: BatchResult[A]) -> None:
-        """Append one batch; the pieces of a halved batch count as batches."""
-        self.answers += result.answers
-        for piece in result.pieces:
-            self.batch_of += [len(self.batches)] * piece.size
-            self.batches.append(piece)
-        self.shortages += result.shortages
-        if result.session is not None and result.session not in self.sessions:
-            self.sessions.append(result.session)
-
-
 class BatchRunner:
-    """Answers the batches of this process.
+    """Answers requests in batches that are the same in every session and for any number of processes.
 
-    Batches are the same in every session and for any number of processes. Once a batch does not fit into memory, it
-    and all later ones run in smaller pieces.
+    Once a batch does not fit into memory, it and all later ones of the job run in smaller pieces.
 
     Args:
         batch_size: requests of a batch.
         processes: those that share the work.
         journal: keeps the results, and has those of earlier sessions; None: nothing is kept.
-        quiet: show no progress bar.
+
+    Attributes:
+        batches: what was timed, of all jobs and sessions; the pieces of a halved batch count as batches. Complete in
+            the main process only, as are the attributes below.
+        shortages: each time memory was too short.
+        sessions: the different circumstances under which batches were answered.
     """
 
-    def __init__(
-        self, batch_size: int, processes: Processes, journal: Journal | None = None, quiet: bool = False
-    ) -> None:
+    def __init__(self, batch_size: int, processes: Processes, journal: Journal | None = None) -> None:
         self._batch_size, self._processes, self._journal = batch_size, processes, journal
-        self._quiet = quiet or not processes.is_main_process
         self._max_size = batch_size
+        self.batches: list[Batch] = []
+        self.shortages: list[MemoryShortage] = []
+        self.sessions: list[dict[str, Any]] = []
 
-    def run(self, job: Job[R, A], requests: list[R], load: Callable[[], Transformer]) -> RunResult[A] | None:
+    def run(
+        self, job: Job[R, A], requests: list[R], load: Callable[[], Transformer], quiet: bool = False
+    ) -> list[tuple[A, int]] | None:
         """Answer all requests.
 
         Args:
             job: how.
             requests: in the same order in every process.
             load: loads the model, and opens the journal.
+            quiet: show no progress bar.
 
         Returns:
-            The results in the main process; None in the others.
+            Per request the answer and the number of its batch, in the main process; None in the others.
         """
         if self._journal:
             self._journal.total += len(requests)
+        self._max_size = self._batch_size
         starts = range(0, len(requests), self._batch_size)
         batches = [requests[start : start + self._batch_size] for start in starts]
-        shares = self._processes.collect(lambda: self.run_batches(job, self._processes.share(batches), load))
+        shares = self._processes.collect(lambda: self.run_share(job, self._processes.share(batches), load, quiet))
         if shares is None:
             return None
-        results = RunResult[A]()
+        answers: list[tuple[A, int]] = []
         for number in range(len(batches)):
-            results.add(shares[number % len(shares)][number // len(shares)])
-        return results
+            result = shares[number % len(shares)][number // len(shares)]
+            sizes = [piece.size for piece in result.pieces]
+            numbers = [len(self.batches) + index for index, size in enumerate(sizes) for _ in range(size)]
+            answers += zip(result.answers, numbers, strict=True)
+            self.batches += result.pieces
+            self.shortages += result.shortages
+            if result.session is not None and result.session not in self.sessions:
+                self.sessions.append(result.session)
+        return answers
 
-    def run_batches(
-        self, job: Job[R, A], batches: list[list[R]], load: Callable[[], Transformer]
+    def run_share(
+        self, job: Job[R, A], batches: list[list[R]], load: Callable[[], Transformer], quiet: bool = False
     ) -> list[BatchResult[A]]:
-        """Answer the batches of this process that are not in the journal."""
+        """Answer the batches of this process; those in the journal are taken from it."""
         model = load()
         results = [self.saved_result(job, batch) for batch in batches]
         earlier = [result for result in results if result]
         self._max_size = min([self._max_size, *(short.then for result in earlier for short in result.shortages)])
         missing = [number for number, result in enumerate(results) if result is None]
         answered = sum(len(result.answers) for result in earlier)
-        with _ProgressBar(sum(map(len, batches)), answered, self._journal, self._quiet) as progress:
+        quiet = quiet or not self._processes.is_main_process
+        with _ProgressBar(sum(map(len, batches)), answered, self._journal, quiet) as progress:
             shortages = self._in_pieces(job.warm_up, model, batches[missing[0]]) if missing else []
             for number in missing:
-                result = self._answer(job, model, batches[number], shortages)
+                result = results[number] = self._answer(job, model, batches[number], shortages)
                 shortages = []  # those of the warm-up are kept with the first batch
-                results[number] = result
                 progress.add(result)
         return [result for result in results if result]
 
@@ -188,10 +174,10 @@ class BatchRunner:
         result = BatchResult[A]()
 
         def answer(model: Transformer, piece: list[R]) -> None:
-            with PeakMemory(model.device) as memory, Stopwatch(model.device) as watch:
+            with Measurement(model.device) as measured:
                 answers, counts = job.answer(model, piece)
             result.answers += answers
-            result.pieces.append(Batch(len(piece), watch.seconds, counts, memory.bytes))
+            result.pieces.append(Batch(len(piece), measured.seconds, counts, measured.peak_memory))
 
         result.shortages = [*shortages, *self._in_pieces(answer, model, batch)]
         if self._journal:
