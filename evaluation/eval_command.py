@@ -7,23 +7,48 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from cache_zoo import UsageError, streams
-from cache_zoo.arguments import Parser
-from cache_zoo.errors import DONE, FAILED, UNUSABLE, require, visible
+from cache_zoo.errors import DONE, FAILED, INTERRUPTED, UNUSABLE, require, suggest, visible
 
 if TYPE_CHECKING:
     from evaluation.config.settings import Settings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-INTERRUPTED = 130
 _OF_HYDRA = ("config_path", "config_name", "config_dir", "experimental_rerun")
+
+
+class _Parser(argparse.ArgumentParser):
+    """`argparse.ArgumentParser`, but for its errors: ``error: ...`` in one line, and status 2."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        found, others = super().parse_known_args(args, namespace)
+        for other in others:
+            name = other.partition("=")[0]
+            if name.startswith("-"):
+                self.error(f"unknown option '{name}': {suggest(name, self._options())}")
+            self.error(f"'{other}' is one argument too many; what has blanks in it needs quotes")
+        return found, others
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"there is no '{value}': {suggest(str(value), action.choices)}")
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}", file=sys.stderr)
+        self.exit(2)
+
+    def _options(self) -> list[str]:
+        return [text for text in self._option_string_actions if text.startswith("--")]
 
 
 def main() -> int:
@@ -57,7 +82,7 @@ def _arguments() -> argparse.Namespace:
     """The command line as hydra reads it, who wants options before keys; an error in it ends the program."""
     keys = [one for one in sys.argv[1:] if one.startswith("~") or ("=" in one and not one.startswith("-"))]
     sys.argv[1:] = [*(one for one in sys.argv[1:] if one not in keys), *keys]
-    parser = Parser(prog="eval.py", add_help=False, parents=[get_args_parser()])
+    parser = _Parser(prog="eval.py", add_help=False, parents=[get_args_parser()])
     return parser.parse_args(sys.argv[1:])
 
 

@@ -158,10 +158,10 @@ def test_no_stream_ends_a_sweep_or_a_cell(line: str, tmp_path: Path) -> None:
             "{python} eval.py --help > /dev/full",
             (1, "error: standard output can't be written: No space left on device\n"),
         ),
-        ("{python} -m generation --help | head -1 > /dev/null; exit ${PIPESTATUS[0]}", (0, "")),
-        ("{python} -m cache_zoo list | true; exit ${PIPESTATUS[0]}", (0, "")),
+        ("{python} -m evaluation generate --help | head -1 > /dev/null; exit ${PIPESTATUS[0]}", (0, "")),
+        ("{python} -m evaluation list | true; exit ${PIPESTATUS[0]}", (0, "")),
         (
-            "{python} -m cache_zoo list > /dev/full",
+            "{python} -m evaluation list > /dev/full",
             (1, "error: standard output can't be written: No space left on device\n"),
         ),
         ("{python} eval.py modle=x 2>&-", (2, "")),

@@ -9,7 +9,7 @@ from evaluation.config.command_line import cells
 from evaluation.report.check import check_run
 from evaluation.report.rows import read_rows
 from evaluation.run.evaluate import evaluate_cell
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from tests.small_runs import CONFIGS, _committed, edit_results
 
 TASK = """

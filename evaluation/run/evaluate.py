@@ -44,7 +44,7 @@ def evaluate_cell(settings: Settings, processes: Processes | None = None) -> Run
         run.require_usable()
     # only the main process has answers to score
     allowed = settings.allow_code_execution and processes.is_main_process
-    sandbox = Sandbox(settings.code_execution_without) if allowed else None
+    sandbox = Sandbox(settings.sandbox_disable) if allowed else None
     task = load_task(settings.dataset, settings.seed, sandbox, settings.include_path)
     _require_rows(settings.trace, task)
     checkpoint = find_checkpoint(settings.model)

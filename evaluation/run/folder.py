@@ -39,7 +39,7 @@ from evaluation.storage.files import (
     write_status_in_place,
     write_text,
 )
-from evaluation.storage.readers import read_yaml
+from evaluation.storage.plain_yaml import read_yaml
 
 HEARTBEAT_SECONDS = 2.0
 """Time between two updates of a running status."""

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from evaluation.storage.saved_run import flat
+from evaluation.storage.saved_run import flatten
 from evaluation.sweep.cell import Cell
 
 _STATUSES = ("done", "running", "failed", "oom", "skipped", "partial")
@@ -103,7 +103,7 @@ class Display:
 def labels(cells: Sequence[Cell]) -> list[str]:
     """A name for each cell: its choices, and the values that differ between cells."""
     in_axes = {"model.name", "model.path", "cache.name", "dataset.name", "output_dir"}
-    configs = [flat(cell.settings.config) for cell in cells]
+    configs = [flatten(cell.settings.config) for cell in cells]
     keys = list(dict.fromkeys(key for config in configs for key in config if key not in in_axes))
     swept = [key for key in keys if key.split(".")[0] not in ("cache", "recipe") and _differs(configs, key)]
     names = []
