@@ -417,6 +417,14 @@ def test_each_job_has_a_share_of_the_machine() -> None:
         assign_resources(2, ["cuda:1"])
 
 
+def test_a_worker_imports_no_reports() -> None:
+    program = "import sys, evaluation.run.evaluate, evaluation.sweep.cell; print(*sys.modules)"
+    done = processes.run_cold(["-c", program])
+    imported = set(done.stdout.split())
+    assert "evaluation.run.evaluate" in imported
+    assert not {"scipy", "statsmodels", "evaluation.report", "evaluation.trace"} & imported
+
+
 def test_a_run_draws_the_rows_that_are_to_be_traced(tmp_path: Path) -> None:
     plain = settings("dataset.size=2", f"output_dir={tmp_path}")
     folder = Path(Cell(plain).attempt().line["folder"])
