@@ -321,7 +321,7 @@ def test_the_journal_brings_back_whole_batches_whatever_the_number_of_processes(
     model, asked = tiny_models["llada"], list[list[int]]()
     questions = [Number(number) for number in range(7)]
     for rank in range(2):  # two processes, of which the second is killed within its second batch
-        journal = Journal(tmp_path, rank, 2)
+        journal = Journal(tmp_path, Processes(rank, 2))
         journal.open({"date": "1", "rank": rank})
         runner = BatchRunner(2, Processes(), journal)
         runner.run_share(job(asked), [questions[4 * rank : 4 * rank + 2]], lambda: model)

@@ -53,7 +53,7 @@ def evaluate_cell(settings: Settings, processes: Processes | None = None) -> Run
         not settings.model.apply_chat_template or bool(tokenizer.chat_template),
         f"the tokenizer in {checkpoint.folder} has no chat template; give model.apply_chat_template=false",
     )
-    journal = Journal(run.path / ANSWERED, processes.rank, processes.world_size, fresh=settings.force)
+    journal = Journal(run.path / ANSWERED, processes, fresh=settings.force)
 
     def load() -> Transformer:
         """Load the weights, take the run folder, and open the journal: all prompts have been checked."""
