@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ Sweep = Callable[..., tuple[int, list[dict[str, Any]], str]]
 
 
 @pytest.fixture
-def classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the module ``greedy`` above, on the Python path."""
     folder = tmp_path / "classes"
     folder.mkdir()
@@ -217,16 +217,15 @@ def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path: Path, monke
     mine = settings("dataset.size=1", f"output_dir={tmp_path}")
     run = RunFolder.of(mine)
     run.start()
-    other = RunFolder(run.path, mine.config)
     try:
-        assert other.in_use
+        assert RunFolder.of(mine).in_use
         assert "pid" in run.status
         with pytest.raises(InUseError, match=f"is in use by process {os.getpid()} on "):
             evaluate_cell(mine)
         assert (Cell(mine).attempt().line["status"], Cell(mine).attempt().code) == ("running", 0)
     finally:
         run.fail(KeyboardInterrupt())
-    assert not other.in_use
+    assert not RunFolder.of(mine).in_use
     assert run.status["status"] == "partial"
 
 
@@ -337,7 +336,8 @@ def test_the_journal_brings_back_whole_batches_whatever_the_number_of_processes(
     assert found == list(zip(questions, [0, 0, 1, 1, 2, 2, 3], strict=True))
     assert [batch.size for batch in runner.batches] == [2, 2, 2, 1]
     assert [(one["date"], one["rank"]) for one in runner.sessions] == [("1", 0), ("2", 0), ("1", 1)]
-    assert (journal.answered, journal.total, count_answered(tmp_path)) == (7, 7, 7)
+    progress = runner.progress()
+    assert (progress["answered"], progress["total"], count_answered(tmp_path)) == (7, 7, 7)
     other = Journal(tmp_path)
     other.open({})
     assert other.find("t", [["t", 0], ["t", 5]]) is None
@@ -448,7 +448,8 @@ def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
     sweep = ["cache=none,dllm", "generation.threshold=null,0.9", f"output_dir={tmp_path}", *QUICK[:-1]]
     found = [Cell(one) for one in cells(CONFIGS, "eval", sweep, sweep=True)]
     assert labels(found)[1] == "nano-llada none vanilla nano-gsm threshold=0.9"
-    console = Console(width=120, record=True, force_terminal=True, file=io.StringIO())
+    screen = io.StringIO()
+    console = Console(width=120, record=True, force_terminal=True, file=screen)
     run = found[1].run
     run.start(lambda: {"answered": 3, "total": 8, "tokens_per_second": 12.5})
     try:
@@ -459,7 +460,7 @@ def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
             display.refresh(found[1:2])
     finally:
         run.fail(KeyboardInterrupt())
-    shown = console.file.getvalue()
+    shown = screen.getvalue()
     assert "[1/4] done    nano-llada none vanilla nano-gsm threshold=null: 50.0 % of 8, 4.0 tokens/s" in shown
     assert "[2/4] oom     nano-llada dllm vanilla nano-gsm threshold=null: too large (log: " in shown
     assert "1 done, 1 running, 1 oom of 4 cells" in shown

@@ -63,8 +63,11 @@ class BatchResult(Generic[A]):
 
     def to_entry(self) -> dict[str, Any]:
         """As plain data for the journal, which adds the session."""
-        lists = {"answers": self.answers, "pieces": self.pieces, "shortages": self.shortages}
-        return {key: [asdict(value) for value in values] for key, values in lists.items()}  # type: ignore[call-overload]
+        return {
+            "answers": [vars(answer) for answer in self.answers],
+            "pieces": [asdict(piece) for piece in self.pieces],
+            "shortages": [asdict(shortage) for shortage in self.shortages],
+        }
 
     @classmethod
     def from_entry(cls, entry: dict[str, Any], answer_type: type[A]) -> BatchResult[A]:
@@ -97,6 +100,8 @@ class BatchRunner:
     def __init__(self, batch_size: int, processes: Processes, journal: Journal | None = None) -> None:
         self._batch_size, self._processes, self._journal = batch_size, processes, journal
         self._max_size = batch_size
+        self._total = self._answered = self._tokens = 0
+        self._seconds = 0.0
         self.batches: list[Batch] = []
         self.shortages: list[MemoryShortage] = []
         self.sessions: list[dict[str, Any]] = []
@@ -115,8 +120,7 @@ class BatchRunner:
         Returns:
             Per request the answer and the number of its batch, in the main process; None in the others.
         """
-        if self._journal:
-            self._journal.total += len(requests)
+        self._total += len(requests)
         self._max_size = self._batch_size
         starts = range(0, len(requests), self._batch_size)
         batches = [requests[start : start + self._batch_size] for start in starts]
@@ -145,14 +149,27 @@ class BatchRunner:
         self._max_size = min([self._max_size, *(short.then for result in earlier for short in result.shortages)])
         missing = [number for number, result in enumerate(results) if result is None]
         answered = sum(len(result.answers) for result in earlier)
+        self._answered += answered
         quiet = quiet or not self._processes.is_main_process
-        with _ProgressBar(sum(map(len, batches)), answered, self._journal, quiet) as progress:
+        with tqdm(total=sum(map(len, batches)), initial=answered, unit="question", disable=quiet) as bar:
             shortages = self._in_pieces(job.warm_up, model, batches[missing[0]]) if missing else []
             for number in missing:
                 result = results[number] = self._answer(job, model, batches[number], shortages)
                 shortages = []  # those of the warm-up are kept with the first batch
-                progress.add(result)
+                self._answered += len(result.answers)
+                self._tokens += sum(getattr(answer, "tokens", 0) for answer in result.answers)
+                self._seconds += sum(piece.seconds for piece in result.pieces)
+                if self._tokens and self._seconds:
+                    bar.set_postfix_str(f"{self._tokens / self._seconds:.1f} tokens/s", refresh=False)
+                bar.update(len(result.answers))
         return [result for result in results if result]
+
+    def progress(self) -> dict[str, Any]:
+        """Progress for ``status.json``: questions of the run, and tokens per second of this process and session."""
+        several = self._journal if self._processes.world_size > 1 else None
+        answered = several.count_answered() if several else self._answered
+        speed = self._tokens / self._seconds if self._tokens and self._seconds else None
+        return {"answered": answered, "total": self._total, "tokens_per_second": speed}
 
     def saved_result(self, job: Job[R, A], batch: list[R]) -> BatchResult[A] | None:
         """The result that the journal has of a batch.
@@ -224,30 +241,3 @@ def _memory_problem(work: Callable[[Transformer, list[R]], object], model: Trans
             raise
         return next(iter(str(error).strip().splitlines()), type(error).__name__)
     return None
-
-
-class _ProgressBar:
-    """Counts the questions of this process, and tokens per second of this session, in a bar and in the journal."""
-
-    def __init__(self, total: int, answered: int, journal: Journal | None, quiet: bool) -> None:
-        self._journal, self._tokens, self._seconds = journal, 0, 0.0
-        self._bar = tqdm(total=total, initial=answered, unit="question", disable=quiet)
-        if journal:
-            journal.answered += answered
-
-    def __enter__(self) -> _ProgressBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def add(self, result: BatchResult[Any]) -> None:
-        """Count a batch."""
-        self._tokens += sum(getattr(answer, "tokens", 0) for answer in result.answers)
-        self._seconds += sum(piece.seconds for piece in result.pieces)
-        if self._journal:
-            self._journal.answered += len(result.answers)
-            self._journal.tokens, self._journal.seconds = self._tokens, self._seconds
-        if self._tokens and self._seconds:
-            self._bar.set_postfix_str(f"{self._tokens / self._seconds:.1f} tokens/s", refresh=False)
-        self._bar.update(len(result.answers))

@@ -68,7 +68,7 @@ def evaluate_cell(settings: Settings, processes: Processes | None = None) -> Run
         if processes.is_main_process:  # the digest reads all of the weights again
             session["model"] = checkpoint.identity()
         dtype = str(model.dtype).removeprefix("torch.")
-        run.start(journal.progress)
+        run.start(lm.runner.progress)
         journal.open({**session, "device": _device_name(model.device), "dtype": dtype, "rank": processes.rank})
         return model
 

@@ -154,7 +154,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             batch = self.runner.batches[number]
             question = (request.task, request.doc_id, request.repeat)
             questions.setdefault(question, []).append((request, score, batch.seconds / batch.size))
-        self.answers += [_scored(*question, parts) for question, parts in questions.items()]
+        self.answers += map(_scored, questions.values())
         return [(score.value, score.greedy) for score, _ in scores]
 
     def _loglikelihood_tokens(self, requests: Any, **kwargs: Any) -> list[tuple[float, bool]]:
@@ -226,12 +226,12 @@ def _distinct(requests: list[GenerationRequest]) -> tuple[list[GenerationRequest
     return distinct, [positions[key] for key in keys]
 
 
-def _scored(
-    task: str, doc_id: int, repeat: int, parts: list[tuple[LikelihoodRequest, Likelihood, float]]
-) -> ScoredQuestion:
+def _scored(parts: list[tuple[LikelihoodRequest, Likelihood, float]]) -> ScoredQuestion:
+    """One question from its requests, their likelihoods and their seconds."""
+    first, _, _ = parts[0]
     choices = [
         ScoredChoice(one.prompt, one.answer, len(one.answer_ids), score.value, score.greedy, one.seed)
         for one, score, _ in parts
     ]
-    forwards = sum(score.forwards for _, score, _ in parts)
-    return ScoredQuestion(task, doc_id, repeat, choices, forwards, sum(seconds for _, _, seconds in parts))
+    forwards, seconds = sum(score.forwards for _, score, _ in parts), sum(seconds for _, _, seconds in parts)
+    return ScoredQuestion(first.task, first.doc_id, first.repeat, choices, forwards, seconds)
