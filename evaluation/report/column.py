@@ -167,7 +167,7 @@ class Column:
         return _number(value)
 
 
-def read(source: Source, run: SavedRun) -> Any:
+def read_source(source: Source, run: SavedRun) -> Any:
     """The value of a source for ``run``."""
     return attrgetter(source)(run) if isinstance(source, str) else source(run)
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cache_zoo.arguments import Parser
-from cache_zoo.errors import refusing, require, visible
+from cache_zoo.arguments import positional, read
+from cache_zoo.errors import DONE, refusing, require, visible
 from evaluation.report import statistics
 from evaluation.report.column import MISSING
 from evaluation.report.columns import BY_KEY, SAME_WORK
 from evaluation.report.ranking import environment, mismatch
 from evaluation.report.statistics import Estimate
-from evaluation.storage.saved_run import BASELINE, Question, SavedRun, named
+from evaluation.storage.saved_run import BASELINE, QuestionId, SavedRun, question_name
 
 _MAX_DIFFERENCES = 5  # settings that an error names
 _MAX_VALUE = 80  # characters of a setting in an error
@@ -98,7 +98,7 @@ class Comparison:
 
     def _paired_seconds(self) -> tuple[list[float], list[float]] | str:
         """Seconds of both runs, batch by batch, or why they are not compared."""
-        if self.run.moved or self.baseline.moved:
+        if self.run.changed_machine or self.baseline.changed_machine:
             return "no speed-up: a run was resumed on a different machine"
         if self.run.clock != self.baseline.clock:
             return "no speed-up: the baseline ran on another machine or number of processes"
@@ -136,11 +136,11 @@ def _obstacle(run: SavedRun, baseline: SavedRun) -> str | None:
         return "their data differ"
     if missing := set(run.answers) ^ set(baseline.answers):
         counts = f"{count_questions(run)} and {count_questions(baseline)} questions"
-        return f"their questions differ: {counts}; only one has {named(min(missing))}"
+        return f"their questions differ: {counts}; only one has {question_name(min(missing))}"
     prompts = {question: answer.prompt_sha256 for question, answer in baseline.answers.items()}
     for question, answer in run.answers.items():
         if answer.prompt_sha256 != prompts[question]:
-            return f"the prompt of {named(question)} differs"
+            return f"the prompt of {question_name(question)} differs"
     return None
 
 
@@ -181,9 +181,9 @@ def count_questions(run: SavedRun) -> int:
     return len({(task, row) for task, row, _ in run.answers})
 
 
-def _batches(run: SavedRun) -> dict[tuple[Question, ...], float | None]:
+def _batches(run: SavedRun) -> dict[tuple[QuestionId, ...], float | None]:
     """Seconds of each batch, by its questions, in the order of their first."""
-    batches: dict[int, list[Question]] = {}
+    batches: dict[int, list[QuestionId]] = {}
     for number, (question, answer) in enumerate(run.answers.items()):
         batches.setdefault(-1 - number if answer.batch is None else answer.batch, []).append(question)
     return {tuple(batch): run.answers[batch[0]].seconds for batch in batches.values()}
@@ -220,16 +220,22 @@ def _figure(key: str, value: float | Estimate | None, unit: str = "") -> str:
     return f"{write(value)}{unit}"
 
 
+@dataclass(frozen=True)
+class CompareOptions:
+    """Compare a run with its baseline, question by question.
+
+    Attributes:
+        run: folder of the run.
+        baseline: folder of the run with cache=none that is otherwise the same.
+    """
+
+    run: Path = positional()
+    baseline: Path = positional()
+
+
 @refusing
 def main() -> int:
-    """Print the comparison of the two folders on the command line; 0 done, 2 they are not comparable."""
-    parser = Parser(prog="cache-zoo compare", description="Compare a run with its baseline, question by question.")
-    parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("baseline", type=Path, help=f"folder of the run with cache={BASELINE}")
-    arguments = parser.parse_args()
-    print(render(compare(SavedRun(arguments.run), SavedRun(arguments.baseline))))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    """Print the comparison and return the exit status."""
+    options = read(CompareOptions, "cache-zoo compare")
+    print(render(compare(SavedRun(options.run), SavedRun(options.baseline))))
+    return DONE

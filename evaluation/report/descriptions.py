@@ -9,7 +9,7 @@ from typing import Any
 
 from evaluation.report.ranking import environment
 from evaluation.storage.saved_run import SavedRun
-from evaluation.storage.schema import GenerationConfig, Package
+from evaluation.storage.schema import GenerationGroup, Package
 
 MAX_TEXT = 200  # characters of a text in a row
 
@@ -21,7 +21,7 @@ def cache_parameters(run: SavedRun) -> str | None:
 
 def decoder_settings(run: SavedRun) -> str | None:
     """Options of the decoder that have no column of their own and are not off."""
-    options = _options(run, "generation", set(GenerationConfig.model_fields))
+    options = _options(run, "generation", set(GenerationGroup.model_fields))
     return _pairs({key: value for key, value in options.items() if value is not None and value is not False})
 
 

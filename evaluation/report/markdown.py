@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from cache_zoo.errors import visible
-from evaluation.report.column import MISSING, Column, Row, View
+from evaluation.report.column import MISSING, Column, Row
 from evaluation.report.columns import columns_in, heading, plain_rows
 from evaluation.report.published import FIGURES, published_rows
 
@@ -106,8 +106,8 @@ def _decoder(row: Row) -> str:
     return " ".join(words if row["threshold"] is None else [*words, f"threshold={row['threshold']:g}"])
 
 
-def _figures(view: View) -> dict[str, Cell]:
-    return {column.title: lambda row, column=column: str(column.formatted(row)) for column in columns_in(view)}
+def _figure(column: Column) -> Cell:
+    return lambda row: str(column.formatted(row))
 
 
 def _published_figure(column: Column) -> Cell:
@@ -119,7 +119,7 @@ def _published_figure(column: Column) -> Cell:
 _RANKED: dict[str, Cell] = {
     "cache": _word("cache"),
     "parameters": _optional("cache_parameters"),
-    **_figures("ranked"),
+    **{column.title: _figure(column) for column in columns_in("ranked")},
     "run": _run,
 }
 _UNRANKED: dict[str, Cell] = {
@@ -127,7 +127,7 @@ _UNRANKED: dict[str, Cell] = {
     "parameters": _optional("cache_parameters"),
     "decoder": _decoder,
     "status": _word("status"),
-    **_figures("unranked"),
+    **{column.title: _figure(column) for column in columns_in("unranked")},
     "note": _optional("note"),
     "run": _run,
 }

@@ -12,7 +12,7 @@ import pandas as pd
 from cache_zoo import UsageError
 from cache_zoo.errors import visible
 from evaluation.report import statistics
-from evaluation.report.column import read
+from evaluation.report.column import read_source
 from evaluation.report.columns import BY_KEY, COLUMNS, CSV_TYPES, SCHEMA_VERSION
 from evaluation.report.compare import compare, find_baseline
 from evaluation.report.descriptions import config_hash, shortened
@@ -94,7 +94,7 @@ def _read_row(name: str, run: SavedRun) -> Row:
 def _read_values(run: SavedRun, stage: str) -> Row:
     """Known values of the columns that have a source in ``stage``, ``config`` or ``results``."""
     sources = {column.key: source for column in COLUMNS if (source := getattr(column, stage))}
-    return {key: value for key, source in sources.items() if (value := read(source, run)) is not None}
+    return {key: value for key, source in sources.items() if (value := read_source(source, run)) is not None}
 
 
 def _mark_damaged(row: Row, run: SavedRun, error: UsageError) -> None:
@@ -129,9 +129,9 @@ def _compare_setting(rows: Mapping[str, Row], runs: Mapping[str, SavedRun]) -> N
             baselines.append(run)
         baseline = _add_comparison(row, run, baselines)
         for other in {run, *baselines} - {baseline}:
-            other.forget()
+            other.free_answers()
     for run in baselines:
-        run.forget()
+        run.free_answers()
 
 
 def _add_score_interval(row: Row, run: SavedRun) -> None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cache_zoo.arguments import Parser
-from cache_zoo.errors import refusing, visible
+from cache_zoo.arguments import positional, read
+from cache_zoo.errors import DONE, refusing, visible
 from evaluation.config.differences import differing
 from evaluation.report.column import MISSING
 from evaluation.report.columns import columns_in, plain_rows
 from evaluation.report.markdown import escaped
 from evaluation.report.rows import read_rows
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 
 AXES = {"model": "model", "task": "dataset", "decoder": "generation", "cache": "cache"}
@@ -92,19 +92,23 @@ def _value(value: Any) -> str:
     return "null" if value is None else str(value)[:_MAX_SETTING]
 
 
+@dataclass(frozen=True)
+class TableOptions:
+    """Print one table of the runs in a folder.
+
+    Attributes:
+        folder: output_dir of the runs.
+        markdown: print a Markdown table.
+    """
+
+    folder: Path = positional(Path("results"))
+    markdown: bool = False
+
+
 @refusing
 def main() -> int:
-    """Print the table of the folder on the command line."""
-    parser = Parser(prog="cache-zoo table", description="One table from the run folders in a folder.")
-    parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path("results"), help="output_dir of the runs (default: results)"
-    )
-    parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
-    arguments = parser.parse_args()
-    frame = read_runs(arguments.folder)
-    print(render_markdown(frame) if arguments.markdown else render(frame))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    """Print the table and return the exit status."""
+    options = read(TableOptions, "cache-zoo table")
+    frame = read_runs(options.folder)
+    print(render_markdown(frame) if options.markdown else render(frame))
+    return DONE
