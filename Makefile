@@ -27,14 +27,14 @@ grid: $(INSTALLED) ## sweep both embedded models, both tasks, five caches, two d
 	HF_HUB_OFFLINE=1 $(BIN)/python eval.py -m cache=none,prefix,dual,dllm,d2cache generation.threshold=null,0.9 \
 	    model=nano-llada,nano-dream dataset=nano-gsm,nano-code generation.stop_until_eos=true \
 	    allow_code_execution=true jobs=$(JOBS) output_dir=$(GRID)
-	$(BIN)/cache-zoo leaderboard $(GRID) --published
+	$(BIN)/cache-zoo leaderboard $(GRID) published=true
 
 leaderboard: $(INSTALLED) ## make the leaderboard of all runs in results
-	$(BIN)/cache-zoo leaderboard results --published
+	$(BIN)/cache-zoo leaderboard results published=true
 
 screenshots: $(INSTALLED) ## take the pictures of docs/leaderboard.md again, with the machine's Chromium
-	$(BIN)/python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard-front.png --select '#fronts'
-	$(BIN)/python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard.png --select '#table'
+	$(BIN)/python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard-front.png select='#fronts'
+	$(BIN)/python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard.png select='#table'
 
 test: $(INSTALLED) ## all tests
 	$(BIN)/python -m pytest

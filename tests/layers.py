@@ -18,7 +18,7 @@ def _missing() -> list[str]:
     try:
         run_program("")
     except UsageError as error:
-        found = re.search(r"code_execution_without=\[(.*)\]", str(error))
+        found = re.search(r"sandbox_disable=\[(.*)\]", str(error))
         if found is None:
             raise
         return found.group(1).split(",")

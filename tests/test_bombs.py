@@ -84,9 +84,9 @@ def given(command: str, run: Path, baseline: Path, out: Path) -> Sequence[object
     if command in ("compare", "rescore"):
         return [run, baseline][: 2 if command == "compare" else 1]
     if command == "trace":
-        return [run, "--out", out / "page.html"]
+        return [run, f"out={out / 'page.html'}"]
     if command == "leaderboard":
-        return [run.parent, "--out", out]
+        return [run.parent, f"out={out}"]
     return [run.parent]
 
 

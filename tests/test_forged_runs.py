@@ -315,7 +315,9 @@ def test_scores_of_programs_are_held_against_what_is_there(tmp_path: Path, edit:
     run = copied(tmp_path, "dual", "nano-code")
     assert check_run(run) == []
     ((_, found),) = check_all([SavedRun(run)])
-    assert found.notes == ["scoring nano-code runs generated code; use cache-zoo rescore with allow_code_execution"]
+    assert found.notes == [
+        "scoring nano-code runs generated code: cache-zoo rescore RUN allow_code_execution=true",
+    ]
     forge(run, edit)
     assert expected in "\n".join(check_run(run))
 

@@ -47,7 +47,7 @@ def test_a_group_of_tasks_is_a_run(tmp_path: Path) -> None:
     (settings,) = cells(CONFIGS, "eval", given, sweep=False)
     summary = evaluate_cell(settings)
     assert summary is not None
-    assert (summary["n"], summary["items_total"]) == (6, 6)
+    assert (summary.n, summary.items_total) == (6, 6)
     ((_, run),) = find_runs([tmp_path / "results"], tmp_path).items()
     edit_results(run.folder, _committed)
     assert check_run(run.folder) == []

@@ -45,7 +45,7 @@ def changed(*keys: tuple[str, Any]) -> dict[str, Any]:
 SAME: list[tuple[str, ...]] = [
     ("attn_implementation=eager",),
     ("attn_implementation=sdpa", "output_dir=elsewhere", "jobs=2", "force=true", "retry=[oom]", "trace=true"),
-    ("code_execution_without=[seccomp]",),
+    ("sandbox_disable=[seccomp]",),
     ("allow_code_execution=true",),  # nothing of nano-gsm is run
     ("generation.sigma=0",),
     ("generation.sigma=0.0",),

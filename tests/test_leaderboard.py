@@ -254,7 +254,7 @@ def test_packed_samples_are_scored_again(results: Path) -> None:
     (run / "samples.jsonl.gz").write_bytes(gzip.compress((run / "samples.jsonl").read_bytes(), mtime=0))
     (run / "samples.jsonl").unlink()
     assert rescore(run) == expected
-    with pytest.raises(UsageError, match="--update takes unpacked samples: gunzip"):
+    with pytest.raises(UsageError, match="update=true takes unpacked samples: gunzip"):
         rescore(run, update=True)
 
 

@@ -159,7 +159,7 @@ def test_an_odd_name_of_a_folder_is_shown_as_it_can_be(
         shutil.copytree(run, results / os.fsdecode(name))
     (results / "<b>x" / "results.json").write_text("{")
     assert call(monkeypatch, table, results) == 0
-    assert call(monkeypatch, table, results, "--markdown") == 0
+    assert call(monkeypatch, table, results, "markdown=true") == 0
     assert call(monkeypatch, leaderboard, results) == 0
     assert call(monkeypatch, compare_program, results / "\x1b[32m", results) == 2
     assert call(monkeypatch, compare_program, results / "\udcff\udcfe", results / "=cmd") == 2

@@ -92,7 +92,7 @@ print(run_program("", without=["namespaces"]))
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
     refusal, accepted = done.stdout.splitlines()
     assert "lacks layers of the sandbox: namespaces ([Errno 28] No space left on device)" in refusal, done.stderr
-    assert "code_execution_without=[namespaces]" in refusal
+    assert "sandbox_disable=[namespaces]" in refusal
     assert accepted == "passed"
 
 

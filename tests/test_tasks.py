@@ -145,8 +145,8 @@ def test_a_task_without_a_filter_is_run_and_scored(name: str, tmp_path: Path) ->
     (settings,) = cells(ROOT / "configs", "eval", [*given, f"output_dir={tmp_path / 'results'}"], sweep=False)
     summary = evaluate_cell(settings)
     assert summary is not None
-    assert (summary["status"], summary["metric"], summary["n"]) == ("done", "exact_match,none", 3)
-    assert summary["score"] is not None
+    assert (summary.status, summary.metric, summary.n) == ("done", "exact_match,none", 3)
+    assert summary.score is not None
 
 
 def test_a_task_without_a_filter_is_scored_by_lm_evals_own_program(tmp_path: Path) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
-from cache_zoo.arguments import Parser
-from cache_zoo.errors import refusing, require, visible
+from cache_zoo.arguments import positional, read
+from cache_zoo.errors import DONE, refusing, require, visible
 from evaluation.report import statistics
 from evaluation.report.comparable import apart, shared
 from evaluation.report.statistics import Estimate
@@ -222,19 +222,22 @@ def _shown(estimate: Estimate | None, scale: float, form: str, unit: str) -> str
     return f"{shown} [{scale * estimate.low:{form}}, {scale * estimate.high:{form}}]"
 
 
+@dataclass(frozen=True)
+class CompareOptions:
+    """Compare a run with its baseline, question by question.
+
+    Attributes:
+        run: folder of the run.
+        baseline: folder of the run with cache=none that is otherwise the same.
+    """
+
+    run: Path = positional()
+    baseline: Path = positional()
+
+
 @refusing
 def main() -> int:
-    """Print the comparison of the two folders on the command line; 0 done, 2 they can't be compared."""
-    parser = Parser(
-        prog="cache-zoo compare",
-        description="A run beside the run without a cache that is otherwise the same, question by question.",
-    )
-    parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("baseline", type=Path, help=f"folder of the run with cache={BASELINE}")
-    arguments = parser.parse_args()
-    print(render(compare(SavedRun(arguments.run), SavedRun(arguments.baseline))))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    """Print the comparison and return the exit status."""
+    options = read(CompareOptions, "cache-zoo compare")
+    print(render(compare(SavedRun(options.run), SavedRun(options.baseline))))
+    return DONE

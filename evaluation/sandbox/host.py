@@ -82,7 +82,7 @@ class Sandbox:
 
     def __init__(self, without: Collection[str] = ()) -> None:
         for name in without:
-            require(name in NAMES, f"unknown layer '{name}' in code_execution_without: {suggest(name, NAMES)}")
+            require(name in NAMES, f"unknown layer '{name}' in sandbox_disable: {suggest(name, NAMES)}")
         windows = sys.platform == "win32"
         require(not windows, "allow_code_execution: generated code is run on Linux and macOS, not on Windows")
         self._without = sorted(set(without))
@@ -220,7 +220,7 @@ class Sandbox:
             reasons = "; ".join(f"{name} ({reason})" for name, reason in missing.items() if reason)
             raise UsageError(
                 f"allow_code_execution: this machine lacks layers of the sandbox: {reasons}. docs/sandbox.md says what "
-                f"each is for; code_execution_without=[{','.join(sorted(missing))}] goes without"
+                f"each is for; sandbox_disable=[{','.join(sorted(missing))}] goes without"
             )
         return server
 

@@ -80,7 +80,7 @@ class ScoreCheck:
             self.notes.append(f"there was no time to score {self._skipped} questions again; use cache-zoo rescore")
         if scorer and scorer.execute:
             self.notes.append(
-                f"scoring {self._checked.task} runs generated code; use cache-zoo rescore with allow_code_execution"
+                f"scoring {self._checked.task} runs generated code: cache-zoo rescore RUN allow_code_execution=true"
             )
 
     def _check_headline(self) -> Problems:
