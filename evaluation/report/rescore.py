@@ -84,9 +84,7 @@ def rescore(
         changed[task] = {key: sum(old.get(key) != new[key] for old, new in pairs) for key in _numeric(results[task])}
     found = {
         "results": results,
-        "saved": {
-            task: {key: saved.scores.results.get(task, {}).get(key) for key in results[task]} for task in results
-        },
+        "saved": before,
         "changed": changed,
         "references": saved.references,
         "versions": {"python": platform.python_version(), "math-verify": version("math-verify")},
