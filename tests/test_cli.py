@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from hashlib import sha256
@@ -21,6 +19,7 @@ from evaluation import eval_command as cli
 from evaluation.report.rescore import rescore
 from evaluation.run import lm_eval_plugin as plugin
 from models.tiny import byte_tokenizer
+from tests import processes
 from tests.layers import MISSING
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,10 +110,7 @@ def what(samples: list[dict[str, Any]], batches: bool = False) -> list[dict[str,
 
 
 def launched(command: list[str], cwd: Path) -> Result:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
-    )
+    done = processes.run(command, cwd=cwd)
     return Result(done.returncode, done.stdout, done.stderr)
 
 
@@ -245,7 +241,7 @@ def test_the_chat_template_and_the_system_prompt_reach_the_prompt(run: Run, shor
         (["dataset.path=/no/such/place"], "dataset.path /no/such/place does not exist"),
         (["dataset.name=gsm8"], "did you mean 'gsm8k'?"),
         (["dataset.name=math-500"], "has no 'problem'; its columns are question, answer"),
-        (["dataset.n_shot=7"], "puts 7 examples in the prompt, but there are 6"),
+        (["dataset.n_shot=7"], "needs 7 few-shot examples, 6 are available"),
         (["model.path=/no/such/place"], "no model '/no/such/place'"),
         (["generation.gen_length=8192"], "more than the model's context of 8192"),
         (["model.device=gpu"], "unknown device 'gpu'"),
@@ -608,7 +604,7 @@ def test_likelihoods_that_cannot_be_had_are_one_error(
     [
         ("task: [oops", "mine", "mine.yaml is not a task file: while parsing"),
         ("- a list", "gsm8k", "mine.yaml is not a task file: Expected YAML dict"),
-        ("task: gsm8k", "gsm8k", "mine.yaml has a task 'gsm8k', which is one of ours: give it a name of its own"),
+        ("task: gsm8k", "gsm8k", "mine.yaml has a task 'gsm8k', a name that cache-zoo uses: give it another one"),
         ("include: absent.yaml\ntask: mine", "mine", "mine.yaml is not a task file: "),
     ],
 )

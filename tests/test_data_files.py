@@ -14,7 +14,7 @@ import pytest
 
 from cache_zoo import UsageError
 from evaluation.config.settings import DatasetSettings
-from evaluation.tasks.arrow import as_dataset
+from evaluation.tasks.datasets import as_dataset
 from evaluation.tasks.jsonl import LIMITS, read_rows, read_splits
 from evaluation.tasks.loading import load_task
 from tests.good_rows import GOOD

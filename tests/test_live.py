@@ -9,7 +9,6 @@ import pty
 import re
 import signal
 import struct
-import subprocess
 import sys
 import termios
 import time
@@ -24,6 +23,7 @@ from generation import Counts, Progress
 from generation.demo import main
 from generation.terminal import Marks, Picture, printable
 from models.tiny import SPECIAL_TOKENS, byte_tokenizer
+from tests import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 QUESTION = "Tom has 3 bags with 4 coins each. Tom buys 21 more. How many coins does Tom have now?"
@@ -55,19 +55,10 @@ def in_terminal(*arguments: str, interrupt_at: str | None = None) -> tuple[int, 
     """Exit status and everything written of a run in a pseudo-terminal of 80 columns and 24 lines."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = processes.environment(TERM="xterm-256color")
     for name in ("NO_COLOR", "COLUMNS", "LINES"):
         environment.pop(name, None)
-    command = [sys.executable, "-m", "evaluation", "generate", *arguments]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
-    )
+    process = processes.Process(["-m", "evaluation", "generate", *arguments], env=environment, terminal=theirs)
     os.close(theirs)
     written, deadline = b"", time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -82,7 +73,7 @@ def in_terminal(*arguments: str, interrupt_at: str | None = None) -> tuple[int, 
             process.send_signal(signal.SIGINT)
             interrupt_at = None
     os.close(ours)
-    return process.wait(timeout=60), written.decode()
+    return process.wait(60), written.decode()
 
 
 def test_a_pipe_gets_the_answer_and_nothing_else(call: Call) -> None:
@@ -183,14 +174,7 @@ def test_it_is_one_error_before_the_weights_are_loaded(
 
 def test_a_prompt_without_an_end_is_one_error() -> None:
     with open("/dev/zero", "rb") as endless:
-        done = subprocess.run(
-            [sys.executable, "-m", "evaluation", "generate", "-"],
-            cwd=ROOT,
-            stdin=endless,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = processes.run(["-m", "evaluation", "generate", "-"], stdin=endless)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "the prompt on standard input exceeds 2,097,152 bytes" in done.stderr
 

@@ -24,12 +24,12 @@ from evaluation.run.folder import RunFolder
 from evaluation.run.lm import Text
 from evaluation.sandbox import Sandbox
 from evaluation.storage.files import RESULTS, SAMPLES
-from evaluation.tasks import code, gsm8k, math500, shots
+from evaluation.tasks import datasets, gsm8k, humaneval, math500
+from evaluation.tasks.code_execution import unscored_reason
 from evaluation.tasks.extraction import names_used
 from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.loading import load_task
 from evaluation.tasks.scorers import SCORERS
-from evaluation.tasks.unscored import reason
 from tests.good_rows import GOOD
 from tests.layers import MISSING
 from tests.small_runs import edit_results
@@ -74,11 +74,11 @@ def test_strict_and_extracted_programs_from_lm_evals_filters() -> None:
     doc = {"prompt": CASES[0]["prompt"], "entry_point": "has_even", "test": "", "task_id": "0"}
     raw = "```python\ndef has_even(numbers):\n    return True\n```<|eot_id|>"
     answers = [[Text("```python", raw)]]
-    assert code.humaneval_strict(answers, [doc]) == [CASES[0]["prompt"] + "```python"]
-    (found,) = code.humaneval_extracted(answers, [doc])
+    assert humaneval.strict(answers, [doc]) == [CASES[0]["prompt"] + "```python"]
+    (found,) = humaneval.extracted(answers, [doc])
     assert found.endswith("def has_even(numbers):\n    return True\n")
     # another model class gives plain texts
-    (found,) = code.humaneval_extracted([["    return True\n"]], [doc])
+    (found,) = humaneval.extracted([["    return True\n"]], [doc])
     assert found.endswith("    return True\n")
 
 
@@ -151,7 +151,7 @@ def test_other_answers_of_math_500_are_wrong() -> None:
     rows = published("math-500")
     found = scores("math-500", rows, [f"\\boxed{{{other['answer']}}}" for other in [*rows[1:], rows[0]]])
     same = [place for place, one in enumerate(found) if one["math_verify,none"]]
-    assert all(math500.normal(rows[n]["answer"]) == math500.normal(rows[(n + 1) % 500]["answer"]) for n in same)
+    assert all(math500.normalized(rows[n]["answer"]) == math500.normalized(rows[(n + 1) % 500]["answer"]) for n in same)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_without_a_box_the_last_number_counts_as_mathematics_only() -> None:
 def test_an_endless_comparison_ends(answer: str) -> None:
     start = time.monotonic()
     assert not math500.same("5", answer)
-    assert time.monotonic() - start < 3 * math500.SECONDS
+    assert time.monotonic() - start < 3 * math500.CPU_SECONDS
 
 
 # Prompts and filters are those of lm-eval
@@ -240,7 +240,9 @@ def test_prompts_are_those_of_lm_eval(name: str, folder: str, theirs: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("folder", "found"), [("minerva_math", shots.minerva()), ("mbpp", shots.mbpp())], ids=["minerva", "mbpp"]
+    ("folder", "found"),
+    [("minerva_math", datasets.minerva_shots()), ("mbpp", datasets.mbpp_shots())],
+    ids=["minerva", "mbpp"],
 )
 def test_examples_are_those_of_lm_eval(folder: str, found: list[dict[str, Any]]) -> None:
     source = (Path(lm_eval.__file__).parent / "tasks" / folder / "utils.py").read_text(encoding="utf-8")
@@ -432,7 +434,9 @@ def test_scoring_again_gives_the_same_numbers_with_any_workers(tmp_path: Path) -
 def test_an_update_writes_the_scores_into_the_run(tmp_path: Path) -> None:
     folder = saved(tmp_path, "humaneval_instruct", FUNCTIONS[:3], ANSWERS[:3])
     other = "the weights are not those of the name"
-    edit_results(folder, lambda found: found["summary"].update(note=f"{reason('humaneval_instruct')}; {other}"))
+    edit_results(
+        folder, lambda found: found["summary"].update(note=f"{unscored_reason('humaneval_instruct')}; {other}")
+    )
     rescore(folder, allow_code_execution=True, update=True, sandbox_disable=MISSING)
     results = json.loads((folder / RESULTS).read_text())
     assert results["results"]["humaneval_instruct"]["pass@1,extract_code"] == 2 / 3

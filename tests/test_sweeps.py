@@ -37,6 +37,7 @@ from evaluation.sweep.progress import Display, duration, labels
 from evaluation.sweep.workers import Resources, assign_resources
 from generation import Counts
 from models import Transformer
+from tests import processes
 from tests.small_runs import CONFIGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,7 +117,7 @@ def environment() -> dict[str, str]:
 
 def run(*arguments: object) -> tuple[int, list[dict[str, Any]], str]:
     """eval.py in a process of its own: exit status, lines of JSON, standard error."""
-    done = subprocess.run(command(*arguments), env=environment(), capture_output=True, text=True, timeout=300)
+    done = processes.run(command(*arguments)[1:], env=environment())
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
@@ -232,11 +233,10 @@ def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path: Path, monke
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_a_partial_run_that_can_go_on(tmp_path: Path, number: signal.Signals) -> None:
     sweep = ["-m", "cache=none", "dataset.size=40", f"output_dir={tmp_path}", *QUICK]
-    process = subprocess.Popen(command(*sweep), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = processes.Process(command(*sweep)[1:], env=environment())
     wait_for(lambda: any(tmp_path.glob("*/answered/*.jsonl")))
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.wait(60) == 128 + number
     (folder,) = tmp_path.glob("nano*")
     status = status_of(folder)
     assert status["status"] == "partial"
@@ -249,7 +249,7 @@ def test_an_interrupt_leaves_a_partial_run_that_can_go_on(tmp_path: Path, number
     assert len(provenance["sessions"]) == 2
     assert "several" not in provenance["machine"]
     if number is signal.SIGINT:
-        assert b"the same command goes on" in err
+        assert "the same command goes on" in process.err
 
 
 def test_killed_at_any_moment_a_sweep_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
@@ -259,13 +259,8 @@ def test_killed_at_any_moment_a_sweep_ends_as_if_nothing_had_been(tmp_path: Path
     assert (code, len(lines)) == (0, 6), err
     draw, kills = random.Random(20261126), 0
     while kills < 10:
-        process = subprocess.Popen(
-            command(*sweep, f"output_dir={killed}"),
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        arguments = command(*sweep, f"output_dir={killed}")[1:]
+        process = processes.Process(arguments, env=environment(), start_new_session=True)
         try:
             process.wait(timeout=draw.uniform(2, 12))
             shutil.rmtree(killed)  # it came to its end: another one is killed instead

@@ -25,9 +25,8 @@ from cache_zoo.errors import DONE, UNUSABLE, refusing, require, visible
 from evaluation.report.rescore_input import OWN, SavedText, SavedTexts, read_saved_texts
 from evaluation.sandbox import Sandbox
 from evaluation.storage.files import RESCORED, RESULTS, SAMPLES, as_json, check_place, write_text
-from evaluation.tasks.execution import count_outcomes
+from evaluation.tasks.code_execution import check_sandbox, count_outcomes, unscored_reason
 from evaluation.tasks.scorers import SCORERS
-from evaluation.tasks.unscored import reason
 
 Scores = dict[str, Any]
 """Metric to value."""
@@ -130,7 +129,7 @@ def _score(answers: list[SavedText], sandbox_disable: Collection[str] | None) ->
     """Scores of a worker's answers; None: they need no sandbox."""
     with nullcontext() if sandbox_disable is None else Sandbox(sandbox_disable) as sandbox:
         if sandbox is not None:
-            sandbox.check()
+            check_sandbox(sandbox)
         return [SCORERS[answer.task].score(answer.doc, answer.text, answer.raw, sandbox) for answer in answers]
 
 
@@ -172,7 +171,7 @@ def _update(saved: SavedTexts, scores: list[Scores], new: dict[str, Scores]) -> 
             "score": new[task][f"{metric},{variant}"],
             "score_stderr": None if error == "N/A" else error,
         }
-        if note := str(summary.pop("note", None) or "").removeprefix(reason(task)).removeprefix("; "):
+        if note := str(summary.pop("note", None) or "").removeprefix(unscored_reason(task)).removeprefix("; "):
             summary["note"] = note  # about other things
 
 

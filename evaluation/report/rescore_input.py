@@ -14,7 +14,7 @@ from evaluation.storage.saved_run import QuestionId, SavedRun
 from evaluation.storage.schema import Count, Name, Object, Provenance, Record, Text
 from evaluation.storage.validation import parse
 from evaluation.tasks.jsonl import check_row
-from evaluation.tasks.references import References, references
+from evaluation.tasks.published import PublishedRows, published_rows
 from evaluation.tasks.scorers import SCORERS
 
 PUBLISHED, OWN = "published", "own"
@@ -70,14 +70,14 @@ def read_saved_texts(folder: Path, allow_code_execution: bool) -> SavedTexts:
     """
     content = read_json(folder / RESULTS)
     saved = SavedTexts(content, parse(SavedScores, content, str(folder / RESULTS)))
-    published: dict[str, References | None] = {}
+    published: dict[str, PublishedRows | None] = {}
     seen: set[QuestionId] = set()
     for where, row in read_json_lines(SavedRun(folder).samples_path):
         check_row(where, row, _COLUMNS)
         task, doc = row["task"], row.get("doc", {})
         if task not in published:
             _require_scorable(task, allow_code_execution)
-            known, digest = references(task), saved.scores.provenance.dataset_sha256.get(task)
+            known, digest = published_rows(task), saved.scores.provenance.dataset_sha256.get(task)
             published[task] = known if known and digest == known.sha256 else None
             saved.references[task] = PUBLISHED if published[task] else OWN
         scorer, known = SCORERS[task], published[task]

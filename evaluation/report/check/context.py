@@ -17,7 +17,7 @@ from evaluation.run.checkpoint import EMBEDDED
 from evaluation.storage.files import RESULTS
 from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import Results, Sample
-from evaluation.tasks.references import References, references
+from evaluation.tasks.published import PublishedRows, published_rows
 from evaluation.tasks.scorers import SCORERS, Scorer
 from models.config import ModelConfig
 from models.loading import read_config
@@ -79,9 +79,9 @@ class CheckedRun:
         return SCORERS.get(self.task)
 
     @cached_property
-    def published(self) -> References | None:
+    def published(self) -> PublishedRows | None:
         """The published questions, if they are known and the run claims to have asked them."""
-        known, claimed = references(self.task), self.results.provenance.dataset_sha256.get(self.task)
+        known, claimed = published_rows(self.task), self.results.provenance.dataset_sha256.get(self.task)
         return known if known and self.datasets.get(self.task) == claimed == known.sha256 else None
 
     @cached_property

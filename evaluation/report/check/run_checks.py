@@ -15,10 +15,10 @@ from evaluation.report.check.provenance import check_provenance, check_settings
 from evaluation.report.check.scores import ScoreCheck
 from evaluation.report.check.work import WorkCheck
 from evaluation.storage.saved_run import SavedRun
-from evaluation.tasks.references import references
+from evaluation.tasks.published import published_rows
 from evaluation.tasks.scorers import SCORERS
 
-DATASETS = {task: found.sha256 for task in SCORERS if (found := references(task)) is not None}
+DATASETS = {task: found.sha256 for task in SCORERS if (found := published_rows(task)) is not None}
 """Digests of the published test files by task, as `evaluation.tasks.loading` computes them."""
 _MAX_PROBLEMS = 100
 

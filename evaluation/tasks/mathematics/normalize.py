@@ -1,7 +1,7 @@
-r"""One spelling for mathematics as models and people write it: `tidy`.
+r"""One spelling for mathematics as models and people write it: `normalize`.
 
-Typographic characters become LaTeX, Markdown and delimiters go, synonyms become one command, and words stand in
-``\text{}``, one command for neighbours. Nothing here knows what an answer means.
+Typographic characters become LaTeX, Markdown and delimiters disappear, synonyms become one command, and words go into
+``\text{}``, neighbours together. The meaning of an answer plays no role here.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ GREEK = frozenset(
     alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
     """.split()
 )
-"""Names of the letters, as LaTeX has them."""
+"""LaTeX names of the letters."""
 _FUNCTIONS = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp max gcd lcm".split())
-_ABROAD = {
+_FOREIGN_FUNCTIONS = {
     "cosec": "csc",
     "tg": "tan",
     "ctg": "cot",
@@ -99,7 +99,7 @@ _SYNONYMS = {
     "colon": ":",
     "langle": "(",
     "rangle": ")",
-    **dict.fromkeys(("lvert", "rvert", "vert", "lvert", "rvert"), "|"),
+    **dict.fromkeys(("lvert", "rvert", "vert"), "|"),
     **dict.fromkeys(("varnothing", "O"), r"\emptyset "),
     "varepsilon": r"\epsilon ",
     "varphi": r"\phi ",
@@ -144,8 +144,8 @@ _PLAIN = re.compile(
 _LINKS = ("and", "or")
 
 
-def tidy(text: str) -> str:
-    """``text`` in the one spelling; its length should be bounded."""
+def normalize(text: str) -> str:
+    """``text``, of bounded length, in the one spelling."""
     text = _layout(_markdown(_characters(text)))
     text = re.sub(r"(?i)\bper\s+cent\b", "percent", text)
     text = re.sub(r"(?i)\bnegative\s+(?=[\d.\\(])", "-", text)
@@ -164,7 +164,7 @@ def tidy(text: str) -> str:
 
 
 def _characters(text: str) -> str:
-    """ASCII where there is a LaTeX way to write it; no control characters, no formatting characters."""
+    """ASCII wherever LaTeX can express the character; no control or formatting characters."""
     found: list[str] = []
     text = re.sub("([⁰¹²³⁴-⁹]+)[⁄/]([₀-₉]+)", _small, text)
     text = re.sub(r"((?:\d\u0305)+)", lambda runs: rf"\overline{{{runs[1]}}}".replace("\u0305", ""), text)
@@ -217,7 +217,7 @@ def _character(one: str) -> str:
 
 
 def _markdown(text: str) -> str:
-    """``text`` without emphasis, code marks, headings and mathematical delimiters; ``x**2`` is a power."""
+    """``text`` without emphasis, code marks, headings and math delimiters; ``x**2`` becomes a power."""
     text = re.sub(r"(?m)^\s*#+\s+", "", text.replace("`", " "))
     text = re.sub(r"^\s*[=-]+>\s*", "", text)
     text = re.sub(r"^\s*~\s*(?=[\d.\\-])", r"\\approx ", text)
@@ -233,7 +233,7 @@ def _markdown(text: str) -> str:
 
 
 def _layout(text: str) -> str:
-    """``text`` without spaces that carry no value; row ends of a matrix stay."""
+    """``text`` without layout: spacing, colours, labels; row ends of a matrix stay."""
     if _LINES.search(text) and not re.search(r"\{(?:\w*matrix|array|cases)\}", text):
         text = re.sub(r"\\\\\s*(?=&?\s*=)|&", " ", _LINES.sub(" ", text)).replace(r"\\", ", ")
     text = re.sub(r"\\(?:left|right)\s*\.|(?<![a-zA-Z])\{(?=[+-]\})(.)\}", r"\1", text)
@@ -247,9 +247,9 @@ def _layout(text: str) -> str:
 
 
 def _words(content: str) -> str:
-    """What stands in an upright command: its words in ``\\text{}``, all else as mathematics."""
-    if content.strip() in (*_FUNCTIONS, *_ABROAD):
-        return _meant(content.strip())
+    """Content of an upright command: words go into ``\\text{}``, the rest is mathematics."""
+    if content.strip() in (*_FUNCTIONS, *_FOREIGN_FUNCTIONS):
+        return _as_mathematics(content.strip())
     return "".join(_upright(found) for found in _WORD.finditer(content))
 
 
@@ -263,18 +263,18 @@ def _upright(found: re.Match[str]) -> str:
         return str(other)
     if len(word) == 1 and word not in units.LETTERS:
         return f" {word} "
-    return _meant(word) or rf"\text{{{word}}}"
+    return _as_mathematics(word) or rf"\text{{{word}}}"
 
 
 def _plain(found: re.Match[str]) -> str:
-    """A word in plain writing: mathematics where it is short or stands at a number, else words."""
+    """A word in plain text: mathematics if it is short or follows a number, else words."""
     command, word = found.groups()
     if command is not None:
         return str(command)
     if re.fullmatch(r"[ap]\.\s?m\b\.?", word):
         return rf"\text{{{word[0]}m}}"
     before = found.string[max(0, found.start() - 1) : found.start()]
-    meant = _meant(word)
+    meant = _as_mathematics(word)
     if meant or units.known(word) or word.lower() in (*_LINKS, "is", "no", "of", "to") or word in ("We", "So", "It"):
         return meant or rf"\text{{{word}}}"
     if len(word) < 3 or (before and (before.isdigit() or before in "_^{")):
@@ -282,8 +282,8 @@ def _plain(found: re.Match[str]) -> str:
     return rf"\text{{{word}}}"
 
 
-def _meant(word: str) -> str:
-    word = _ABROAD.get(word, word)
+def _as_mathematics(word: str) -> str:
+    word = _FOREIGN_FUNCTIONS.get(word, word)
     lower = word.lower()
     if lower in GREEK or word in _FUNCTIONS or lower == "sqrt":
         return rf"\{lower if word.islower() else word} "
@@ -303,7 +303,7 @@ def _joined(found: re.Match[str]) -> str:
 
 
 def _runs(words: list[str]) -> list[list[str]]:
-    """Neighbouring words together, "and" and "or" for themselves."""
+    """Neighbouring words together, "and" and "or" separately."""
     runs: list[list[str]] = []
     for word in words:
         if runs and word.lower() not in _LINKS and runs[-1][-1].lower() not in _LINKS:
@@ -314,7 +314,7 @@ def _runs(words: list[str]) -> list[list[str]]:
 
 
 def _arguments(text: str) -> str:
-    r"""Braces around the arguments of fractions, roots and powers: ``\frac12``, ``\sqrt5``, ``x^10``, ``sqrt(2)``."""
+    r"""Add braces around arguments of fractions, roots and powers: ``\frac12``, ``\sqrt5``, ``x^10``, ``sqrt(2)``."""
     one = r"\s*(?:\{([^{}]*)\}|([0-9a-zA-Z]|\\[a-zA-Z]+))"
     text = re.sub(r"\\frac(?![a-zA-Z])\s*([0-9a-zA-Z]|\\pi)\s*(?=\{)", r"\\frac{\1}", text)
     text = re.sub(rf"\\frac(?![a-zA-Z])(?!\s*\{{){one}{one}", _fraction, text)
@@ -338,7 +338,7 @@ def _fraction(found: re.Match[str]) -> str:
 
 
 def _bracketed(text: str, command: str) -> str:
-    """``text`` with braces in place of the round brackets that follow ``command``."""
+    """``text`` with braces in place of round brackets after ``command``."""
     for found in reversed(list(re.finditer(rf"{command}\s*\(", text))):
         depth, end = 1, found.end()
         while end < len(text) and depth:

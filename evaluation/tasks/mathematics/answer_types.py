@@ -1,4 +1,4 @@
-r"""What an answer can be. The parts of a structure are answers themselves; the innermost are formulas or words."""
+r"""The kinds of answers. Parts of a structure are answers, too; the innermost are formulas or words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class Formula:
-    """A number or an expression, and the names of the units behind it."""
+    """A number or an expression, with its units."""
 
     text: str
     units: frozenset[str] = frozenset()
@@ -17,14 +17,14 @@ class Formula:
 
 @dataclass(frozen=True)
 class Words:
-    """An answer in words, in small letters without punctuation."""
+    """An answer in words, lower case, without punctuation."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Based:
-    """A number in another base than ten."""
+    """A number in a base other than ten."""
 
     digits: str
     base: int
@@ -40,7 +40,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Listed:
-    r"""Answers without an order: a list, a set, both signs of ``\pm``."""
+    r"""Unordered answers: a list, a set, both signs of ``\pm``."""
 
     items: tuple[Answer, ...]
 
@@ -56,7 +56,7 @@ class Ordered:
 
 @dataclass(frozen=True)
 class Union:
-    """Sets that are joined."""
+    """A union of sets."""
 
     items: tuple[Answer, ...]
 
@@ -73,8 +73,8 @@ class Relation:
     r"""Two sides and ``=``, ``<``, ``\le`` or another sign.
 
     Attributes:
-        value: what the right side is.
-        named: whether the left side is no more than a name of it.
+        value: the right side as an answer.
+        named: whether the left side is only a name for it.
     """
 
     sign: str
@@ -87,8 +87,8 @@ class Relation:
 Answer: TypeAlias = "Formula | Words | Based | Ratio | Listed | Ordered | Union | Matrix | Relation"
 
 
-def spelled(answer: Answer) -> str:
-    """An answer as a string: alike for those that are written alike, without units, names and words around them."""
+def canonical(answer: Answer) -> str:
+    """An answer as a string without units, names and surrounding words: equal for answers written alike."""
     if isinstance(answer, Formula):
         return _number(compact(answer.text))
     if isinstance(answer, Words):
@@ -98,11 +98,11 @@ def spelled(answer: Answer) -> str:
     if isinstance(answer, Ratio):
         return ":".join(map(compact, answer.terms))
     if isinstance(answer, Relation):
-        right = spelled(answer.value)
+        right = canonical(answer.value)
         return right if answer.named and answer.sign == "=" else f"{compact(answer.left)}{answer.sign}{right}"
     if isinstance(answer, Matrix):
-        return "[" + ";".join(",".join(map(spelled, row)) for row in answer.rows) + "]"
-    items = (r"\cup" if isinstance(answer, Union) else ",").join(map(spelled, answer.items))
+        return "[" + ";".join(",".join(map(canonical, row)) for row in answer.rows) + "]"
+    items = (r"\cup" if isinstance(answer, Union) else ",").join(map(canonical, answer.items))
     return f"{answer.opening}{items}{answer.closing}" if isinstance(answer, Ordered) else items or r"\emptyset"
 
 

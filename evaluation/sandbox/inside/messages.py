@@ -1,4 +1,4 @@
-"""Messages on pipes: a length, then so many bytes."""
+"""Length-prefixed messages on pipes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 import os
 from typing import Any
 
-MOST = 16 * 2**20
-"""Bytes that a message has at most."""
+MAX_BYTES = 16 * 2**20
+"""Of one message."""
 
 
 def write(pipe: int, message: bytes) -> None:
-    """Write all of a message.
+    """Write a whole message.
 
     Raises:
         OSError: nobody reads.
@@ -26,21 +26,21 @@ def read(pipe: int) -> bytes:
 
     Raises:
         EOFError: the pipe ended.
-        ValueError: it is longer than `MOST`.
+        ValueError: it is longer than `MAX_BYTES`.
     """
     size = int.from_bytes(_exactly(pipe, 8), "big")
-    if size > MOST:
+    if size > MAX_BYTES:
         raise ValueError(f"a message of {size} bytes")
     return _exactly(pipe, size)
 
 
 def write_json(pipe: int, message: Any) -> None:
-    """Write something that JSON can say."""
+    """Write a message as JSON."""
     write(pipe, json.dumps(message).encode())
 
 
 def read_json(pipe: int) -> Any:
-    """Read what `write_json` wrote; a ValueError is all that garbage causes."""
+    """Read what `write_json` wrote; garbage raises ValueError and nothing else."""
     return json.loads(read(pipe))
 
 

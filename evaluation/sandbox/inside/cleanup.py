@@ -1,4 +1,4 @@
-"""Removing what a program has left, whatever that is."""
+"""Remove what a program left behind, whatever it is."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import uuid
 
 
 def empty(folder: str) -> None:
-    """Remove everything in a folder in which nobody writes any more.
+    """Remove everything in a folder that nobody writes to any more.
 
-    Folders may lie in each other deeper than any path can say: what is in one is moved up before it is removed.
+    Nested folders may be deeper than a path can express, so the content of each is moved up before it is removed.
 
     Raises:
         OSError: something can't be removed.

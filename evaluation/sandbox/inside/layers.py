@@ -1,4 +1,4 @@
-"""The layers: which of them are here, and what a process gives up before it runs code that is not ours."""
+"""The layers of isolation: which of them work here, and how a process enters them before it runs untrusted code."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import kernel, landlock, limits, namespaces, seccomp
-from .library import Library
-from .terms import NAMES, Limits
+from . import landlock, namespaces, rlimits, seccomp, syscalls
+from .limits import LAYERS, Limits
+from .visible_files import VisibleFiles
 
 
 @dataclass(frozen=True)
@@ -18,65 +18,66 @@ class Layers:
     """The layers in use.
 
     Attributes:
-        names: of them.
-        library: files that may be read.
+        names: of the layers.
+        files: files that may be read.
     """
 
     names: frozenset[str]
-    library: Library
+    files: VisibleFiles
 
-    def confine(self, budget: Limits, folder: str | None) -> None:
-        """Cut this process off, for good.
+    def confine(self, limits: Limits, folder: str | None) -> None:
+        """Isolate this process for good.
 
         Args:
-            budget: what it may use.
-            folder: what it may write, if anything.
+            limits: its resource limits.
+            folder: the folder it may write to, if any.
 
         Raises:
-            OSError, ValueError: a layer can't be set.
+            OSError, ValueError: a layer could not be set.
         """
-        limits.restrict(budget.cpu, budget.file_size)
+        rlimits.restrict(limits.cpu, limits.file_size)
         if "memory" in self.names:
-            limits.restrict_memory(budget.memory)
+            rlimits.restrict_memory(limits.memory)
         if sys.platform.startswith("linux"):
-            kernel.drop_capabilities()
-            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+            syscalls.drop_capabilities()
+            syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        own_tree = "namespaces" in self.names
         if "landlock" in self.names:
-            # the own tree has nothing but the library
-            landlock.restrict(self.library.roots if "namespaces" in self.names else self.library.parts, folder)
+            # a tree of its own has nothing but these files
+            landlock.restrict(self.files.roots if own_tree else self.files.parts, folder)
         if "seccomp" in self.names:
-            seccomp.install(own_tree="namespaces" in self.names)
+            seccomp.install(own_tree)
 
 
-def missing(library: Library, without: list[str]) -> dict[str, str]:
-    """Which layers don't work here and why; each is tried, not looked up.
+def missing(files: VisibleFiles, disabled: list[str]) -> dict[str, str]:
+    """The layers that don't work here, with the reason; each is tried, not looked up.
 
     Args:
-        library: what the tree would have.
-        without: layers not to try; their reason is empty.
+        files: what the file tree would have.
+        disabled: layers that are not tried; their reason is empty.
     """
     trials: dict[str, Callable[[], None]] = {
         "landlock": _try_landlock,
         "memory": _try_memory,
-        "namespaces": lambda: _try_namespaces(library),
+        "namespaces": lambda: _try_namespaces(files),
         "seccomp": _try_seccomp,
     }
-    found = {name: "" if name in without else attempt(trials[name]) for name in NAMES}
-    return {name: reason for name, reason in found.items() if reason is not None}
+    reasons = {name: "" if name in disabled else attempt(trials[name]) for name in LAYERS}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def attempt(action: Callable[[], None]) -> str | None:
-    """Do something in a child; what went wrong, or None."""
+    """Do something in a child process: what went wrong, or None."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        said = ""
+        reason = ""
         try:
             action()
         except BaseException as error:
-            said = str(error) or type(error).__name__
+            reason = str(error) or type(error).__name__
         finally:
-            os.write(writer, b"+" + said.encode("utf-8", "replace")[:200])
+            os.write(writer, b"+" + reason.encode("utf-8", "replace")[:200])
             os._exit(0)
     os.close(writer)
     answer = os.read(reader, 1000)
@@ -87,7 +88,7 @@ def attempt(action: Callable[[], None]) -> str | None:
 
 def _try_landlock() -> None:
     landlock.version()
-    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     landlock.restrict([], None)
     _must_fail(lambda: os.listdir("/"), "files are not refused")
 
@@ -95,7 +96,7 @@ def _try_landlock() -> None:
 def _try_memory() -> None:
     if sys.platform == "darwin":
         raise OSError("macOS does not limit address space")
-    limits.restrict_memory(2**28)
+    rlimits.restrict_memory(2**28)
     try:
         bytearray(2**28)
     except MemoryError:
@@ -103,8 +104,8 @@ def _try_memory() -> None:
     raise OSError("memory is not refused")
 
 
-def _try_namespaces(library: Library) -> None:
-    namespaces.enter(library)
+def _try_namespaces(files: VisibleFiles) -> None:
+    namespaces.enter(files)
     if reason := attempt(lambda: namespaces.fresh_folder(2**20)):
         raise OSError(reason)
     if os.path.exists("/proc"):
@@ -112,7 +113,7 @@ def _try_namespaces(library: Library) -> None:
 
 
 def _try_seccomp() -> None:
-    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     seccomp.install(own_tree=True)
     _must_fail(lambda: socket.socket(socket.AF_UNIX), "sockets are not refused")
     _must_fail(os.fork, "new processes are not refused")

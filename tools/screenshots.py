@@ -1,8 +1,8 @@
-"""A picture of a page, or of a part of it: ``python -m benchmarks.screenshots PAGE PICTURE``.
+"""A picture of a page, or of a part of it: ``python -m tools.screenshots PAGE PICTURE``.
 
 The page is opened in the machine's own Chromium, headless and without a network, and taken once its charts are drawn:
 
-    python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard-front.png select='#fronts'
+    python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard-front.png select='#fronts'
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def take(
     theme: str = "light",
     select: str | None = None,
     click: Sequence[str] = (),
+    hide: str | None = None,
 ) -> None:
     """Write ``picture``, a PNG.
 
@@ -66,6 +67,7 @@ def take(
         theme: ``light`` or ``dark``.
         select: the part to show, as a CSS selector; None: the window as it opens.
         click: parts that are clicked before, one after the other.
+        hide: parts to leave out, as a CSS selector.
 
     Raises:
         UsageError: the page is not there, or has no such part.
@@ -75,6 +77,8 @@ def take(
     window = {"viewport": {"width": width, "height": height}, "color_scheme": theme}
     with chromium() as browser, browser.new_page(**window, offline=True, reduced_motion="reduce") as opened:
         opened.goto(Path(name).resolve().as_uri() + mark + anchor)
+        if hide is not None:
+            opened.add_style_tag(content=f"{hide} {{ display: none !important }}")
         for part in (None, *click):
             if part is not None:
                 require(opened.locator(part).count() > 0, f"{name} has no '{part}'")
@@ -103,6 +107,7 @@ class ScreenshotOptions:
         theme: colours of the page.
         select: the part to show, as a CSS selector (default: the window as it opens).
         click: parts to click first, in this order.
+        hide: parts to leave out, as a CSS selector.
     """
 
     page: str = positional()
@@ -112,12 +117,13 @@ class ScreenshotOptions:
     theme: Literal["light", "dark"] = "light"
     select: str | None = None
     click: list[str] = field(default_factory=list)
+    hide: str | None = None
 
 
 @refusing
 def main() -> int:
     """Take the picture and return the exit status."""
-    take(**vars(read(ScreenshotOptions, "python -m benchmarks.screenshots")))
+    take(**vars(read(ScreenshotOptions, "python -m tools.screenshots")))
     return DONE
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterable
 
-from evaluation.tasks.programs.truths import (
+from evaluation.tasks.programs.static_facts import (
     FUNCTION,
     can_fail,
     ends,

@@ -1,8 +1,7 @@
-"""Data as JSON, with types: what passes between the program and its tests.
+"""Data as typed JSON, for calls between the program and its tests.
 
-Plain data is copied. Of anything else only a reference passes, which the side that made it hands out and takes back.
-Reading makes nothing but plain data and stand-ins for references, whatever was sent: no class of the program, no
-``__eq__`` of its own.
+Plain data is copied; anything else passes as a reference. Whatever was sent, decoding yields only plain data and
+stand-ins for references: no class of the program, no ``__eq__`` of its own.
 """
 
 from __future__ import annotations
@@ -18,22 +17,20 @@ from functools import lru_cache
 from typing import Any
 
 Refer = Callable[[Any], Any]
-"""From something that is not plain data to a message that stands for it, as from such a message to what it means."""
-
-
+"""From what is not plain data to a message that refers to it, or back."""
 _Seen = dict[int, tuple[int, Any]]
 
 
 def encode(value: Any, refer: Refer, seen: _Seen | None = None) -> Any:
-    """Data (or an instance of a class derived from a plain one) as something that JSON can say.
+    """Encode a value as JSON data; an instance of a class derived from a plain one becomes plain.
 
     Args:
-        value: of any kind.
+        value: anything.
         refer: makes the message for what is not plain data.
-        seen: by identity, the numbers of what can be changed and was met before, which stays the same object.
+        seen: mutable values encoded before, by id, with their number: the same object stays the same object.
 
     Raises:
-        TypeError: ``refer`` does not take it.
+        TypeError: ``refer`` refuses it.
         RecursionError: it contains itself.
     """
     if isinstance(value, str):
@@ -53,7 +50,7 @@ def encode(value: Any, refer: Refer, seen: _Seen | None = None) -> Any:
         return message
 
     def kept(message: Any) -> Any:
-        met[id(value)] = (len(met), value)  # the value, too, so that no other gets its identity
+        met[id(value)] = (len(met), value)  # keeps the value alive, so that no other gets its id
         return message
 
     def each(items: Any) -> list[Any]:
@@ -79,29 +76,29 @@ def encode(value: Any, refer: Refer, seen: _Seen | None = None) -> Any:
         return {"items": pairs(value)}
     for name, kind in _COLLECTIONS.items():
         if isinstance(value, kind):
-            return kept({name: each(value)}) if name in _CHANGEABLE else {name: each(value)}
+            return kept({name: each(value)}) if name in _MUTABLE else {name: each(value)}
     if isinstance(value, UserList):
         return kept(each(value))
     if isinstance(value, UserString):
         return encode(str(value), refer, met)
-    if isinstance(value, Mapping):  # none of the classes above, and equal to a dict
+    if isinstance(value, Mapping):  # of another class, but equal to a dict
         return kept({"dict": pairs(value.items())})
     for name, (kind, write) in _TEXTS.items():
         if isinstance(value, kind):
-            return kept({name: write(value)}) if name in _CHANGEABLE else {name: write(value)}
+            return kept({name: write(value)}) if name in _MUTABLE else {name: write(value)}
     if isinstance(value, type) and getattr(builtins, value.__name__, object()) is value:
         return {"builtin": value.__name__}
     return refer(value)
 
 
 def _is_numbers(value: list[Any]) -> bool:
-    """Whether a list is one that JSON says as it is; there may be very many items."""
+    """Whether JSON can hold a list as it is; a shortcut for long ones."""
     kinds = set(map(type, value))
     return kinds <= {float, bool} or (kinds == {int} and min(value) > -(2**53) and max(value) < 2**53)
 
 
 def _is_text(value: str) -> bool:
-    """Whether there is no half of a character in it: two halves would become one."""
+    """Whether a string has no lone surrogates, of which JSON would join two into one character."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -109,13 +106,13 @@ def _is_text(value: str) -> bool:
     return True
 
 
-_UNCHANGEABLE = (str, int, float, bytes, type(None))  # the most frequent ones
-_CHANGEABLE = ("Counter", "OrderedDict", "array", "bytearray", "defaultdict", "deque", "dict", "set")  # and lists
+_IMMUTABLE = (str, int, float, bytes, type(None))  # the most frequent ones
+_MUTABLE = ("Counter", "OrderedDict", "array", "bytearray", "defaultdict", "deque", "dict", "set")  # and lists
 _COLLECTIONS: dict[str, Any] = {
     "frozenset": frozenset,
     "keys": KeysView,
     "values": ValuesView,
-    "set": Set,  # the others are first
+    "set": Set,  # last: the others are sets, too
 }
 _TEXTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "bytes": (bytes, bytes.hex),
@@ -126,7 +123,7 @@ _TEXTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "range": (range, lambda value: [hex(value.start), hex(value.stop), hex(value.step)]),
     "Fraction": (Fraction, lambda value: [hex(value.numerator), hex(value.denominator)]),
     "Decimal": (Decimal, str),
-    "datetime": (datetime.datetime, datetime.datetime.isoformat),  # before the class that it is derived from
+    "datetime": (datetime.datetime, datetime.datetime.isoformat),  # before its base class
     "date": (datetime.date, datetime.date.isoformat),
     "time": (datetime.time, datetime.time.isoformat),
     "timedelta": (datetime.timedelta, lambda value: [value.days, value.seconds, value.microseconds]),
@@ -134,15 +131,15 @@ _TEXTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
 
 
 def decode(message: Any, resolve: Refer, made: list[Any] | None = None) -> Any:
-    """The data of which `encode` made the message.
+    """Decode a message of `encode`.
 
     Args:
-        message: what JSON said.
+        message: JSON data.
         resolve: finds what a message of the other side's ``refer`` stands for.
-        made: what can be changed and was made before, by number.
+        made: mutable values decoded before, by number.
 
     Raises:
-        Exception: of many kinds, where it made no such message.
+        Exception: of many kinds, if the message is malformed.
     """
     if not isinstance(message, (list, dict)):
         return message
@@ -172,12 +169,12 @@ def decode(message: Any, resolve: Refer, made: list[Any] | None = None) -> Any:
     if kind in _FROM_PAIRS:
         return _FROM_PAIRS[kind](pairs(content)) if kind == "items" else kept(_FROM_PAIRS[kind](pairs(content)))
     if kind in _FROM_TEXT:
-        return kept(_FROM_TEXT[kind](content)) if kind in _CHANGEABLE else _FROM_TEXT[kind](content)
+        return kept(_FROM_TEXT[kind](content)) if kind in _MUTABLE else _FROM_TEXT[kind](content)
     if kind == "deque":
         return kept(deque(each(content[0]), content[1]))
     if kind == "namedtuple":
         items = each(content[2])
-        # an attribute that can be called would answer in place of a method
+        # a callable attribute would answer in place of a method
         return tuple(items) if any(map(callable, items)) else _named(str(content[0]), tuple(content[1]))(*items)
     if kind == "defaultdict":
         return kept(defaultdict(decode(content[0], resolve, known), pairs(content[1])))
@@ -228,23 +225,23 @@ _FROM_TEXT: dict[str, Callable[[Any], Any]] = {
 
 
 def overwrite(value: Any, new: Any, done: _Seen) -> Any:
-    """Make data equal to other data, in place as far as its types allow.
+    """Make a value equal to another, in place as far as its type allows.
 
     Args:
-        value: that is changed.
-        new: what it is to be equal to.
-        done: by identity, what was changed before, and what it was made equal to: it is not made equal to another.
+        value: is changed.
+        new: the target.
+        done: values changed before, by id, with their target; they are not changed to another one.
 
     Returns:
-        ``value``, where it could be changed; else ``new``.
+        ``value`` if it could be changed, else ``new``.
     """
-    if isinstance(new, _UNCHANGEABLE):
+    if isinstance(new, _IMMUTABLE):
         return new
     if not isinstance(value, type(new)) or done.setdefault(id(value), (id(new), value))[0] != id(new):
         return new
     if isinstance(value, list | deque):
         both = [
-            item if isinstance(item, _UNCHANGEABLE) else overwrite(old, item, done)
+            item if isinstance(item, _IMMUTABLE) else overwrite(old, item, done)
             for old, item in zip(value, new, strict=False)
         ]
         both += list(new)[len(both) :]
@@ -261,11 +258,11 @@ def overwrite(value: Any, new: Any, done: _Seen) -> Any:
         value[:] = new
     elif isinstance(value, tuple):
         both = [overwrite(old, item, done) for old, item in zip(value, new, strict=False)]
-        return value if len(value) == len(new) and all(map(_is, value, both)) else new
+        return value if len(value) == len(new) and all(map(_unchanged, value, both)) else new
     else:
         return new
     return value
 
 
-def _is(one: object, other: object) -> bool:
+def _unchanged(one: object, other: object) -> bool:
     return one is other or (type(one) is type(other) and one == other)

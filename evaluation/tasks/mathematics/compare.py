@@ -1,4 +1,4 @@
-"""Whether two answers are the same."""
+"""Whether two answers are equal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from evaluation.tasks.mathematics import expressions, units
-from evaluation.tasks.mathematics.kinds import (
+from evaluation.tasks.mathematics.answer_types import (
     Answer,
     Based,
     Formula,
@@ -19,19 +19,19 @@ from evaluation.tasks.mathematics.kinds import (
     Words,
     compact,
 )
-from evaluation.tasks.mathematics.reading import is_called
+from evaluation.tasks.mathematics.parse import is_called
 
-_MOST = 100  # parts of a list that are compared
+_MAX_ITEMS = 100  # of a list
 
 
 def equal(gold: Answer, answer: Answer) -> bool:
-    """Whether an answer is the reference: the same kind, and the same parts in the order that matters.
+    """Whether an answer equals the reference: the same kind, and equal parts, in order where order matters.
 
-    The order of the two matters where a relation stands against its value: see `_equal_relations`.
+    Not symmetric where a relation is compared with a value: see `_equal_relations`.
     """
     if isinstance(gold, Relation) or isinstance(answer, Relation):
         return _equal_relations(gold, answer)
-    gold, answer = _alike(gold, answer), _alike(answer, gold)
+    gold, answer = _as_kind_of(gold, answer), _as_kind_of(answer, gold)
     if isinstance(gold, Relation) or isinstance(answer, Relation):
         return _equal_relations(gold, answer)
     if isinstance(gold, Formula) and isinstance(answer, Formula):
@@ -44,27 +44,27 @@ def equal(gold: Answer, answer: Answer) -> bool:
     if isinstance(gold, Matrix) and isinstance(answer, Matrix):
         return len(gold.rows) == len(answer.rows) and all(map(_in_order, gold.rows, answer.rows))
     if isinstance(gold, Listed | Union) and isinstance(answer, Listed | Union):
-        intervals = all(isinstance(one, Ordered) for one in (*gold.items, *answer.items))
+        intervals = all(isinstance(item, Ordered) for item in (*gold.items, *answer.items))
         return (
             (type(gold) is type(answer) or intervals)
-            and max(len(gold.items), len(answer.items)) <= _MOST
+            and max(len(gold.items), len(answer.items)) <= _MAX_ITEMS
             and _in_any_order(gold.items, answer.items)
         )
     if isinstance(gold, Ratio) and isinstance(answer, Ratio):
         return _equal_ratios(gold, answer)
-    if isinstance(gold, Based) and isinstance(answer, Formula):  # a problem that asks for a base says which
+    if isinstance(gold, Based) and isinstance(answer, Formula):  # the problem says which base
         return gold.digits == compact(answer.text)
     return gold == answer and gold != Words("")
 
 
-def _alike(one: Answer, other: Answer) -> Answer:
-    """``one`` as the kind that ``other`` is, where both can be: a vector as a point, a ratio as a quotient.
+def _as_kind_of(one: Answer, other: Answer) -> Answer:
+    """``one`` as the kind of ``other``, if it can be that: a vector as a point, a ratio as a quotient.
 
-    A list that says the same twice, ``1/2 or 0.5``, is what it says; ``x = 1, y = 2`` is a point.
+    A list of equal items, ``1/2 or 0.5``, is that item; ``x = 1, y = 2`` is a point.
     """
     if isinstance(one, Listed) and isinstance(other, Ordered) and (other.opening, other.closing) == ("(", ")"):
         return _point(one) or one
-    if isinstance(one, Listed) and not isinstance(other, Listed) and 1 <= len(one.items) <= _MOST:
+    if isinstance(one, Listed) and not isinstance(other, Listed) and 1 <= len(one.items) <= _MAX_ITEMS:
         distinct = _distinct(one.items)
         return distinct[0] if len(distinct) == 1 else one
     if isinstance(one, Matrix) and isinstance(other, Ordered) and all(len(row) == 1 for row in one.rows):
@@ -76,7 +76,7 @@ def _alike(one: Answer, other: Answer) -> Answer:
 
 
 def _point(one: Listed) -> Ordered | None:
-    """The coordinates that a list gives by their names, in the order of these."""
+    """A list of named coordinates as a point, in the order of the names."""
     values = {}
     for item in one.items:
         if not isinstance(item, Relation) or item.sign != "=" or not re.fullmatch(r"[a-zA-Z]|\\[a-z]+", item.left):
@@ -86,10 +86,10 @@ def _point(one: Listed) -> Ordered | None:
 
 
 def _equal_relations(gold: Answer, answer: Answer) -> bool:
-    """Two answers of which one is a relation.
+    """Compare two answers, at least one a relation.
 
-    ``x = 5`` is 5, whichever of the two is the reference; ``x + y = 27`` is 27 as an answer only, as a reference it is
-    a line. Nothing else has a value: ``> 27`` is not 27.
+    ``x = 5`` equals 5, whichever is the reference. ``x + y = 27`` equals 27 only as an answer; as a reference it is a
+    line. No other relation has a value: ``> 27`` is not 27.
     """
     if not isinstance(gold, Relation):
         if not isinstance(answer, Relation) or answer.sign != "=":
@@ -110,7 +110,7 @@ def _equal_relations(gold: Answer, answer: Answer) -> bool:
 
 
 def _is_sum(text: str) -> bool:
-    """Whether a side is made of different letters, ``x + y``, so that it is what was asked for, and no equation."""
+    """Whether a side is a sum of different letters, ``x + y``: then it names what was asked for."""
     letter = r"[a-zA-Z](?:_\{\w+\})?"
     names = re.findall(letter, text)
     is_sum = re.fullmatch(rf"(?:{letter})+(?:[+-](?:{letter})+)*", compact(text)) is not None
@@ -118,7 +118,7 @@ def _is_sum(text: str) -> bool:
 
 
 def _equal_ratios(one: Ratio, other: Ratio) -> bool:
-    """Equal terms, or multiples of them; those of a time of day have to be equal."""
+    """Equal or proportional terms; those of a time of day must be equal."""
     if len(one.terms) != len(other.terms) or not units.alike(one.units, other.units):
         return False
     if all(map(expressions.equal, one.terms, other.terms)):
@@ -134,23 +134,23 @@ def _in_order(gold: Sequence[Answer], answer: Sequence[Answer]) -> bool:
 
 
 def _in_any_order(gold: Sequence[Answer], answer: Sequence[Answer]) -> bool:
-    """Whether each of the reference has a partner of its own in the answer.
+    """Whether the items of both can be paired.
 
-    What an answer says twice counts once, unless the reference has something twice, as prime factors are.
+    Repetitions in the answer count once, unless the reference has some, too, as prime factors do.
     """
-    several = len(_distinct(gold)) < len(gold)
-    left = list(answer) if several else _distinct(answer)
-    for one in gold:
-        partner = next((place for place, candidate in enumerate(left) if equal(one, candidate)), None)
+    repeats = len(_distinct(gold)) < len(gold)
+    unpaired = list(answer) if repeats else _distinct(answer)
+    for item in gold:
+        partner = next((index for index, candidate in enumerate(unpaired) if equal(item, candidate)), None)
         if partner is None:
             return False
-        left.pop(partner)
-    return not left
+        unpaired.pop(partner)
+    return not unpaired
 
 
 def _distinct(answers: Sequence[Answer]) -> list[Answer]:
-    found: list[Answer] = []
-    for one in answers:
-        if not any(equal(one, other) for other in found):
-            found.append(one)
-    return found
+    distinct: list[Answer] = []
+    for answer in answers:
+        if not any(equal(answer, other) for other in distinct):
+            distinct.append(answer)
+    return distinct

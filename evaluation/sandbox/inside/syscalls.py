@@ -1,4 +1,4 @@
-"""System calls of Linux for which the standard library (of Python 3.10) has no function."""
+"""Linux system calls that the standard library of Python 3.10 does not wrap."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SE
 
 
 def machine() -> str:
-    """The architecture whose system calls this interpreter makes.
+    """The architecture of this interpreter's system calls.
 
     Raises:
-        OSError: not Linux, or one whose numbers are not known here.
+        OSError: not Linux, or the call numbers are not known here.
     """
     name = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine().lower(), platform.machine())
     if not sys.platform.startswith("linux"):
@@ -38,7 +38,7 @@ def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] |
 
 
 def prctl(option: int, *arguments: int | ctypes.Array[ctypes.c_char]) -> None:
-    """Change what the kernel keeps of this process.
+    """Change an attribute of this process in the kernel.
 
     Raises:
         OSError: it failed.
@@ -49,7 +49,7 @@ def prctl(option: int, *arguments: int | ctypes.Array[ctypes.c_char]) -> None:
 
 
 def unshare(flags: int) -> None:
-    """Move this process (for process ids its children) into new namespaces.
+    """Move this process (its children, for process ids) into new namespaces.
 
     Raises:
         OSError: it failed.
@@ -58,7 +58,7 @@ def unshare(flags: int) -> None:
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
-    """Mount a file system, or change how one is mounted.
+    """Mount a file system, or change a mount.
 
     Raises:
         OSError: it failed.
@@ -68,7 +68,7 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str =
 
 
 def unmount(target: str, flags: int) -> None:
-    """Take a file system away.
+    """Unmount a file system.
 
     Raises:
         OSError: it failed.
@@ -77,7 +77,7 @@ def unmount(target: str, flags: int) -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up everything in which this process is more than an ordinary one, also as the superuser.
+    """Drop all capabilities, also those of the superuser.
 
     Raises:
         OSError: it failed.
