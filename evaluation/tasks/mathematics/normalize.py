@@ -12,61 +12,26 @@ from itertools import groupby
 
 from evaluation.tasks.mathematics import units
 
-_CHARACTERS = {
-    **dict.fromkeys("−–—‐‑‒―﹣－", "-"),
-    **dict.fromkeys("×✕✖⨯", r"\times "),
-    **dict.fromkeys("·⋅∙•", r"\cdot "),
-    **dict.fromkeys("≤⩽≦", r"\le "),
-    **dict.fromkeys("≥⩾≧", r"\ge "),
-    **dict.fromkeys("°º˚", r"^{\circ}"),
-    **dict.fromkeys("“”„«»", '"'),
-    **dict.fromkeys("‘’", "'"),
-    **dict.fromkeys("⟨〈", "("),
-    **dict.fromkeys("⟩〉", ")"),
-    **dict.fromkeys("∣｜", "|"),
-    **dict.fromkeys("∕⁄", "/"),
-    "÷": r"\div ",
-    "±": r"\pm ",
-    "∓": r"\mp ",
-    "√": r"\sqrt ",
-    "∛": r"\sqrt[3]",
-    "∜": r"\sqrt[4]",
-    "∗": "*",
-    "∞": r"\infty ",
-    "∪": r"\cup ",
-    "∩": r"\cap ",
-    "∅": r"\emptyset ",
-    "⇒": r"\implies ",
-    "∴": r"\therefore ",
-    "∎": "",
-    "∈": r"\in ",
-    "∖": r"\setminus ",
-    "≠": r"\ne ",
-    "≈": r"\approx ",
-    "≅": r"\approx ",
-    "→": r"\to ",
-    "∠": r"\angle ",
-    "△": r"\triangle ",
-    "⌊": r"\lfloor ",
-    "⌋": r"\rfloor ",
-    "⌈": r"\lceil ",
-    "⌉": r"\rceil ",
-    "ϕ": r"\phi ",
-    "ϵ": r"\epsilon ",
-    "ℝ": r"\mathbb{R}",
-    "ℂ": r"\mathbb{C}",
-    "ℤ": r"\mathbb{Z}",
-    "ℚ": r"\mathbb{Q}",
-    "ℕ": r"\mathbb{N}",
-    "∧": r"\text{and}",
-    "∨": r"\text{or}",
-    "…": "...",
-    "⋯": "...",
-    "℃": r"^{\circ}\text{C}",
-    "∶": ":",
-    "、": ",",
-    "。": ".",
-}
+
+def _table(text: str, separator: str) -> dict[str, str]:
+    """Replacements from entries ``keys=>replacement``, in which ``~`` is a space."""
+    pairs = [entry.partition("=>") for entry in text.split()]
+    return {
+        key: new.replace("~", " ") for keys, _, new in pairs for key in (keys.split(separator) if separator else keys)
+    }
+
+
+_CHARACTERS = _table(
+    r"""
+    −–—‐‑‒―﹣－=>-  ×✕✖⨯=>\times~  ·⋅∙•=>\cdot~  ≤⩽≦=>\le~  ≥⩾≧=>\ge~  °º˚=>^{\circ}  “”„«»=>"  ‘’=>'  ⟨〈=>(  ⟩〉=>)
+    ∣｜=>|  ∕⁄=>/  ÷=>\div~  ±=>\pm~  ∓=>\mp~  √=>\sqrt~  ∛=>\sqrt[3]  ∜=>\sqrt[4]  ∗=>*  ∞=>\infty~  ∪=>\cup~
+    ∩=>\cap~  ∅=>\emptyset~  ⇒=>\implies~  ∴=>\therefore~  ∎=>  ∈=>\in~  ∖=>\setminus~  ≠=>\ne~  ≈≅=>\approx~  →=>\to~
+    ∠=>\angle~  △=>\triangle~  ⌊=>\lfloor~  ⌋=>\rfloor~  ⌈=>\lceil~  ⌉=>\rceil~  ϕ=>\phi~  ϵ=>\epsilon~  ℝ=>\mathbb{R}
+    ℂ=>\mathbb{C}  ℤ=>\mathbb{Z}  ℚ=>\mathbb{Q}  ℕ=>\mathbb{N}  ∧=>\text{and}  ∨=>\text{or}  …⋯=>...
+    ℃=>^{\circ}\text{C}  ∶=>:  、=>,  。=>.
+    """,
+    "",
+)
 GREEK = frozenset(
     """
     alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
@@ -74,62 +39,21 @@ GREEK = frozenset(
 )
 """LaTeX names of the letters."""
 _FUNCTIONS = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp max gcd lcm".split())
-_FOREIGN_FUNCTIONS = {
-    "cosec": "csc",
-    "tg": "tan",
-    "ctg": "cot",
-    "arctg": "arctan",
-    "asin": "arcsin",
-    "acos": "arccos",
-    "atan": "arctan",
-}
-_SYNONYMS = {
-    **dict.fromkeys(("dfrac", "tfrac", "cfrac", "nicefrac", "sfrac"), r"\frac"),
-    **dict.fromkeys(("dbinom", "tbinom"), r"\binom"),
-    **dict.fromkeys(("leq", "leqslant", "leqq"), r"\le "),
-    **dict.fromkeys(("geq", "geqslant", "geqq"), r"\ge "),
-    **dict.fromkeys(("neq", "not="), r"\ne "),
-    "lt": "<",
-    "gt": ">",
-    "lbrace": r"\{",
-    "rbrace": r"\}",
-    "lbrack": "[",
-    "rbrack": "]",
-    "ast": "*",
-    "colon": ":",
-    "langle": "(",
-    "rangle": ")",
-    **dict.fromkeys(("lvert", "rvert", "vert"), "|"),
-    **dict.fromkeys(("varnothing", "O"), r"\emptyset "),
-    "varepsilon": r"\epsilon ",
-    "varphi": r"\phi ",
-    "vartheta": r"\theta ",
-    "infin": r"\infty ",
-    "infinity": r"\infty ",
-    **dict.fromkeys(("dots", "ldots", "cdots"), "..."),
-    "land": r"\text{and}",
-    "wedge": r"\text{and}",
-    "lor": r"\text{or}",
-    "vee": r"\text{or}",
-    "degree": r"^{\circ}",
-    "degrees": r"^{\circ}",
-    "backslash": r"\setminus ",
-    "imath": "i",
-    "sim": r"\approx ",
-    "rightarrow": r"\to ",
-    "R": r"\mathbb{R}",
-    "bigcup": r"\cup ",
-    "doteq": "=",
-    "simeq": r"\approx ",
-    "bmod": r"\mod ",
-    "lg": r"\log_{10} ",
-    **dict.fromkeys(("lVert", "rVert", "Vert"), r"\|"),
-    **dict.fromkeys(("checkmark", "blacksquare", "square", "qed", "Box", "nonumber", "notag"), " "),
-    **dict.fromkeys(("tiny", "small", "normalsize", "large", "Large", "LARGE", "huge", "Huge", "tt", "sf"), ""),
-    **dict.fromkeys(("left", "right", "displaystyle", "textstyle", "limits", "nolimits", "mathstrut", "strut"), ""),
-    **dict.fromkeys(("big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "middle", "rm", "bf", "it"), ""),
-    **dict.fromkeys(("quad", "qquad", "hfill", "newline", "par", "centering", "boldmath"), " "),
-}
+_FOREIGN_FUNCTIONS = _table("cosec=>csc  tg=>tan  ctg=>cot  arctg,atan=>arctan  asin=>arcsin  acos=>arccos", ",")
+_SYNONYMS = _table(
+    r"""
+    dfrac,tfrac,cfrac,nicefrac,sfrac=>\frac  dbinom,tbinom=>\binom  leq,leqslant,leqq=>\le~  geq,geqslant,geqq=>\ge~
+    neq,not==>\ne~  lt=><  gt=>>  lbrace=>\{  rbrace=>\}  lbrack=>[  rbrack=>]  ast=>*  colon=>:  langle=>(  rangle=>)
+    lvert,rvert,vert=>|  varnothing,O=>\emptyset~  varepsilon=>\epsilon~  varphi=>\phi~  vartheta=>\theta~
+    infin,infinity=>\infty~  dots,ldots,cdots=>...  land,wedge=>\text{and}  lor,vee=>\text{or}
+    degree,degrees=>^{\circ}  backslash=>\setminus~  imath=>i  sim,simeq=>\approx~  rightarrow=>\to~  R=>\mathbb{R}
+    bigcup=>\cup~  doteq=>=  bmod=>\mod~  lg=>\log_{10}~  lVert,rVert,Vert=>\|
+    checkmark,blacksquare,square,qed,Box,nonumber,notag,quad,qquad,hfill,newline,par=>~  centering,boldmath=>~
+    tiny,small,normalsize,large,Large,LARGE,huge,Huge,tt,sf,left,right=>
+    displaystyle,textstyle,limits,nolimits,mathstrut,strut,big,Big,bigg,Bigg,bigl,bigr=>  Bigl,Bigr,middle,rm,bf,it=>
+    """,
+    ",",
+)
 _LINES = re.compile(r"\\(?:begin|end)\{(?:aligned|align|alignat|equation|gathered|gather|split|multline|flalign)\*?\}")
 _COMMAND = re.compile(r"\\(not=|[a-zA-Z]+) ?")
 _UPRIGHT = re.compile(
