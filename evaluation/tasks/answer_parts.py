@@ -66,7 +66,7 @@ def parts_of(raw: str, careful: bool = True) -> list[Part]:
             found.append(Part(list(current), bool(mark), ended))
         current.clear()
 
-    for line in (one for whole in lines for one in _split_fences(whole)):
+    for line in (piece for whole in lines for piece in _split_fences(whole)):
         fence = _FENCE.match(line) if fences < _MAX_FENCES else None
         fences += fence is not None
         if not fence or (careful and _is_in_string("\n".join(current))):
@@ -100,16 +100,16 @@ def _final_text(raw: str) -> str:
 def without_thoughts(text: str) -> str:
     """The text outside of thinking marks. Thoughts may begin in the prompt; unclosed ones swallow the rest."""
     kept, place, depth = "", 0, 0
-    for found in _MARKS.finditer(text):
-        if found["begin"]:
+    for match in _MARKS.finditer(text):
+        if match["begin"]:
             if not depth:
-                kept += text[place : found.start()]
+                kept += text[place : match.start()]
             depth += 1
         elif depth:
             depth = 0
         else:
             kept = ""
-        place = found.end()
+        place = match.end()
     return kept if depth else kept + text[place:]
 
 
@@ -122,24 +122,24 @@ def _split_fences(line: str) -> list[str]:
     """A line, or several if a fence follows other text or encloses it."""
     if "```" not in line:
         return [line]
-    if found := _FENCED_LINE.match(line):
-        return ["```python", found["code"], "```"]
-    found = _FENCE_BEHIND.match(line)
-    return [found["before"], found["fence"]] if found else [line]
+    if match := _FENCED_LINE.match(line):
+        return ["```python", match["code"], "```"]
+    match = _FENCE_BEHIND.match(line)
+    return [match["before"], match["fence"]] if match else [line]
 
 
 def _language(info: str) -> str:
-    found = _LANGUAGE.match(info)
-    return found[1].lower() if found else ""
+    match = _LANGUAGE.match(info)
+    return match[1].lower() if match else ""
 
 
 def _is_in_string(code: str) -> bool:
     """Whether a triple-quoted string is open at the end of ``code``."""
     place = 0
-    while found := _STRINGS.search(code, place):
-        place = found.end()
-        if found[0] in ('"""', "'''"):
-            place = code.find(found[0], place) + 3
+    while match := _STRINGS.search(code, place):
+        place = match.end()
+        if match[0] in ('"""', "'''"):
+            place = code.find(match[0], place) + 3
             if place < 3:
                 return True
     return False

@@ -63,7 +63,7 @@ def extract(raw: str, needed: set[str], prompt: str = "") -> str:
     try:
         readings = [parts_of(raw, careful) for careful in (True, False)]
         for parts in readings if readings[0] != readings[1] else readings[:1]:
-            best = max(best, _Search(parts, needed, prompt).best(), key=lambda found: found[0])
+            best = max(best, _Search(parts, needed, prompt).best(), key=lambda candidate: candidate[0])
             if best[0] == len(needed):
                 break
     except (RecursionError, MemoryError):  # nested too deep for Python
@@ -150,17 +150,17 @@ class _Search:
 
     def _methods(self) -> list[Statement]:
         """Methods with the names of the functions, of a class that is created without arguments."""
-        classes = {name: one for pool in self._pools for one in pool for name in one.methods & self._needed}
-        names = {name for one in classes.values() for name in one.binds}
+        classes = {name: item for pool in self._pools for item in pool for name in item.methods & self._needed}
+        names = {name for item in classes.values() for name in item.binds}
         found = self._alone(names) if names else []
         if not found:
             return []
-        made = [(name, one.binds) for name, one in sorted(classes.items())]
-        return found + [Statement(VALUE, f"{name} = {one}().{name}\n", 0, {name}) for name, (one,) in made]
+        made = [(name, item.binds) for name, item in sorted(classes.items())]
+        return found + [Statement(VALUE, f"{name} = {item}().{name}\n", 0, {name}) for name, (item,) in made]
 
     def _program(self, pools: list[list[Statement]], needed: set[str], main: int, loose: set[int]) -> list[Statement]:
         loose = loose | {at for at, part in enumerate(self._parts) if not (part.fenced and self._whole[at])}
-        return program([*self._head, *(one for pool in pools for one in pool)], needed, main, loose)
+        return program([*self._head, *(statement for pool in pools for statement in pool)], needed, main, loose)
 
     def _pieces(self, part: Part, number: int) -> list[Statement]:
         """The statements of a part; text between stretches of Python is skipped."""

@@ -64,7 +64,7 @@ class Statement:
 def statements(source: str, part: int) -> list[Statement]:
     """The statements of a program that compiles; those that define nothing are omitted."""
     lines, body = source.split("\n"), parsed(source).body[:MAX_STATEMENTS]
-    starts = [min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", []))]) for node in body]
+    starts = [min([node.lineno, *(child.lineno for child in getattr(node, "decorator_list", []))]) for node in body]
     ends = [node.end_lineno or node.lineno for node in body]
     found = []
     for place, (node, start, end) in enumerate(zip(body, starts, ends, strict=True)):
@@ -113,34 +113,34 @@ class _Selection:
     def __init__(self, pool: list[Statement], needed: set[str], main: int, loose: set[int]) -> None:
         self._pool, self._needed, self._main, self._loose = pool, needed, main, loose
         self._binders: dict[str, list[Statement]] = {}
-        sets = {name: one.sets for one in pool if one.kind == DEFINITION for name in one.binds}
+        sets = {name: item.sets for item in pool if item.kind == DEFINITION for name in item.binds}
         for statement in pool:
             for name in statement.binds | sets.get(statement.calls, set()):
                 self._binders.setdefault(name, []).append(statement)
-        self._rivals = {one.part for one in pool if one.binds & needed and one.kind != CHANGE} - {main}
+        self._rivals = {item.part for item in pool if item.binds & needed and item.kind != CHANGE} - {main}
         self._names: dict[tuple[str, int], list[Statement]] = {}
 
     def program(self) -> list[Statement]:
         chosen: set[Statement] = set()
-        self._take([one for name in sorted(self._needed) for one in self._versions(name, self._main)], chosen)
+        self._take([item for name in sorted(self._needed) for item in self._versions(name, self._main)], chosen)
         if not chosen:
             return []
         parts = {PROMPT, *(statement.part for statement in chosen)}
-        self._take([one for one in self._pool if one.kept and one.part in parts], chosen)
+        self._take([item for item in self._pool if item.kept and item.part in parts], chosen)
         done: dict[Statement, None] = {}
         for statement in self._pool:
             if statement in chosen:
                 self._place(statement, done)
-        return sorted(done, key=lambda one: not one.leads)
+        return sorted(done, key=lambda item: not item.leads)
 
     def _take(self, waiting: list[Statement], chosen: set[Statement]) -> None:
         """Choose statements, with those that define what they use."""
         while waiting:
-            one = waiting.pop()
-            if one not in chosen:
-                chosen.add(one)
-                for name in one.now | one.later:
-                    waiting += self._versions(name, one.part)
+            item = waiting.pop()
+            if item not in chosen:
+                chosen.add(item)
+                for name in item.now | item.later:
+                    waiting += self._versions(name, item.part)
 
     def _versions(self, name: str, home: int) -> list[Statement]:
         """The statements that define a name, as seen from a part."""
@@ -150,27 +150,27 @@ class _Selection:
 
     def _find_versions(self, name: str, home: int) -> list[Statement]:
         binders = self._binders.get(name, [])
-        defining = [one for one in binders if one.kind != CHANGE]
+        defining = [item for item in binders if item.kind != CHANGE]
         if name in self._needed:
-            defining = [one for one in defining if one.worth > STUB and not _is_example(one, name)]
+            defining = [item for item in defining if item.worth > STUB and not _is_example(item, name)]
         else:
-            defining = defining or [one for one in binders if name not in one.binds]  # set by a call: setup()
+            defining = defining or [item for item in binders if name not in item.binds]  # set by a call: setup()
         if not defining:
             return []
-        best = max(one.worth for one in defining)
-        parts = [one.part for one in defining if one.worth == best]
+        best = max(item.worth for item in defining)
+        parts = [item.part for item in defining if item.worth == best]
         part = home if home in parts else parts[-1]
         if name not in self._needed and home == part and home not in self._loose:
-            corrected = [one.part for one in defining if one.kind == DEFINITION and one.worth == best]
-            part = max([home, *(one for one in corrected if one not in self._loose | self._rivals)])
-        here = [one for one in defining if one.part == part]
-        changes = [one for one in binders if one.part == part and one.kind == CHANGE]
-        definitions = [one for one in here if one.kind == DEFINITION and one.worth == best]
+            corrected = [item.part for item in defining if item.kind == DEFINITION and item.worth == best]
+            part = max([home, *(other for other in corrected if other not in self._loose | self._rivals)])
+        here = [item for item in defining if item.part == part]
+        changes = [item for item in binders if item.part == part and item.kind == CHANGE]
+        definitions = [item for item in here if item.kind == DEFINITION and item.worth == best]
         if definitions:
             chosen = definitions[0 if part in self._loose else -1]
-            wrapped = [one for one in here if one.kind == VALUE and name in one.now]  # name = cached(name)
-            return [chosen, *wrapped, *(one for one in changes if one.worth > STUB)]
-        return here if all(one.kind == IMPORT for one in here) else here + changes
+            wrapped = [item for item in here if item.kind == VALUE and name in item.now]  # name = cached(name)
+            return [chosen, *wrapped, *(item for item in changes if item.worth > STUB)]
+        return here if all(item.kind == IMPORT for item in here) else here + changes
 
     def _place(self, statement: Statement, done: dict[Statement, None]) -> None:
         """Add a statement after everything used when it runs."""
@@ -192,12 +192,12 @@ class _Selection:
         names = {(name, statement.part) for name in statement.now}
         waiting, seen = list(names), set(names)
         while waiting:
-            for one in self._versions(*waiting.pop()):
-                found.add(one)
-                more = {(name, one.part) for name in one.now | one.later} - seen
+            for item in self._versions(*waiting.pop()):
+                found.add(item)
+                more = {(name, item.part) for name in item.now | item.later} - seen
                 seen |= more
                 waiting += more
-        return [one for one in self._pool if one in found and one is not statement] if found else []
+        return [item for item in self._pool if item in found and item is not statement] if found else []
 
 
 def _is_example(statement: Statement, name: str) -> bool:
@@ -215,7 +215,7 @@ def _statement(node: ast.stmt, text: str, part: int) -> Statement | None:
     if isinstance(node, _DEFINITION):
         found = Statement(DEFINITION, text, part, {node.name}, worth=_worth(node))
         if isinstance(node, ast.ClassDef):
-            found.methods = {one.name for one in node.body if isinstance(one, FUNCTION) and _worth(one) > STUB}
+            found.methods = {child.name for child in node.body if isinstance(child, FUNCTION) and _worth(child) > STUB}
     elif isinstance(node, (*_ASSIGNMENT, *_BLOCK)):
         names = bound(node)
         kind = VALUE if names and not isinstance(node, ast.AugAssign) else CHANGE
@@ -241,9 +241,9 @@ def _import(node: ast.Import | ast.ImportFrom, text: str, part: int) -> Statemen
 
 def _worth(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
     """Whether a definition does something."""
-    body = [one for one in node.body if not _is_empty(one, node.name)]
+    body = [child for child in node.body if not _is_empty(child, node.name)]
     if isinstance(node, ast.ClassDef):
-        methods = [_worth(one) for one in body if isinstance(one, _DEFINITION)]
+        methods = [_worth(child) for child in body if isinstance(child, _DEFINITION)]
         return TRIVIAL if not body or (len(methods) == len(body) and max(methods) == STUB) else REAL
     if not body or _is_refusal(body[0]):
         return STUB
@@ -281,27 +281,31 @@ def bound(node: ast.AST) -> set[str]:
     found: set[str] = set()
     waiting = [node]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, _DEFINITION):
-            found.add(one.name)
-        elif isinstance(one, ast.Import | ast.ImportFrom):
-            found |= {alias.asname or alias.name.split(".")[0] for alias in one.names}
-        elif isinstance(one, ast.Name):
-            found |= {one.id} if isinstance(one.ctx, ast.Store) else set()
-        elif not isinstance(one, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-            waiting += ast.iter_child_nodes(one)
+        child = waiting.pop()
+        if isinstance(child, _DEFINITION):
+            found.add(child.name)
+        elif isinstance(child, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name.split(".")[0] for alias in child.names}
+        elif isinstance(child, ast.Name):
+            found |= {child.id} if isinstance(child.ctx, ast.Store) else set()
+        elif not isinstance(child, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            waiting += ast.iter_child_nodes(child)
     return found
 
 
 def _changed(node: ast.AST) -> set[str]:
     """Names of values a statement may change: ``table[1] = 2``, ``table.update(more)``, ``x.y = 3``, ``fill(rows)``."""
     found = set()
-    for one in ast.walk(node):
+    for child in ast.walk(node):
         places: list[ast.expr] = []
-        if isinstance(one, ast.Subscript | ast.Attribute) and isinstance(one.ctx, ast.Store):
-            places = [one.value]
-        elif isinstance(one, ast.Expr) and isinstance(one.value, ast.Call) and not _is_built_in(one.value.func):
-            places = [one.value.func, *one.value.args] if isinstance(one.value.func, ast.Attribute) else one.value.args
+        if isinstance(child, ast.Subscript | ast.Attribute) and isinstance(child.ctx, ast.Store):
+            places = [child.value]
+        elif isinstance(child, ast.Expr) and isinstance(child.value, ast.Call) and not _is_built_in(child.value.func):
+            places = (
+                [child.value.func, *child.value.args]
+                if isinstance(child.value.func, ast.Attribute)
+                else child.value.args
+            )
         for place in places:
             while isinstance(place, ast.Subscript | ast.Attribute):
                 place = place.value
@@ -319,7 +323,7 @@ def _used(text: str) -> tuple[set[str], set[str], set[str]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         top = symtable.symtable(text, "<answer>", "exec")
-    now = {one.get_name() for one in top.get_symbols() if one.is_referenced()}
+    now = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced()}
     later: set[str] = set()
     sets: set[str] = set()
     waiting = [(child, now) for child in top.get_children()]
@@ -328,9 +332,11 @@ def _used(text: str) -> tuple[set[str], set[str], set[str]]:
         # comprehensions run with their surroundings, functions when called
         is_called = table.get_type() == "function" and table.get_name() not in _COMPREHENSIONS
         into = later if is_called else names
-        into |= {one.get_name() for one in table.get_symbols() if one.is_global() and one.is_referenced()}
-        into |= {one.get_name() for one in table.get_symbols() if one.is_declared_global()}
-        sets |= {one.get_name() for one in table.get_symbols() if one.is_declared_global() and one.is_assigned()}
+        into |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global() and symbol.is_referenced()}
+        into |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_declared_global()}
+        sets |= {
+            symbol.get_name() for symbol in table.get_symbols() if symbol.is_declared_global() and symbol.is_assigned()
+        }
         waiting += [(child, into) for child in table.get_children()]
     return now, later, sets
 

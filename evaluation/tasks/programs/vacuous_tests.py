@@ -76,9 +76,8 @@ class _Reader:
         self._classes: dict[str, ast.ClassDef] = {}
         self._empties: set[str] = set()
         self._depth = 0
-        self._helper_calls: list[int] = (
-            above._readings if above else [0]
-        )  # calls of helpers, shared with nested readers
+        # calls of helpers, counted together with those of nested readers
+        self._helper_calls: list[int] = above._helper_calls if above else [0]
         self.decides = self._block(body)
 
     def _block(self, body: Iterable[ast.stmt]) -> bool:
@@ -97,15 +96,17 @@ class _Reader:
         if self._classes and not isinstance(node, FUNCTION):
             named = mentions(node)
             used = [name for name in self._classes if name in named or named & _RUNNERS]
-            methods = [one for name in used for one in self._classes.pop(name).body if isinstance(one, FUNCTION)]
-            if self._block(one for method in methods for one in method.body):
+            methods = [child for name in used for child in self._classes.pop(name).body if isinstance(child, FUNCTION)]
+            if self._block(child for method in methods for child in method.body):
                 return True
         if isinstance(node, ast.Assert):
             return truth(node.test) is None and self._depends(node.test)
         if isinstance(node, FUNCTION):
             self._hide({node.name})
             self._helpers[node.name] = node
-            if any(self._depends(one.value) for one in own_nodes(node) if isinstance(one, ast.Return) and one.value):
+            if any(
+                self._depends(child.value) for child in own_nodes(node) if isinstance(child, ast.Return) and child.value
+            ):
                 self._functions.add(node.name)
             return False
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -131,7 +132,7 @@ class _Reader:
         if isinstance(node, ast.Try):
             return self._tried(node)
         if isinstance(node, ast.Match):
-            cases = [one for case in node.cases for one in case.body]
+            cases = [child for case in node.cases for child in case.body]
             return (self._depends(node.subject) and can_fail(cases)) or self._block(cases)
         call = node.value if isinstance(node, ast.Expr) else None
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
@@ -142,13 +143,13 @@ class _Reader:
 
     def _tried(self, node: ast.Try) -> bool:
         """What follows a call in ``try`` runs only if the function did not raise."""
-        if any(isinstance(one, ast.Return | ast.Break | ast.Continue) for one in node.finalbody):
+        if any(isinstance(child, ast.Return | ast.Break | ast.Continue) for child in node.finalbody):
             return False
         swallowed = any(swallows(handler) for handler in node.handlers)
         tried = [*node.body, *node.orelse]
         if not swallowed and (self._block(tried) or (self._calls(node.body) and can_fail(tried))):
             return True
-        handled = [one for handler in node.handlers for one in handler.body]
+        handled = [child for handler in node.handlers for child in handler.body]
         return self._block(handled) or self._block(node.finalbody)
 
     def _branch(self, node: ast.If) -> bool:
@@ -166,27 +167,27 @@ class _Reader:
     def _expects(self, node: ast.With | ast.AsyncWith) -> bool:
         """``with pytest.raises(ValueError): f(1)``"""
         asked = any(
-            isinstance(one.context_expr, ast.Call) and "raises" in ast.dump(one.context_expr.func).lower()
-            for one in node.items
+            isinstance(child.context_expr, ast.Call) and "raises" in ast.dump(child.context_expr.func).lower()
+            for child in node.items
         )
-        return asked and any(self._depends(one) for one in node.body)
+        return asked and any(self._depends(child) for child in node.body)
 
     def _call(self, node: ast.Call) -> bool:
         """``numpy.testing.assert_allclose(f(1), 2)``, and helpers of the tests that assert something."""
         values = arguments_of(node)
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         if name.lower().startswith(("assert", "raises")):
-            return any(self._depends(one) or self._names(one) & self._functions for one in values)
+            return any(self._depends(child) or self._names(child) & self._functions for child in values)
         helper = self._helpers.get(name) if isinstance(node.func, ast.Name) else None
         if helper is None:
             return False
         self._helper_calls[0] += 1
         if self._helper_calls[0] > _MAX_HELPER_CALLS:
             return True  # too elaborate for a mistake
-        arguments = [one.arg for one in (*helper.args.posonlyargs, *helper.args.args)]
+        arguments = [child.arg for child in (*helper.args.posonlyargs, *helper.args.args)]
         passed = zip(arguments, node.args, strict=False)
-        named = [*passed, *((one.arg, one.value) for one in node.keywords if one.arg)]
-        named += [(one.arg, value) for one in (helper.args.vararg, helper.args.kwarg) if one for value in values]
+        named = [*passed, *((child.arg, child.value) for child in node.keywords if child.arg)]
+        named += [(child.arg, value) for child in (helper.args.vararg, helper.args.kwarg) if child for value in values]
         functions = {argument for argument, value in named if self._names(value) & self._functions}
         results = {argument for argument, value in named if self._depends(value)}
         known = {*self._functions, *functions}
@@ -217,19 +218,19 @@ class _Reader:
 
     def _touch(self, node: ast.stmt) -> None:
         """Names whose values a function may have changed or determined become results."""
-        for one in ast.walk(node):
-            if isinstance(one, ast.Call):
-                passed = {name for part in arguments_of(one) for name in self._names(part)} - self._functions
-                owner = self._names(one.func) - self._functions
-                if self._names(one.func) & self._functions:
+        for child in ast.walk(node):
+            if isinstance(child, ast.Call):
+                passed = {name for part in arguments_of(child) for name in self._names(part)} - self._functions
+                owner = self._names(child.func) - self._functions
+                if self._names(child.func) & self._functions:
                     self._results |= passed
-                elif any(self._depends(part) for part in arguments_of(one)) and isinstance(one.func, ast.Attribute):
+                elif any(self._depends(part) for part in arguments_of(child)) and isinstance(child.func, ast.Attribute):
                     self._results |= owner  # out.append(f(1))
-                self._empties -= passed | (owner if getattr(one.func, "attr", "") not in _VIEWS else set())
-            elif isinstance(one, ast.Assign) and any(not isinstance(target, ast.Name) for target in one.targets):
-                changed = {name for target in one.targets for name in self._names(target)} - self._functions
+                self._empties -= passed | (owner if getattr(child.func, "attr", "") not in _VIEWS else set())
+            elif isinstance(child, ast.Assign) and any(not isinstance(target, ast.Name) for target in child.targets):
+                changed = {name for target in child.targets for name in self._names(target)} - self._functions
                 self._empties -= changed
-                if self._depends(one.value):
+                if self._depends(child.value):
                     self._results |= changed
         test = getattr(node, "test", None) or getattr(node, "subject", None)
         if (test and self._depends(test)) or (isinstance(node, ast.Try) and self._calls(node.body)):
@@ -250,11 +251,11 @@ class _Reader:
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", None)
             if name == "range":
-                values = [int_literal(one) for one in node.args]
+                values = [int_literal(child) for child in node.args]
                 known = [value for value in values if value is not None]
                 return 1 <= len(known) == len(values) <= 3 and known[2:] != [0] and not range(*known)
             if name in _CONTAINERS:
-                return any(self._is_empty(one) for one in node.args) or not (node.args or node.keywords)
+                return any(self._is_empty(child) for child in node.args) or not (node.args or node.keywords)
             return getattr(node.func, "attr", "") in _VIEWS and self._is_empty(getattr(node.func, "value", node))
         return (
             not isinstance(node, ast.Constant | ast.UnaryOp | ast.Compare | ast.BoolOp) and truth(node) is False
@@ -264,21 +265,21 @@ class _Reader:
         """Whether a value comes from one of the functions, as far as the source shows."""
         waiting = [node]
         while waiting:
-            one = waiting.pop()
-            if isinstance(one, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) and self._is_empty(
-                one.generators[0].iter
+            child = waiting.pop()
+            if isinstance(child, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) and self._is_empty(
+                child.generators[0].iter
             ):
                 continue
-            if isinstance(one, ast.Name) and one.id in self._results:
+            if isinstance(child, ast.Name) and child.id in self._results:
                 return True
-            if isinstance(one, ast.Call):
-                called = getattr(one.func, "id", None)
-                passed = {value.id for value in arguments_of(one) if isinstance(value, ast.Name)} & self._functions
-                if self._names(one.func) & self._functions or (passed and called not in _NEVER_CALLS):
+            if isinstance(child, ast.Call):
+                called = getattr(child.func, "id", None)
+                passed = {value.id for value in arguments_of(child) if isinstance(value, ast.Name)} & self._functions
+                if self._names(child.func) & self._functions or (passed and called not in _NEVER_CALLS):
                     return True
-            waiting += ast.iter_child_nodes(one)
+            waiting += ast.iter_child_nodes(child)
         return False
 
     @staticmethod
     def _names(node: ast.AST) -> set[str]:
-        return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+        return {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
