@@ -13,7 +13,7 @@ from cache_zoo import UsageError
 from evaluation.config.settings import DatasetSettings
 from evaluation.report import check
 from evaluation.report.check import DATASETS, check_run
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 from evaluation.tasks.loading import load_task
 from tests.small_runs import call, edit_results, edit_samples, pick, unset_commit
@@ -57,7 +57,7 @@ def metrics(samples: list[dict[str, Any]]) -> None:
         (wrong, ["questions do not follow from their texts, the first is nano-gsm, row"]),
         (metrics, ["exact_match,strict-match of nano-gsm: results.json says"]),
         (lambda samples: samples.pop(), ["samples: results.json says 6, its parts make 5"]),
-        (lambda samples: samples.append(samples[0]), ["line 7: nano-gsm, row 0 is there twice"]),
+        (lambda samples: samples.append(samples[0]), ["line 7: nano-gsm, row 0 appears twice"]),
         (lambda samples: samples[3].pop("work"), ["question 4 lacks work"]),
         (lambda samples: samples[3].update(seconds=99.0), ["seconds: results.json says"]),
     ],
@@ -83,11 +83,11 @@ def test_the_check_finds_questions_that_do_not_add_up(
         (lambda found: found["efficiency"].update(nfe=1), "nfe: results.json says 1, its parts make"),
         (lambda found: found["efficiency"]["latency_seconds"].update(median=9), "latency_seconds.median: results.json"),
         (lambda found: found["summary"].update(compute_ratio=0.01), "summary.compute_ratio: results.json says 0.01"),
-        (lambda found: found["provenance"]["git"].update(dirty=True), "run with changes that are in no commit"),
+        (lambda found: found["provenance"]["git"].update(dirty=True), "run with uncommitted changes"),
         (lambda found: found["provenance"]["git"].update(several=True), "its sessions ran several commits"),
         (
             lambda found: found["efficiency"].update(memory_shortages=[{"size": 2, "then": 1}]),
-            "batches did not fit into memory; run it with batch_size=1",
+            "batches did not fit into memory; use batch_size=1",
         ),
         (unset_commit, "no commit is recorded"),
         (lambda found: found["provenance"]["versions"].pop("torch"), "the provenance lacks the version of torch"),

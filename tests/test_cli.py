@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from hashlib import sha256
@@ -21,6 +19,7 @@ from evaluation import eval_command as cli
 from evaluation.report.rescore import rescore
 from evaluation.run import lm_eval_plugin as plugin
 from models.tiny import byte_tokenizer
+from tests import processes
 from tests.layers import MISSING
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,10 +110,7 @@ def what(samples: list[dict[str, Any]], batches: bool = False) -> list[dict[str,
 
 
 def launched(command: list[str], cwd: Path) -> Result:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
-    )
+    done = processes.run(command, cwd=cwd)
     return Result(done.returncode, done.stdout, done.stderr)
 
 
@@ -402,7 +398,7 @@ def test_the_embedded_task_needs_no_data(run: Run, tiny_folders: dict[str, Path]
 
 def test_generated_code_is_run_only_where_that_is_allowed(run: Run, tiny_folders: dict[str, Path]) -> None:
     arguments = ["model=llada-base", f"model.path={tiny_folders['llada']}", "dataset=nano-code", "dataset.size=2"]
-    short = ["generation.gen_length=8", "generation.block_length=4", f"code_execution_without=[{','.join(MISSING)}]"]
+    short = ["generation.gen_length=8", "generation.block_length=4", f"sandbox_disable=[{','.join(MISSING)}]"]
     kept, scored = run(*arguments, *short), run(*arguments, *short, "allow_code_execution=true")
     for result in (kept, scored):
         assert result.code == 0, result.err
@@ -420,9 +416,9 @@ def test_generated_code_is_run_only_where_that_is_allowed(run: Run, tiny_folders
     results = json.loads((Path(summary["folder"]) / "results.json").read_text())
     assert results["results"]["nano-code"]["outcome,none"] == {"failed": 2}
     assert run(*arguments, "allow_code_execution=1").code == 2
-    refused = run(*arguments, "allow_code_execution=true", "code_execution_without=[landlok]")
+    refused = run(*arguments, "allow_code_execution=true", "sandbox_disable=[landlok]")
     assert refused.code == 2
-    assert "unknown layer 'landlok' in code_execution_without: did you mean 'landlock'?" in refused.err
+    assert "unknown layer 'landlok' in sandbox_disable: did you mean 'landlock'?" in refused.err
 
 
 CODE_METRICS = {
@@ -440,7 +436,7 @@ def test_code_is_kept_and_scored_now_or_later(
     monkeypatch.setattr("socket.socket.connect", no_network)
     arguments = [f"model.path={tiny_folders['llada']}", f"dataset={task}", f"dataset.path={data[task.split('_')[0]]}"]
     arguments += ["generation.gen_length=8", "generation.block_length=4"]
-    arguments += [f"code_execution_without=[{','.join(MISSING)}]"]
+    arguments += [f"sandbox_disable=[{','.join(MISSING)}]"]
     arguments += ["model=llada-inst" if task.endswith("_instruct") else "model=llada-base"]
     kept, scored = run(*arguments), run(*arguments, "allow_code_execution=true")
     assert (kept.code, scored.code) == (0, 0), kept.err + scored.err
@@ -642,7 +638,7 @@ def test_the_published_benchmarks_run_on_an_embedded_model(
         pytest.skip(f"the published files of {name} are not here")
     monkeypatch.setattr("socket.socket.connect", no_network)
     arguments = ["model=nano-llada", f"dataset.name={name}", f"dataset.path={folder}", "dataset.size=2"]
-    arguments += [f"code_execution_without=[{','.join(MISSING)}]", "allow_code_execution=true"]
+    arguments += [f"sandbox_disable=[{','.join(MISSING)}]", "allow_code_execution=true"]
     result = run(*arguments, "generation.gen_length=8", "generation.block_length=8")
     assert result.code == 0, result.err
     (summary,) = result.lines
@@ -669,7 +665,7 @@ def test_several_processes_score_tasks_as_one_does(
     """Two questions for one process and one for the other; only the first one runs what was generated."""
     arguments = [f"model.path={tiny_folders['llada']}", f"dataset={task}", f"dataset.path={data[task]}"]
     arguments += ["model=llada-base", "cache=dual", *SHORT[:2], "allow_code_execution=true"]
-    arguments += [f"code_execution_without=[{','.join(MISSING)}]", "generation.temperature=1.0"]
+    arguments += [f"sandbox_disable=[{','.join(MISSING)}]", "generation.temperature=1.0"]
     one = run(*arguments)
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
     two = launched([*launch, str(ROOT / "eval.py"), *arguments, "output_dir=two"], tmp_path)

@@ -228,7 +228,7 @@ def one_batch(found: Found, samples: Samples) -> None:
         (all_samples(forwards=0), "forwards are not between 1 and 128"),
         (fewer_forwards, "there are more tokens than 1 to a forward in"),
         (all_samples(prompt_tokens=5), "rows_full is not that of the forwards and the lengths in 500"),
-        (first(lambda one: one.update(doc_id=1)), "row 1 is there twice"),
+        (first(lambda one: one.update(doc_id=1)), "row 1 appears twice"),
         (first(lambda one: one.update(doc_id=500)), "the reference is not that of nano-gsm in 1"),
         (one_batch, "more questions than batch_size=1 are in a batch in 1"),
         (work(rows=0.1, flops=0.5), "keys are not those of the rows and the lengths in 500"),
@@ -253,7 +253,7 @@ def one_batch(found: Found, samples: Samples) -> None:
         (provenance(git={"commit": "0" * 40, "dirty": False}), "no commit is recorded"),
         (provenance(git={"commit": "main", "dirty": False}), "no commit is recorded"),
         (provenance(cache_code=None), "it does not record the origin of the cache's code"),
-        (provenance(cache_code={"origin": "unknown"}), "the code of its cache is in no commit and in no package"),
+        (provenance(cache_code={"origin": "unknown"}), "the code of the cache is in no commit and no package"),
         (provenance(cache_code={"origin": "package", "name": "a"}), "was of the origin package"),
         (provenance(model=None), "it does not record the weights"),
         (provenance(model={"weights_sha256": "0" * 64}), "the weights are not those of models/nano/llada"),
@@ -313,7 +313,7 @@ def test_scores_of_programs_are_held_against_what_is_there(tmp_path: Path, edit:
     assert check_run(run) == []
     ((_, found),) = check_all([SavedRun(run)])
     assert found.notes == [
-        "scores of nano-code take running generated code; evaluation.report.rescore --allow-code-execution does that"
+        "scores of nano-code take running generated code; cache-zoo rescore RUN allow_code_execution=true does that"
     ]
     forge(run, edit)
     assert expected in "\n".join(check_run(run))

@@ -24,7 +24,7 @@ NANO = ("model=nano-llada", "dataset=nano-gsm", "generation.gen_length=64")
 
 
 def settings(*overrides: str) -> Settings:
-    (found,) = cells(CONFIGS, "eval", list(overrides), sweep=False)
+    (found,) = cells(list(overrides))
     return found
 
 
@@ -46,7 +46,7 @@ def changed(*keys: tuple[str, Any]) -> dict[str, Any]:
 SAME: list[tuple[str, ...]] = [
     ("attn_implementation=eager",),
     ("attn_implementation=sdpa", "output_dir=elsewhere", "jobs=2", "force=true", "retry=[oom]", "trace=true"),
-    ("code_execution_without=[seccomp]",),
+    ("sandbox_disable=[seccomp]",),
     ("allow_code_execution=true",),  # nothing of nano-gsm is run
     ("generation.sigma=0",),
     ("generation.sigma=0.0",),
@@ -247,7 +247,7 @@ def test_examples_of_the_tasks(tmp_path: Path) -> None:
         ("cache.deep", [[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]),
         ("model.name", b"bytes"),
     ],
-    ids=lambda value: str(value)[:30],
+    ids=lambda value: str(value).partition(" at ")[0][:30],
 )
 def test_what_no_configuration_can_hold_is_one_error(key: str, value: Any) -> None:
     for function in (counted, setting, config_hash, run_name):

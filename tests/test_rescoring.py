@@ -66,7 +66,7 @@ def test_references_of_published_data_cannot_be_changed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"samples\.jsonl, line 4: the reference is not that of row 3 of nano-gsm"):
         rescore(run)
     edit_samples(run, lambda samples: samples.__setitem__(3, samples[2]))
-    with pytest.raises(UsageError, match="line 4: row 2 of nano-gsm is there twice"):
+    with pytest.raises(UsageError, match="line 4: row 2 of nano-gsm appears twice"):
         rescore(run)
 
 

@@ -20,7 +20,7 @@ from jinja2 import Environment
 from cache_zoo import UsageError
 from evaluation.config.settings import DatasetSettings
 from evaluation.report.rescore import RESCORED, rescore
-from evaluation.run.folder import Run
+from evaluation.run.folder import RunFolder
 from evaluation.run.lm import Text
 from evaluation.sandbox import Sandbox
 from evaluation.storage.files import RESULTS, SAMPLES
@@ -385,7 +385,7 @@ def saved(
     folder: Path, task: str, docs: list[dict[str, Any]], texts: list[str], changes: dict[str, Any] | None = None
 ) -> Path:
     """A run folder with these generations and no scores; ``changes`` are made to every sample."""
-    run = Run(folder / f"m__none__vanilla__{task}__0", {"dataset": {"name": task}})
+    run = RunFolder(folder / f"m__none__vanilla__{task}__0", {"dataset": {"name": task}})
     run.start()
     needs = SCORERS[task].needs
     samples = [
@@ -396,7 +396,7 @@ def saved(
     run.finish(
         {"results": {task: {"score,none": "N/A"}}, "summary": summary}, [{**one, **(changes or {})} for one in samples]
     )
-    return run.folder
+    return run.path
 
 
 FUNCTIONS = [
@@ -455,8 +455,8 @@ def test_what_cannot_be_scored_again_is_one_error(tmp_path: Path) -> None:
 
     docs = [{"answer": "1"}]
     refused("has no results.json", tmp_path)
-    refused("--workers must be at least 1", tmp_path, workers=0)
-    refused("give --allow-code-execution", saved(tmp_path, "humaneval", FUNCTIONS[:1], [""]))
+    refused("workers must be at least 1", tmp_path, workers=0)
+    refused("give allow_code_execution=true", saved(tmp_path, "humaneval", FUNCTIONS[:1], [""]))
     refused("task 'hellaswag' has no scorer here", saved(tmp_path, "gsm8k", docs, ["1"], {"task": "hellaswag"}))
     refused(r"samples\.jsonl, line 1 lacks doc\.answer", saved(tmp_path, "gsm8k", docs, ["1"], {"doc": {}}))
     refused(r"samples\.jsonl, line 1: 'text' must be text", saved(tmp_path, "gsm8k", docs, ["1"], {"text": None}))

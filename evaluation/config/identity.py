@@ -22,7 +22,7 @@ NOT_COUNTED = (
     "output_dir",
     "recipe",
     "attn_implementation",
-    "code_execution_without",
+    "sandbox_disable",
     "force",
     "retry",
     "jobs",
