@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 
 from cache_zoo import streams
 
-DONE, FAILED, UNUSABLE = 0, 1, 2
-"""Exit statuses of the project's programs: all went well, something broke, something given can't be used."""
+DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+"""Exit statuses of all commands: done, failed, something given can't be used, interrupted with Ctrl-C."""
 _LONGEST = 200
 """Letters of something given in a message."""
 _REPR = reprlib.Repr()

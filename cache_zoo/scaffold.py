@@ -144,7 +144,7 @@ def new_cache(name: str, root: Path = ROOT) -> dict[Path, str]:
     readme, registry = root / "README.md", root / "cache_zoo" / "registry.py"
     require(
         readme.is_file() and (root / "configs" / "cache").is_dir(),
-        f"{root} is no checkout of the repository but an installed package; --package makes a package of your own",
+        f"{root} is no checkout of the repository but an installed package; package=true makes a package of your own",
     )
     cache, config = root / "cache_zoo" / f"{name}.py", root / "configs" / "cache" / f"{name}.yaml"
     _refuse_existing(cache, config)

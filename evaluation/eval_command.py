@@ -7,23 +7,48 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from cache_zoo import UsageError, streams
-from cache_zoo.arguments import Parser
-from cache_zoo.errors import DONE, FAILED, UNUSABLE, require, visible
+from cache_zoo.errors import DONE, FAILED, INTERRUPTED, UNUSABLE, require, suggest, visible
 
 if TYPE_CHECKING:
     from evaluation.config.settings import Settings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-INTERRUPTED = 130
 _OF_HYDRA = ("config_path", "config_name", "config_dir", "experimental_rerun")
+
+
+class _Parser(argparse.ArgumentParser):
+    """`argparse.ArgumentParser`, but for its errors: ``error: ...`` in one line, and status 2."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        found, others = super().parse_known_args(args, namespace)
+        for other in others:
+            name = other.partition("=")[0]
+            if name.startswith("-"):
+                self.error(f"unknown option '{name}': {suggest(name, self._options())}")
+            self.error(f"'{other}' is one argument too many; what has blanks in it needs quotes")
+        return found, others
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"there is no '{value}': {suggest(str(value), action.choices)}")
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}", file=sys.stderr)
+        self.exit(2)
+
+    def _options(self) -> list[str]:
+        return [text for text in self._option_string_actions if text.startswith("--")]
 
 
 def main() -> int:
@@ -57,7 +82,7 @@ def _arguments() -> argparse.Namespace:
     """The command line as hydra reads it, who wants options before keys; an error in it ends the program."""
     keys = [one for one in sys.argv[1:] if one.startswith("~") or ("=" in one and not one.startswith("-"))]
     sys.argv[1:] = [*(one for one in sys.argv[1:] if one not in keys), *keys]
-    parser = Parser(prog="eval.py", add_help=False, parents=[get_args_parser()])
+    parser = _Parser(prog="eval.py", add_help=False, parents=[get_args_parser()])
     return parser.parse_args(sys.argv[1:])
 
 
@@ -109,23 +134,24 @@ def _run(overrides: list[str], sweep: bool) -> int:
 
 
 def _one(settings: Settings) -> int:
-    from evaluation.run.distributed import Ranks
+    from evaluation.run.distributed import Processes
     from evaluation.run.logs import configure_logging
-    from evaluation.sweep.outcome import answer, explained
+    from evaluation.sweep.cell import Cell
 
     configure_logging()
-    ranks = Ranks.from_launcher()
+    processes = Processes.from_launcher()
+    cell = Cell(settings, processes)
     try:
-        summary = answer(settings, ranks)
+        summary = cell.answer()
     except UsageError:
         raise
     except Exception as error:
-        if not ranks.first:
+        if not processes.is_main_process:
             traceback.print_exc()
             return FAILED
-        outcome = explained(settings, error)
-        _print(outcome.line)
-        return outcome.code
+        result = cell.failed(error)
+        _print(result.line)
+        return result.code
     if summary is not None:
         _print(summary)
     return DONE
@@ -141,24 +167,22 @@ def _jobs(overrides: list[str], cells: list[Settings]) -> list[str]:
 
 def _launch(cells: list[Settings]) -> int:
     """A sweep by one of hydra's launchers, which start jobs elsewhere; what became of them is in their folders."""
-    from evaluation.sweep.outcome import outcome_of
+    from evaluation.sweep.cell import Cell
     from evaluation.sweep.sweep import announce
 
     def job(_: DictConfig) -> dict[str, Any]:
         """One cell, where the launcher has put it. Hydra knows no recipes, so what it composed is not what counts."""
         from hydra.core.hydra_config import HydraConfig
 
-        from evaluation.sweep.outcome import attempt
-
         signal.signal(signal.SIGTERM, _terminated)
-        return attempt(cells[HydraConfig.get().job.num]).line
+        return Cell(cells[HydraConfig.get().job.num]).attempt().line
 
-    announce(cells)
+    announce([Cell(cell) for cell in cells])
     _hydra(job)
-    outcomes = [outcome_of(cell) for cell in cells]
-    for outcome in outcomes:
-        _print(outcome.line)
-    return max(outcome.code for outcome in outcomes)
+    results = [Cell(cell).result() for cell in cells]
+    for result in results:
+        _print(result.line)
+    return max(result.code for result in results)
 
 
 def _hydra(job: Any) -> None:

@@ -13,7 +13,7 @@ from cache_zoo import UsageError
 from evaluation.config.settings import DatasetSettings
 from evaluation.report import check
 from evaluation.report.check import DATASETS, check_run
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 from evaluation.tasks.loading import load_task
 from tests.small_runs import call, edit_results, edit_samples, pick, unset_commit
@@ -57,7 +57,7 @@ def metrics(samples: list[dict[str, Any]]) -> None:
         (wrong, ["questions do not follow from their texts, the first is nano-gsm, row"]),
         (metrics, ["exact_match,strict-match of nano-gsm: results.json says"]),
         (lambda samples: samples.pop(), ["samples: results.json says 6, its parts make 5"]),
-        (lambda samples: samples.append(samples[0]), ["line 7: nano-gsm, row 0 is there twice"]),
+        (lambda samples: samples.append(samples[0]), ["line 7: nano-gsm, row 0 appears twice"]),
         (lambda samples: samples[3].pop("work"), ["question 4 lacks work"]),
         (lambda samples: samples[3].update(seconds=99.0), ["seconds: results.json says"]),
     ],

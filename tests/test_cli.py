@@ -261,7 +261,7 @@ def test_the_chat_template_and_the_system_prompt_reach_the_prompt(run: Run, shor
         (["dataset.path=/no/such/place"], "dataset.path /no/such/place does not exist"),
         (["dataset.name=gsm8"], "did you mean 'gsm8k'?"),
         (["dataset.name=math-500"], "has no 'problem'; its columns are question, answer"),
-        (["dataset.n_shot=7"], "puts 7 examples in the prompt, but there are 6"),
+        (["dataset.n_shot=7"], "needs 7 few-shot examples, 6 are available"),
         (["model.path=/no/such/place"], "no model '/no/such/place'"),
         (["generation.gen_length=8192"], "more than the model's context of 8192"),
         (["model.device=gpu"], "unknown device 'gpu'"),
@@ -425,7 +425,7 @@ def test_the_embedded_task_needs_no_data(run: Run, tiny_folders: dict[str, Path]
 
 def test_generated_code_is_run_only_where_that_is_allowed(run: Run, tiny_folders: dict[str, Path]) -> None:
     arguments = ["model=llada-base", f"model.path={tiny_folders['llada']}", "dataset=nano-code", "dataset.size=2"]
-    short = ["generation.gen_length=8", "generation.block_length=4", f"code_execution_without=[{','.join(MISSING)}]"]
+    short = ["generation.gen_length=8", "generation.block_length=4", f"sandbox_disable=[{','.join(MISSING)}]"]
     kept, scored = run(*arguments, *short), run(*arguments, *short, "allow_code_execution=true")
     for result in (kept, scored):
         assert result.code == 0, result.err
@@ -443,9 +443,9 @@ def test_generated_code_is_run_only_where_that_is_allowed(run: Run, tiny_folders
     results = json.loads((Path(summary["folder"]) / "results.json").read_text())
     assert results["results"]["nano-code"]["outcome,none"] == {"failed": 2}
     assert run(*arguments, "allow_code_execution=1").code == 2
-    refused = run(*arguments, "allow_code_execution=true", "code_execution_without=[landlok]")
+    refused = run(*arguments, "allow_code_execution=true", "sandbox_disable=[landlok]")
     assert refused.code == 2
-    assert "unknown layer 'landlok' in code_execution_without: did you mean 'landlock'?" in refused.err
+    assert "unknown layer 'landlok' in sandbox_disable: did you mean 'landlock'?" in refused.err
 
 
 CODE_METRICS = {
@@ -463,7 +463,7 @@ def test_code_is_kept_and_scored_now_or_later(
     monkeypatch.setattr("socket.socket.connect", no_network)
     arguments = [f"model.path={tiny_folders['llada']}", f"dataset={task}", f"dataset.path={data[task.split('_')[0]]}"]
     arguments += ["generation.gen_length=8", "generation.block_length=4"]
-    arguments += [f"code_execution_without=[{','.join(MISSING)}]"]
+    arguments += [f"sandbox_disable=[{','.join(MISSING)}]"]
     arguments += ["model=llada-inst" if task.endswith("_instruct") else "model=llada-base"]
     kept, scored = run(*arguments), run(*arguments, "allow_code_execution=true")
     assert (kept.code, scored.code) == (0, 0), kept.err + scored.err
@@ -631,7 +631,7 @@ def test_likelihoods_that_cannot_be_had_are_one_error(
     [
         ("task: [oops", "mine", "mine.yaml is not a task file: while parsing"),
         ("- a list", "gsm8k", "mine.yaml is not a task file: Expected YAML dict"),
-        ("task: gsm8k", "gsm8k", "mine.yaml has a task 'gsm8k', which is one of ours: give it a name of its own"),
+        ("task: gsm8k", "gsm8k", "mine.yaml has a task 'gsm8k', a name that cache-zoo uses: give it another one"),
         ("include: absent.yaml\ntask: mine", "mine", "mine.yaml is not a task file: "),
     ],
 )
@@ -665,7 +665,7 @@ def test_the_published_benchmarks_run_on_an_embedded_model(
         pytest.skip(f"the published files of {name} are not here")
     monkeypatch.setattr("socket.socket.connect", no_network)
     arguments = ["model=nano-llada", f"dataset.name={name}", f"dataset.path={folder}", "dataset.size=2"]
-    arguments += [f"code_execution_without=[{','.join(MISSING)}]", "allow_code_execution=true"]
+    arguments += [f"sandbox_disable=[{','.join(MISSING)}]", "allow_code_execution=true"]
     result = run(*arguments, "generation.gen_length=8", "generation.block_length=8")
     assert result.code == 0, result.err
     (summary,) = result.lines
@@ -692,7 +692,7 @@ def test_several_processes_score_tasks_as_one_does(
     """Two questions for one process and one for the other; only the first one runs what was generated."""
     arguments = [f"model.path={tiny_folders['llada']}", f"dataset={task}", f"dataset.path={data[task]}"]
     arguments += ["model=llada-base", "cache=dual", *SHORT[:2], "allow_code_execution=true"]
-    arguments += [f"code_execution_without=[{','.join(MISSING)}]", "generation.temperature=1.0"]
+    arguments += [f"sandbox_disable=[{','.join(MISSING)}]", "generation.temperature=1.0"]
     one = run(*arguments)
     two = in_two_processes([*arguments, "output_dir=two"], tmp_path)
     assert (one.code, two.code) == (0, 0), two.err

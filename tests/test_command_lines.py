@@ -47,7 +47,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
         ("--package generation", "--package is a part of the configuration; give --cfg, too"),
         ("model=nano-llada extra", "'extra' is not of the form key=value"),
         ("-m seed=range(1,3,0)", "'seed=range(1,3,0)' is no list of values"),
-        ("output_dir=/dev/null/x", "output_dir /dev/null/x can't be used: /dev/null is no folder"),
+        ("output_dir=/dev/null/x", "output_dir /dev/null/x can't be used: /dev/null is not a folder"),
         ("-m cache=none,dual output_dir=/proc/x", "output_dir /proc/x can't be written to"),
         ("model.name=\x1b[31m", "is not of the form key=value"),
     ],

@@ -19,7 +19,7 @@ from evaluation.report.leaderboard import render_csv
 from evaluation.report.markdown import render_markdown
 from evaluation.report.rows import read_rows
 from evaluation.report.text import read_runs, render
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 from tests.small_runs import call, edit_results, edit_samples, pick
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+import sys
+from types import ModuleType
 from typing import get_args
 
 import pytest
@@ -17,8 +18,7 @@ from evaluation.run.efficiency import efficiency
 from evaluation.storage.schema import Provenance, Sample, Status, Summary
 from generation import generate
 from models import Transformer
-
-ROOT = Path(__file__).resolve().parents[1]
+from tools.readme import README, ROOT, table, with_table
 
 
 def python_example(document: str) -> str:
@@ -35,6 +35,29 @@ def test_the_readme_example_prints_what_it_says(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.splitlines()[0].strip() == said.group(1)
 
 
+def test_the_readme_table_is_that_of_the_reference_runs() -> None:
+    text = README.read_text()
+    assert with_table(text) == text, "python -m tools.readme"
+    assert table() in text
+
+
+def test_the_readme_links_to_every_document() -> None:
+    text = README.read_text()
+    assert all(f"](docs/{path.name})" in text for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_example_strategy_works(
+    monkeypatch: pytest.MonkeyPatch, tiny_models: dict[str, Transformer], prompts: list[list[int]]
+) -> None:
+    module = ModuleType("my_module")
+    exec(python_example("docs/strategies.md"), module.__dict__)
+    monkeypatch.setitem(sys.modules, "my_module", module)
+    for model in tiny_models.values():
+        options = {"gen_length": 8, "block_length": 4, "num_transfer_tokens": 2, "trace": True}
+        trace = generate(model, prompts, "dual", strategy="my_module:LeftToRight", **options).trace or []
+        assert [step.committed[0].nonzero().flatten().tolist() for step in trace] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
 def test_the_example_cache_works(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
     names: dict[str, type] = {}
     exec(python_example("CONTRIBUTING.md"), names)
@@ -47,7 +70,7 @@ def test_the_example_cache_works(tiny_models: dict[str, Transformer], prompts: l
 
 
 def test_the_readme_says_of_every_cache_what_its_class_says() -> None:
-    readme = (ROOT / "README.md").read_text()
+    readme = README.read_text()
     for info in describe_all():
         if info.package is not None:
             continue

@@ -228,7 +228,7 @@ def one_batch(found: Found, samples: Samples) -> None:
         (all_samples(forwards=0), "forwards are not between 1 and 128"),
         (fewer_forwards, "there are more tokens than 1 to a forward in"),
         (all_samples(prompt_tokens=5), "rows_full is not that of the forwards and the lengths in 500"),
-        (first(lambda one: one.update(doc_id=1)), "row 1 is there twice"),
+        (first(lambda one: one.update(doc_id=1)), "row 1 appears twice"),
         (first(lambda one: one.update(doc_id=500)), "the reference is not that of nano-gsm in 1"),
         (one_batch, "more questions than batch_size=1 are in a batch in 1"),
         (work(rows=0.1, flops=0.5), "keys are not those of the rows and the lengths in 500"),
@@ -313,7 +313,7 @@ def test_scores_of_programs_are_held_against_what_is_there(tmp_path: Path, edit:
     assert check_run(run) == []
     ((_, found),) = check_all([SavedRun(run)])
     assert found.notes == [
-        "scores of nano-code take running generated code; evaluation.report.rescore --allow-code-execution does that"
+        "scores of nano-code take running generated code; cache-zoo rescore RUN allow_code_execution=true does that"
     ]
     forge(run, edit)
     assert expected in "\n".join(check_run(run))

@@ -135,10 +135,10 @@ def try_some(numbers: range, sources: tuple[Path, Path], here: Path, watch: Watc
             (table, [place], ()),
             (compare, [given, baseline], ()),
             (rescore, [given, baseline], (*written,)),
-            (trace, [given, "--sample", "1", "--out", page], (page,)),
+            (trace, [given, "sample=1", f"out={page}"], (page,)),
         ]
     call_watched(check, [results], (), here, watch)
-    call_watched(leaderboard, [results, "--out", board], (board,), here, watch)
+    call_watched(leaderboard, [results, f"out={board}"], (board,), here, watch)
     check_outputs(board, f"seeds {numbers}")
     for command in commands:
         call_watched(*command, here, watch)

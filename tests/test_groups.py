@@ -9,7 +9,7 @@ from evaluation.config.command_line import cells
 from evaluation.report.check import check_run
 from evaluation.report.rows import read_rows
 from evaluation.run.evaluate import evaluate_cell
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from tests.small_runs import CONFIGS, _committed, edit_results
 
 TASK = """
@@ -47,7 +47,7 @@ def test_a_group_of_tasks_is_a_run(tmp_path: Path) -> None:
     (settings,) = cells(CONFIGS, "eval", given, sweep=False)
     summary = evaluate_cell(settings)
     assert summary is not None
-    assert (summary["n"], summary["items_total"]) == (6, 6)
+    assert (summary.n, summary.items_total) == (6, 6)
     ((_, run),) = find_runs([tmp_path / "results"], tmp_path).items()
     edit_results(run.folder, _committed)
     assert check_run(run.folder) == []

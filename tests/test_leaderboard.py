@@ -23,7 +23,7 @@ from evaluation.report.markdown import render_markdown
 from evaluation.report.rescore import rescore
 from evaluation.report.rows import COLUMNS, SCHEMA_VERSION, read_rows
 from evaluation.report.statistics import holm, proportion_interval
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 from tests.small_runs import QUESTIONS, call, edit_results, edit_samples, pick, unset_commit
 
@@ -254,7 +254,7 @@ def test_packed_samples_are_scored_again(results: Path) -> None:
     (run / "samples.jsonl.gz").write_bytes(gzip.compress((run / "samples.jsonl").read_bytes(), mtime=0))
     (run / "samples.jsonl").unlink()
     assert rescore(run) == expected
-    with pytest.raises(UsageError, match="--update takes unpacked samples: gunzip"):
+    with pytest.raises(UsageError, match="update=true takes unpacked samples: gunzip"):
         rescore(run, update=True)
 
 

@@ -16,7 +16,7 @@ from evaluation.report import rescore as module
 from evaluation.report.rescore import processes, rescore
 from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.loading import load_task
-from evaluation.tasks.references import FILE, references, row_digest
+from evaluation.tasks.published import FILE, published_rows, row_digest
 from evaluation.tasks.scorers import SCORERS
 from models.nano.data import ITEMS
 from tests.small_runs import call, edit_samples, pick
@@ -27,7 +27,7 @@ GSM, STRICT = "nano-gsm", "exact_match,strict-match"
 
 
 def test_every_task_with_a_scorer_has_its_published_questions() -> None:
-    sizes = {task: len(found.rows) for task in SCORERS if (found := references(task))}
+    sizes = {task: len(found.rows) for task in SCORERS if (found := published_rows(task))}
     assert sizes == {
         "gsm8k": 1319,
         "math-500": 500,
@@ -40,12 +40,12 @@ def test_every_task_with_a_scorer_has_its_published_questions() -> None:
         "nano-code": 200,
     }
     for task, place in (("nano-gsm", "gsm"), ("nano-code", "code")):
-        known = references(task)
+        known = published_rows(task)
         assert known is not None
         rows = read_rows(ITEMS / place / "test.jsonl")
         assert [row_digest(row, SCORERS[task].needs) for row in rows] == list(known.rows)
         assert known.sha256 == load_task(DatasetSettings(task, None, None, None, None), seed=1).sha256[task]
-    assert references("hellaswag") is None
+    assert published_rows("hellaswag") is None
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"reads {SHARED}")
@@ -66,7 +66,7 @@ def test_references_of_published_data_cannot_be_changed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"samples\.jsonl, line 4: the reference is not that of row 3 of nano-gsm"):
         rescore(run)
     edit_samples(run, lambda samples: samples.__setitem__(3, samples[2]))
-    with pytest.raises(UsageError, match="line 4: row 2 of nano-gsm is there twice"):
+    with pytest.raises(UsageError, match="line 4: row 2 of nano-gsm appears twice"):
         rescore(run)
 
 

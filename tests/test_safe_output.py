@@ -21,7 +21,7 @@ from evaluation.report.html import render_page
 from evaluation.report.leaderboard import plain_text, render_csv
 from evaluation.report.markdown import escaped, render_markdown
 from evaluation.report.rows import COLUMNS, read_rows
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 from tests.page_frames import Opener, made
 from tests.small_runs import call, edit_results, pick
@@ -159,7 +159,7 @@ def test_an_odd_name_of_a_folder_is_shown_as_it_can_be(
         shutil.copytree(run, results / os.fsdecode(name))
     (results / "<b>x" / "results.json").write_text("{")
     assert call(monkeypatch, table, results) == 0
-    assert call(monkeypatch, table, results, "--markdown") == 0
+    assert call(monkeypatch, table, results, "markdown=true") == 0
     assert call(monkeypatch, leaderboard, results) == 0
     assert call(monkeypatch, compare_program, results / "\x1b[32m", results) == 2
     assert call(monkeypatch, compare_program, results / "\udcff\udcfe", results / "=cmd") == 2

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,16 @@ from cache_zoo import UsageError
 from evaluation.config.command_line import cells, launcher, whole_lists
 from evaluation.config.settings import Settings
 from evaluation.report.leaderboard import make_leaderboard
-from evaluation.run.batching import Answering, Job
-from evaluation.run.distributed import Ranks
-from evaluation.run.efficiency import Batch
-from evaluation.run.evaluate import evaluate_cell, run_of
-from evaluation.run.folder import InUseError, Run
+from evaluation.run.batching import BatchRunner, Job
+from evaluation.run.distributed import Processes
+from evaluation.run.efficiency import Batch, MemoryShortage
+from evaluation.run.evaluate import evaluate_cell
+from evaluation.run.folder import InUseError, RunFolder
 from evaluation.run.journal import Journal, count_answered
 from evaluation.run.provenance import merged
-from evaluation.sweep.outcome import attempt, outcome_of
+from evaluation.sweep.cell import Cell
 from evaluation.sweep.progress import Display, duration, labels
-from evaluation.sweep.workers import Place, places
+from evaluation.sweep.workers import Resources, assign_resources
 from generation import Counts
 from models import Transformer
 from tests import processes
@@ -145,7 +146,7 @@ def test_what_is_done_is_not_done_again_unless_forced(tmp_path: Path) -> None:
     assert run(*sweep)[:2] == (code, lines)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     first = settings("cache=none", "dataset.size=2", f"output_dir={tmp_path}", "force=true")
-    assert attempt(first).line["score"] == lines[0]["score"]
+    assert Cell(first).attempt().line["score"] == lines[0]["score"]
     assert (Path(lines[0]["folder"]) / "samples.jsonl").stat().st_mtime_ns > max(before.values())
 
 
@@ -172,15 +173,15 @@ def test_a_batch_that_does_not_fit_is_halved_and_said_so(classes: Path, tmp_path
     common = ["+cache._target_=greedy.Greedy", "dataset.size=9", f"output_dir={tmp_path}"]
     summary = evaluate_cell(settings("batch_size=8", *common))
     assert summary is not None
-    results = json.loads((Path(summary["folder"]) / "results.json").read_text())
+    results = json.loads((Path(summary.folder) / "results.json").read_text())
     # the warm-up of the first batch finds out what fits, before anything is timed
     assert results["efficiency"]["memory_shortages"] == [{"size": 8, "then": 4}, {"size": 4, "then": 2}]
-    samples = [json.loads(line) for line in (Path(summary["folder"]) / "samples.jsonl").read_text().splitlines()]
+    samples = [json.loads(line) for line in (Path(summary.folder) / "samples.jsonl").read_text().splitlines()]
     assert [sample["batch"] for sample in samples] == [0, 0, 1, 1, 2, 2, 3, 3, 4]
     assert {sample["work"]["sequences"] for sample in samples} == {1, 2}
     alone = evaluate_cell(settings("batch_size=1", *common))
     assert alone is not None
-    assert answers(summary["folder"]) == answers(alone["folder"])
+    assert answers(summary.folder) == answers(alone.folder)
 
 
 def test_a_single_prompt_that_does_not_fit_is_out_of_memory_and_the_sweep_goes_on(
@@ -197,14 +198,14 @@ def test_a_process_that_dies_ends_its_cell_only(classes: Path, tmp_path: Path) -
     sweep = ["-m", "+cache._target_=greedy.Dying,greedy.Greedy", "dataset.size=1", f"output_dir={tmp_path / 'out'}"]
     code, lines, _ = run(*sweep, *QUICK)
     assert (code, [line["status"] for line in lines]) == (1, ["failed", "done"])
-    assert "the process ended by signal SIGKILL" in lines[0]["reason"]
+    assert "the worker died by signal SIGKILL" in lines[0]["reason"]
 
 
 def test_a_cell_that_makes_no_sense_is_a_folder_with_the_reason(tmp_path: Path) -> None:
-    outcome = attempt(settings("cache=prefix", "generation.block_length=32", f"output_dir={tmp_path}"))
+    outcome = Cell(settings("cache=prefix", "generation.block_length=32", f"output_dir={tmp_path}")).attempt()
     assert (outcome.line["status"], outcome.code) == ("skipped", 0)
     assert "needs blocks" in status_of(outcome.line["folder"])["reason"]
-    lost = attempt(settings("dataset.path=/no/such/place", f"output_dir={tmp_path}"))
+    lost = Cell(settings("dataset.path=/no/such/place", f"output_dir={tmp_path}")).attempt()
     assert (lost.line["status"], lost.code) == ("skipped", 2)
     frame = make_leaderboard([tmp_path], tmp_path)
     assert list(frame["status"]) == ["skipped", "skipped"]
@@ -212,20 +213,20 @@ def test_a_cell_that_makes_no_sense_is_a_folder_with_the_reason(tmp_path: Path) 
 
 
 def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.run.folder._PATIENCE", 0.1)
+    monkeypatch.setattr("evaluation.run.folder.LOCK_TIMEOUT_SECONDS", 0.1)
     mine = settings("dataset.size=1", f"output_dir={tmp_path}")
-    run = run_of(mine)
+    run = RunFolder.of(mine)
     run.start()
-    other = Run(run.folder, mine.config)
+    other = RunFolder(run.path, mine.config)
     try:
-        assert other.elsewhere
+        assert other.in_use
         assert "pid" in run.status
-        with pytest.raises(InUseError, match=f"being worked on by process {os.getpid()} on "):
+        with pytest.raises(InUseError, match=f"is in use by process {os.getpid()} on "):
             evaluate_cell(mine)
-        assert (attempt(mine).line["status"], attempt(mine).code) == ("running", 0)
+        assert (Cell(mine).attempt().line["status"], Cell(mine).attempt().code) == ("running", 0)
     finally:
         run.fail(KeyboardInterrupt())
-    assert not other.elsewhere
+    assert not other.in_use
     assert run.status["status"] == "partial"
 
 
@@ -295,34 +296,49 @@ def test_submitit_runs_the_same_cells_side_by_side(tmp_path: Path) -> None:
     assert json.loads((Path(lines[0]["folder"]) / "results.json").read_text())["config"]["seed"] == 1234
 
 
-def job(model: Transformer, asked: list[list[int]]) -> Job[list[int]]:
-    def answer(_: Transformer, piece: list[list[int]]) -> tuple[list[dict[str, Any]], Counts]:
-        asked.append([number for one in piece for number in one])
-        return [{"ids": one, "tokens": len(one)} for one in piece], Counts(forwards=1)
+@dataclass(frozen=True)
+class Number:
+    """A request, and its own answer."""
 
-    return Job("t", lambda one: ["t", one[0]], answer, lambda *_: None)
+    number: int
+
+    @property
+    def key(self) -> list[Any]:
+        return ["t", self.number]
+
+
+def job(asked: list[list[int]], limit: int = 99) -> Job[Number, Number]:
+    """Answers numbers, at most ``limit`` of them at a time."""
+
+    def answer(_: Transformer, piece: list[Number]) -> tuple[list[Number], Counts]:
+        asked.append([one.number for one in piece])
+        if len(piece) > limit:
+            torch.empty(2**50, dtype=torch.uint8)
+        return piece, Counts(forwards=1)
+
+    return Job("t", Number, answer, lambda *_: None)
 
 
 def test_the_journal_brings_back_whole_batches_whatever_the_number_of_processes(
     tmp_path: Path, tiny_models: dict[str, Transformer]
 ) -> None:
     model, asked = tiny_models["llada"], list[list[int]]()
-    questions = [[number] for number in range(7)]
+    questions = [Number(number) for number in range(7)]
     for rank in range(2):  # two processes, of which the second is killed within its second batch
         journal = Journal(tmp_path, rank, 2)
         journal.open({"date": "1", "rank": rank})
-        answering = Answering(2, Ranks(), journal, quiet=True)
-        answering._share(job(model, asked), [questions[4 * rank : 4 * rank + 2]], lambda: model)
+        runner = BatchRunner(2, Processes(), journal, quiet=True)
+        runner.run_batches(job(asked), [questions[4 * rank : 4 * rank + 2]], lambda: model)
     own = tmp_path / "1-of-2.jsonl"
     own.write_bytes(own.read_bytes() + b'{"kind": "t", "questions": [["t", 2], [')
     assert count_answered(tmp_path) == 4
     asked.clear()
     journal = Journal(tmp_path)
     journal.open({"date": "2", "rank": 0})
-    whole = Answering(2, Ranks(), journal, quiet=True).all(job(model, asked), questions, lambda: model)
+    whole = BatchRunner(2, Processes(), journal, quiet=True).run(job(asked), questions, lambda: model)
     assert whole is not None
     assert asked == [[2, 3], [6]]
-    assert [answer["ids"] for answer in whole.answers] == questions
+    assert whole.answers == questions
     assert whole.batch_of == [0, 0, 1, 1, 2, 2, 3]
     assert [batch.size for batch in whole.batches] == [2, 2, 2, 1]
     assert [(one["date"], one["rank"]) for one in whole.sessions] == [("1", 0), ("2", 0), ("1", 1)]
@@ -349,20 +365,13 @@ def test_a_journal_cut_within_a_line_goes_on_behind_the_last_whole_one(tmp_path:
 
 
 def test_memory_that_is_too_short_is_learnt_once(tiny_models: dict[str, Transformer]) -> None:
-    tried: list[int] = []
-
-    def answer(_: Transformer, piece: list[int]) -> tuple[list[dict[str, Any]], Counts]:
-        tried.append(len(piece))
-        if len(piece) > 3:
-            torch.empty(2**50, dtype=torch.uint8)
-        return [{"ids": [one]} for one in piece], Counts()
-
-    work: Job[int] = Job("t", lambda one: ["t", one], answer, lambda *_: None)
-    found = Answering(8, Ranks(), quiet=True).all(work, list(range(10)), lambda: tiny_models["llada"])
+    asked: list[list[int]] = []
+    numbers = [Number(number) for number in range(10)]
+    found = BatchRunner(8, Processes(), quiet=True).run(job(asked, limit=3), numbers, lambda: tiny_models["llada"])
     assert found is not None
-    assert tried == [8, 4, 2, 2, 2, 2, 2]
-    assert found.shortages == [{"size": 8, "then": 4}, {"size": 4, "then": 2}]
-    assert [answer["ids"] for answer in found.answers] == [[number] for number in range(10)]
+    assert [len(piece) for piece in asked] == [8, 4, 2, 2, 2, 2, 2]
+    assert found.shortages == [MemoryShortage(8, 4), MemoryShortage(4, 2)]
+    assert found.answers == numbers
     assert all(isinstance(batch, Batch) for batch in found.batches)
 
 
@@ -404,22 +413,22 @@ def test_orders_are_no_part_of_the_configuration() -> None:
 
 
 def test_each_job_has_a_share_of_the_machine() -> None:
-    assert places(1, ["cpu"]) == [Place()]
+    assert assign_resources(1, ["cpu"]) == [Resources()]
     there = len(os.sched_getaffinity(0))
-    shares = [place.cores for place in places(there, ["cpu"])]
+    shares = [one.cores for one in assign_resources(there, ["cpu"])]
     assert sorted(core for share in shares for core in share) == sorted(os.sched_getaffinity(0))
-    with pytest.raises(UsageError, match=f"jobs={there + 1} takes as many cores, and there are {there}"):
-        places(there + 1, ["cpu"])
-    with pytest.raises(UsageError, match=r"give model\.device=cuda, not \['cuda:1'\]"):
-        places(2, ["cuda:1"])
+    with pytest.raises(UsageError, match=f"jobs={there + 1} needs {there + 1} cores, {there} are available"):
+        assign_resources(there + 1, ["cpu"])
+    with pytest.raises(UsageError, match=r"give model\.device=cuda, not cuda:1"):
+        assign_resources(2, ["cuda:1"])
 
 
 def test_a_run_draws_the_rows_that_are_to_be_traced(tmp_path: Path) -> None:
     plain = settings("dataset.size=2", f"output_dir={tmp_path}")
-    folder = Path(attempt(plain).line["folder"])
+    folder = Path(Cell(plain).attempt().line["folder"])
     samples = (folder / "samples.jsonl").stat().st_mtime_ns
     traced = settings("dataset.size=2", f"output_dir={tmp_path}", "trace=0,1")
-    assert attempt(traced) == attempt(plain)
+    assert Cell(traced).attempt() == Cell(plain).attempt()
     assert {page.name for page in folder.glob("*.html")} == {"trace_0.html", "trace_1.html"}
     assert (folder / "samples.jsonl").stat().st_mtime_ns == samples
     with pytest.raises(UsageError, match=r"trace names row \[2\] and dataset.size=2: rows are 0 to 1"):
@@ -427,7 +436,7 @@ def test_a_run_draws_the_rows_that_are_to_be_traced(tmp_path: Path) -> None:
 
 
 def test_lines_of_json_stay_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cell = settings(f"output_dir={tmp_path}")
+    cell = Cell(settings(f"output_dir={tmp_path}"))
     with Display([cell], Console(force_terminal=True, file=io.StringIO())):
         print("{}")
     assert capsys.readouterr().out == "{}\n"
@@ -435,10 +444,10 @@ def test_lines_of_json_stay_on_standard_output(tmp_path: Path, capsys: pytest.Ca
 
 def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
     sweep = ["cache=none,dllm", "generation.threshold=null,0.9", f"output_dir={tmp_path}", *QUICK[:-1]]
-    found = cells(CONFIGS, "eval", sweep, sweep=True)
+    found = [Cell(one) for one in cells(CONFIGS, "eval", sweep, sweep=True)]
     assert labels(found)[1] == "nano-llada none vanilla nano-gsm threshold=0.9"
     console = Console(width=120, record=True, force_terminal=True, file=io.StringIO())
-    run = run_of(found[1])
+    run = found[1].run
     run.start(lambda: {"answered": 3, "total": 8, "tokens_per_second": 12.5})
     try:
         with Display(found, console) as display:
@@ -458,8 +467,8 @@ def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
 
 
 def test_what_a_launcher_left_is_read_from_the_folders(tmp_path: Path) -> None:
-    cell = settings(f"output_dir={tmp_path}")
-    run_of(cell).put("pending")
-    outcome = outcome_of(cell)
+    cell = Cell(settings(f"output_dir={tmp_path}"))
+    cell.run.put("pending")
+    outcome = cell.result()
     assert (outcome.line["status"], outcome.code) == ("pending", 1)
     assert outcome.line["reason"] == "it is pending"

@@ -145,8 +145,8 @@ def test_a_task_without_a_filter_is_run_and_scored(name: str, tmp_path: Path) ->
     (settings,) = cells(ROOT / "configs", "eval", [*given, f"output_dir={tmp_path / 'results'}"], sweep=False)
     summary = evaluate_cell(settings)
     assert summary is not None
-    assert (summary["status"], summary["metric"], summary["n"]) == ("done", "exact_match,none", 3)
-    assert summary["score"] is not None
+    assert (summary.status, summary.metric, summary.n) == ("done", "exact_match,none", 3)
+    assert summary.score is not None
 
 
 def test_a_task_without_a_filter_is_scored_by_lm_evals_own_program(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_task_without_a_filter_is_scored_by_lm_evals_own_program(tmp_path: Pat
 
 def test_tasks_with_pictures_are_refused(tmp_path: Path) -> None:
     data = task_file(tmp_path, "mine", {"doc_to_image": ["input"], **metric()})
-    with pytest.raises(UsageError, match="task 'mine' shows pictures or plays sound"):
+    with pytest.raises(UsageError, match="task 'mine' has images or audio"):
         load_task(DatasetSettings("mine", str(data), None, None, None), 1, include_path=str(tmp_path / "tasks"))
 
 
@@ -174,8 +174,8 @@ def test_tasks_with_pictures_are_refused(tmp_path: Path) -> None:
     [
         (metric("exact_mach"), "can't be scored: lm-eval does not know the metric 'exact_mach'"),
         (metric(aggregation="meen"), "can't be scored: lm-eval does not know the aggregation of 'exact_match'"),
-        ({"repeats": 0, **metric()}, "has repeats: 0, so that nothing is answered"),
-        ({"filter_list": [], **metric()}, "has an empty filter_list, so that no answer is scored"),
+        ({"repeats": 0, **metric()}, "has repeats: 0, so nothing is generated"),
+        ({"filter_list": [], **metric()}, "has an empty filter_list, so no answer is scored"),
     ],
     ids=["metric", "aggregation", "repeats", "filters"],
 )

@@ -65,7 +65,7 @@ def test_the_list_has_it_and_says_why_the_broken_one_is_not_usable(installed: Pa
     assert warning.endswith("RuntimeError: this module needs a newer torch")
 
     infos = {
-        one["name"]: one for one in json.loads(run("-m", "evaluation", "list", "--json", installed=installed).stdout)
+        one["name"]: one for one in json.loads(run("-m", "evaluation", "list", "json=true", installed=installed).stdout)
     }
     window: dict[str, Any] = infos["window"]
     assert (window["package"], window["version"], window["error"]) == ("sliding-window-cache", "1.2", None)
@@ -111,7 +111,7 @@ def test_its_runs_are_in_every_file_of_the_leaderboard(
     there: bool, installed: Path, results: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     """Whether or not the package is installed where the leaderboard is made; where it is, its page has its facts."""
-    arguments = ["-m", "evaluation", "leaderboard", str(results[0]), "--out", str(tmp_path)]
+    arguments = ["-m", "evaluation", "leaderboard", str(results[0]), f"out={tmp_path}"]
     shown = run(*arguments, installed=installed if there else None)
     assert shown.returncode == 0, shown.stderr
     with (tmp_path / "leaderboard.csv").open(newline="") as file:
@@ -150,7 +150,7 @@ def test_a_value_that_its_class_refuses_is_one_error(installed: Path) -> None:
 
 
 def test_a_package_that_new_writes_can_be_installed_and_keeps_the_contract(tmp_path: Path) -> None:
-    begun = run("-m", "evaluation", "new", "far_sighted", "--package", "--into", str(tmp_path))
+    begun = run("-m", "evaluation", "new", "far_sighted", "package=true", f"into={tmp_path}")
     assert begun.returncode == 0, begun.stderr
     package = tmp_path / "cache-zoo-far-sighted"
     target = install(package, tmp_path / "target")
@@ -159,7 +159,7 @@ def test_a_package_that_new_writes_can_be_installed_and_keeps_the_contract(tmp_p
     done = run(*PYTEST, "-k", "blocks", installed=target, cwd=package)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
-    again = run("-m", "evaluation", "new", "far_sighted", "--package", "--into", str(tmp_path))
+    again = run("-m", "evaluation", "new", "far_sighted", "package=true", f"into={tmp_path}")
     assert again.returncode == 2
     assert again.stderr.startswith("error: ")
     assert "is there already" in again.stderr

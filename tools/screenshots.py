@@ -2,7 +2,7 @@
 
 The page is opened in the machine's own Chromium, headless and without a network, and taken once its charts are drawn:
 
-    python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard-front.png --select '#fronts'
+    python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard-front.png select='#fronts'
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cache_zoo import UsageError
-from cache_zoo.arguments import Parser
-from cache_zoo.errors import require
+from cache_zoo.arguments import positional, read
+from cache_zoo.errors import DONE, refusing, require
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -55,6 +56,7 @@ def take(
     theme: str = "light",
     select: str | None = None,
     click: Sequence[str] = (),
+    hide: str | None = None,
 ) -> None:
     """Write ``picture``, a PNG.
 
@@ -65,6 +67,7 @@ def take(
         theme: ``light`` or ``dark``.
         select: the part to show, as a CSS selector; None: the window as it opens.
         click: parts that are clicked before, one after the other.
+        hide: parts to leave out, as a CSS selector.
 
     Raises:
         UsageError: the page is not there, or has no such part.
@@ -74,6 +77,8 @@ def take(
     window = {"viewport": {"width": width, "height": height}, "color_scheme": theme}
     with chromium() as browser, browser.new_page(**window, offline=True, reduced_motion="reduce") as opened:
         opened.goto(Path(name).resolve().as_uri() + mark + anchor)
+        if hide is not None:
+            opened.add_style_tag(content=f"{hide} {{ display: none !important }}")
         for part in (None, *click):
             if part is not None:
                 require(opened.locator(part).count() > 0, f"{name} has no '{part}'")
@@ -91,22 +96,35 @@ def take(
         opened.screenshot(path=picture, full_page=True, clip=box)
 
 
+@dataclass(frozen=True)
+class ScreenshotOptions:
+    """Take a picture of a page.
+
+    Attributes:
+        page: an HTML file, with # and an anchor where needed.
+        picture: file of the picture (.png).
+        width, height: of the window.
+        theme: colours of the page.
+        select: the part to show, as a CSS selector (default: the window as it opens).
+        click: parts to click first, in this order.
+        hide: parts to leave out, as a CSS selector.
+    """
+
+    page: str = positional()
+    picture: Path = positional()
+    width: int = 1400
+    height: int = 900
+    theme: Literal["light", "dark"] = "light"
+    select: str | None = None
+    click: list[str] = field(default_factory=list)
+    hide: str | None = None
+
+
+@refusing
 def main() -> int:
-    """Take the picture that the command line asks for; 0 done, 2 something given can't be used."""
-    parser = Parser(prog="python -m tools.screenshots", description="A picture of a page.")
-    parser.add_argument("page", help="an HTML file, behind # an anchor in it")
-    parser.add_argument("picture", type=Path, help="where the picture goes (.png)")
-    parser.add_argument("--width", type=int, default=1400, help="of the window (default: %(default)s)")
-    parser.add_argument("--height", type=int, default=900, help="of the window (default: %(default)s)")
-    parser.add_argument("--theme", choices=("light", "dark"), default="light", help="(default: %(default)s)")
-    parser.add_argument("--select", help="the part to show, as a CSS selector (default: the window as it opens)")
-    parser.add_argument("--click", action="append", default=[], help="a part to click before; can be repeated")
-    try:
-        take(**vars(parser.parse_args()))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Take the picture and return the exit status."""
+    take(**vars(read(ScreenshotOptions, "python -m tools.screenshots")))
+    return DONE
 
 
 if __name__ == "__main__":

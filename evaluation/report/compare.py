@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
-from cache_zoo.arguments import Parser
-from cache_zoo.errors import refusing, require, visible
+from cache_zoo.arguments import positional, read
+from cache_zoo.errors import DONE, refusing, require, visible
 from evaluation.report import statistics
 from evaluation.report.comparable import apart, shared
 from evaluation.report.statistics import Estimate
-from evaluation.storage.saved_run import BASELINE, Question, SavedRun, named
+from evaluation.storage.saved_run import BASELINE, QuestionId, SavedRun, question_name
 
 SAME_WORK = "same work"
 """In place of a speed-up, see `Comparison.same_work`."""
@@ -94,7 +94,7 @@ class Comparison:
 
     def _paired_seconds(self) -> tuple[list[float], list[float]] | str:
         """Seconds of both runs, batch by batch, or why they are not compared."""
-        if self.run.moved or self.baseline.moved:
+        if self.run.changed_machine or self.baseline.changed_machine:
             return "no speed-up: the machine was not the same throughout"
         if self.run.clock != self.baseline.clock:
             return "no speed-up: the baseline ran on another machine or number of processes"
@@ -129,11 +129,11 @@ def compare(run: SavedRun, baseline: SavedRun) -> Comparison:
     if missing := set(run.answers) ^ set(baseline.answers):
         counts = f"{questions(run)} and {questions(baseline)} questions"
         raise UsageError(
-            _named(run, baseline, f"they were not asked the same: {counts}; only one has {named(min(missing))}")
+            _named(run, baseline, f"they were not asked the same: {counts}; only one has {question_name(min(missing))}")
         )
     for question, answer in run.answers.items():
         same = answer.prompt_sha256 == baseline.answers[question].prompt_sha256
-        require(same, _named(run, baseline, f"{named(question)} was asked in another prompt"))
+        require(same, _named(run, baseline, f"{question_name(question)} was asked in another prompt"))
     return Comparison(run, baseline)
 
 
@@ -161,9 +161,9 @@ def questions(run: SavedRun) -> int:
     return len({(task, row) for task, row, _ in run.answers})
 
 
-def _batches(run: SavedRun) -> dict[tuple[Question, ...], float | None]:
+def _batches(run: SavedRun) -> dict[tuple[QuestionId, ...], float | None]:
     """Seconds of each batch, by the questions in it, in the order of the first of them."""
-    batches: dict[int, list[Question]] = {}
+    batches: dict[int, list[QuestionId]] = {}
     for number, (question, answer) in enumerate(run.answers.items()):
         batches.setdefault(-1 - number if answer.batch is None else answer.batch, []).append(question)
     return {tuple(batch): run.answers[batch[0]].seconds for batch in batches.values()}
@@ -222,19 +222,22 @@ def _shown(estimate: Estimate | None, scale: float, form: str, unit: str) -> str
     return f"{shown} [{scale * estimate.low:{form}}, {scale * estimate.high:{form}}]"
 
 
+@dataclass(frozen=True)
+class CompareOptions:
+    """Compare a run with its baseline, question by question.
+
+    Attributes:
+        run: folder of the run.
+        baseline: folder of the run with cache=none that is otherwise the same.
+    """
+
+    run: Path = positional()
+    baseline: Path = positional()
+
+
 @refusing
 def main() -> int:
-    """Print the comparison of the two folders on the command line; 0 done, 2 they can't be compared."""
-    parser = Parser(
-        prog="cache-zoo compare",
-        description="A run beside the run without a cache that is otherwise the same, question by question.",
-    )
-    parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("baseline", type=Path, help=f"folder of the run with cache={BASELINE}")
-    arguments = parser.parse_args()
-    print(render(compare(SavedRun(arguments.run), SavedRun(arguments.baseline))))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    """Print the comparison and return the exit status."""
+    options = read(CompareOptions, "cache-zoo compare")
+    print(render(compare(SavedRun(options.run), SavedRun(options.baseline))))
+    return DONE

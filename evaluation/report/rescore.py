@@ -14,6 +14,7 @@ import sys
 from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -22,18 +23,18 @@ from typing import Any
 from pydantic import Field
 
 from cache_zoo import UsageError
-from cache_zoo.arguments import Parser
+from cache_zoo.arguments import positional, read
 from cache_zoo.errors import DONE, UNUSABLE, refusing, require, visible
-from evaluation.sandbox import LAYERS, Sandbox
+from evaluation.sandbox import Sandbox
 from evaluation.storage.files import RESCORED, RESULTS, SAMPLES, as_json, check_place, write_text
-from evaluation.storage.readers import read_json, read_rows
+from evaluation.storage.readers import read_json, read_json_lines
 from evaluation.storage.saved_run import SavedRun
-from evaluation.storage.schema import Count, Name, Object, Provenance, Record, Text, parse
-from evaluation.tasks.execution import count_outcomes
+from evaluation.storage.schema import Count, Name, Object, Provenance, Record, Text
+from evaluation.storage.validation import parse
+from evaluation.tasks.code_execution import check_sandbox, count_outcomes, unscored_reason
 from evaluation.tasks.jsonl import check_row
-from evaluation.tasks.references import references
+from evaluation.tasks.published import published_rows
 from evaluation.tasks.scorers import SCORERS
-from evaluation.tasks.unscored import reason
 
 _KEYS = {"task": str, "text": str, "raw": str}
 _OUTCOME = "outcome,"  # a metric that says why, not how many
@@ -83,13 +84,14 @@ def rescore(
         UsageError: no finished run, a task without a scorer here, references that are not those of the published data
             which the run says it asked, code to run without leave, packed samples to update, or no place to write.
     """
-    require(workers >= 1, f"--workers must be at least 1, not {workers}")
+    require(workers >= 1, f"workers must be at least 1, not {workers}")
     require(not os.path.islink(folder), f"{folder} is a link; give the folder itself, into which the scores go")
     require(os.path.isfile(folder / RESULTS), f"{folder} has no {RESULTS}; give the folder of a finished run")
     content = read_json(folder / RESULTS)
     results = parse(Scored, content, str(folder / RESULTS))
     require(
-        not update or os.path.isfile(folder / SAMPLES), f"--update takes unpacked samples: gunzip {folder / SAMPLES}.gz"
+        not update or os.path.isfile(folder / SAMPLES),
+        f"update=true takes unpacked samples: gunzip {folder / SAMPLES}.gz",
     )
     for name in (RESCORED, *((SAMPLES, RESULTS) if update else ())):
         check_place(folder / name)
@@ -133,8 +135,7 @@ def _read(path: Path, provenance: Provenance, execute: bool) -> tuple[list[Objec
     samples: list[Kept] = []
     whose: dict[str, str] = {}
     seen: set[tuple[str, int, int]] = set()
-    for number, row in read_rows(path):
-        where = f"{path}, line {number}"
+    for where, row in read_json_lines(path):
         check_row(where, row, _KEYS)
         task = row["task"]
         if task not in whose:
@@ -147,8 +148,8 @@ def _read(path: Path, provenance: Provenance, execute: bool) -> tuple[list[Objec
         check_row(f"{where}, doc", doc, {key: scorer.columns[key] for key in scorer.needs}, scorer.problem)
         sample = parse(Kept, row, where)
         question = (task, sample.doc_id, sample.repeat)
-        require(question not in seen, f"{where}: row {sample.doc_id} of {task} is there twice")
-        published = references(task) if whose[task] == PUBLISHED else None
+        require(question not in seen, f"{where}: row {sample.doc_id} of {task} appears twice")
+        published = published_rows(task) if whose[task] == PUBLISHED else None
         require(
             published is None or published.has(task, sample.doc_id, doc),
             f"{where}: the reference is not that of row {sample.doc_id} of {task}, though the run says that it asked "
@@ -164,14 +165,14 @@ def _check_task(task: str, execute: bool) -> None:
     require(task in SCORERS, f"task '{task}' has no scorer here; those that have: {', '.join(SCORERS)}")
     require(
         execute or SCORERS[task].execute is None,
-        f"the score of {task} takes running generated code: give --allow-code-execution; "
+        f"the score of {task} takes running generated code: give allow_code_execution=true; "
         'read "Generated code" in docs/running.md first',
     )
 
 
 def _whose(task: str, provenance: Provenance) -> str:
     """Whether the run says that it asked the published questions; whether it did is seen line by line."""
-    published = references(task)
+    published = published_rows(task)
     return PUBLISHED if published and provenance.dataset_sha256.get(task) == published.sha256 else OWN
 
 
@@ -193,7 +194,7 @@ def _score(samples: list[Kept], without: Collection[str] | None) -> list[dict[st
     """Scores of a worker's share; ``without`` None: no sandbox is needed."""
     with nullcontext() if without is None else Sandbox(without) as sandbox:
         if sandbox is not None:
-            sandbox.check()
+            check_sandbox(sandbox)
         return [SCORERS[sample.task].score(sample.doc, sample.text, sample.raw, sandbox) for sample in samples]
 
 
@@ -236,7 +237,7 @@ def _updated(
             "score": new[task][f"{metric},{chosen}"],
             "score_stderr": None if error == "N/A" else error,
         }
-        if left := str(summary.pop("note", None) or "").removeprefix(reason(task)).removeprefix("; "):
+        if left := str(summary.pop("note", None) or "").removeprefix(unscored_reason(task)).removeprefix("; "):
             summary["note"] = left  # what it says of other things stays true
     return {
         folder / SAMPLES: "".join(as_json(row) + "\n" for row in rows),
@@ -263,43 +264,43 @@ def _shown(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, int | float) else "N/A"
 
 
+@dataclass(frozen=True)
+class RescoreOptions:
+    """Score saved answers again, without a model, and write rescored.json.
+
+    Exit status: 0 done, 2 a folder or an option can't be used; the other folders are scored.
+
+    Attributes:
+        folders: run folders.
+        workers: processes that score, 64 at most.
+        allow_code_execution: run generated code, in the sandbox.
+        sandbox_disable: layers of the sandbox to switch off: landlock, memory, namespaces, seccomp.
+        update: also write the scores into results.json and samples.jsonl.
+    """
+
+    folders: list[Path] = positional()
+    workers: int = 1
+    allow_code_execution: bool = False
+    sandbox_disable: list[str] = field(default_factory=list)
+    update: bool = False
+
+
 @refusing
 def main() -> int:
-    """Score the folders on the command line; 0 done, 2 something given can't be used, of which there may be others."""
-    parser = Parser(
-        prog="cache-zoo rescore",
-        description="Score saved generations again, without a model, and write rescored.json. "
-        "Exit status: 0 done, 2 some folder or something given can't be used.",
-    )
-    parser.add_argument("folders", type=Path, nargs="+", metavar="folder", help="run folders")
-    parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes that score, 64 at most (default: 1)"
-    )
-    parser.add_argument("--allow-code-execution", action="store_true", help="run generated code, in the sandbox")
-    parser.add_argument(
-        "--without",
-        nargs="*",
-        default=[],
-        metavar="LAYER",
-        help=f"layers of the sandbox to go without: {', '.join(LAYERS)}",
-    )
-    parser.add_argument("--update", action="store_true", help="put the scores into results.json and samples.jsonl, too")
-    arguments = parser.parse_args()
+    """Score the folders and return the exit status."""
+    options = read(RescoreOptions, "cache-zoo rescore")
     status = DONE
-    for folder in arguments.folders:
+    for folder in options.folders:
         print(visible(str(folder)))
-        options = (arguments.workers, arguments.allow_code_execution, arguments.update, arguments.without)
         try:
-            found = rescore(folder, *options)
+            found = rescore(
+                folder, options.workers, options.allow_code_execution, options.update, options.sandbox_disable
+            )
         except UsageError as error:
             print(visible(f"error: {error}"), file=sys.stderr)
             status = UNUSABLE
             continue
         print(render(found))
         if own := [task for task, whose in found["references"].items() if whose == OWN]:
-            print(f"note: the references of {', '.join(own)} are those that the run brought along", file=sys.stderr)
+            print(f"note: the references of {', '.join(own)} come from the run itself", file=sys.stderr)
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

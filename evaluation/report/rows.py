@@ -284,9 +284,9 @@ def _compare_all(rows: Mapping[str, Row], runs: Mapping[str, SavedRun]) -> None:
             sound.append(run)
         baseline = _compare(row, run, sound)
         for one in {run, *sound} - {baseline}:
-            one.forget()
+            one.free_answers()
     for one in sound:
-        one.forget()
+        one.free_answers()
 
 
 def _score(row: Row, run: SavedRun) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cache_zoo.arguments import Parser
-from cache_zoo.errors import refusing, visible
+from cache_zoo.arguments import positional, read
+from cache_zoo.errors import DONE, refusing, visible
 from evaluation.report.compare import SAME_WORK
 from evaluation.report.markdown import escaped
 from evaluation.report.rows import read_rows
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 
 AXES = ("model", "dataset", "generation", "cache")
@@ -119,19 +119,23 @@ def _number(value: Any, form: str) -> str:
     return "N/A" if pd.isna(value) else format(float(value), form)
 
 
+@dataclass(frozen=True)
+class TableOptions:
+    """Print one table of the runs in a folder.
+
+    Attributes:
+        folder: output_dir of the runs.
+        markdown: print a Markdown table.
+    """
+
+    folder: Path = positional(Path("results"))
+    markdown: bool = False
+
+
 @refusing
 def main() -> int:
-    """Print the table of the folder on the command line."""
-    parser = Parser(prog="cache-zoo table", description="One table from the run folders in a folder.")
-    parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path("results"), help="output_dir of the runs (default: results)"
-    )
-    parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
-    arguments = parser.parse_args()
-    frame = read_runs(arguments.folder)
-    print(render_markdown(frame) if arguments.markdown else render(frame))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    """Print the table and return the exit status."""
+    options = read(TableOptions, "cache-zoo table")
+    frame = read_runs(options.folder)
+    print(render_markdown(frame) if options.markdown else render(frame))
+    return DONE

@@ -13,8 +13,8 @@ import re
 import warnings
 from collections.abc import Iterator
 
-from evaluation.tasks.fenced import Part, parts_of
-from evaluation.tasks.programs.definitions import (
+from evaluation.tasks.answer_parts import Part, parts_of
+from evaluation.tasks.programs.statements import (
     BEFORE,
     DEFINITION,
     MOST_STATEMENTS,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from evaluation.report.check.subject import Problems, Subject, several
 from evaluation.run.requests import request_seed
-from evaluation.storage.saved_run import named, question_of
+from evaluation.storage.saved_run import question_id, question_name
 from evaluation.storage.schema import Sample
 from generation import GenerationOptions
 
@@ -42,7 +42,7 @@ class Answers:
 
     def see(self, sample: Sample) -> None:
         self._number += 1
-        where = named(question_of(sample)) if self._subject.scorer is None else f"row {sample.doc_id}"
+        where = question_name(question_id(sample)) if self._subject.scorer is None else f"row {sample.doc_id}"
         for problem in self._problems(sample):
             self._found[problem].append(where)
 

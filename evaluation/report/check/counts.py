@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from evaluation.report.check.subject import Problems, Subject, several, unequal
-from evaluation.storage.schema import Efficiency, Sample, Work
+from evaluation.storage.schema import BatchWork, Efficiency, Sample
 
 _WORK = ("forwards", "rows", "rows_full", "keys", "logits", "flops")
 _SUMMARY = ("tokens_per_second", "nfe", "tokens_per_forward", "compute_ratio", "flops", "cache_bytes")
@@ -30,7 +30,7 @@ class _Batch:
         rows_full, pairs: rows, and query-key pairs of a layer, without a cache.
     """
 
-    work: Work
+    work: BatchWork
     seconds: float
     agree: bool = True
     questions: int = 0

@@ -13,7 +13,8 @@ from evaluation.report.check.subject import Problems, Subject, unequal
 from evaluation.storage.files import CONFIG, RESCORED, RESULTS, SAMPLES, STATUS
 from evaluation.storage.readers import read_json
 from evaluation.storage.saved_run import SavedRun
-from evaluation.storage.schema import Name, Object, Record, parse
+from evaluation.storage.schema import Name, Object, Record
+from evaluation.storage.validation import parse
 
 _PACKED = f"{SAMPLES}.gz"
 _FILES = {CONFIG, RESULTS, SAMPLES, _PACKED, STATUS, RESCORED}

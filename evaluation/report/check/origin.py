@@ -13,7 +13,7 @@ from evaluation.report.check.subject import Problems, Subject, unequal
 from evaluation.report.comparable import doubts, unrecorded
 from evaluation.run.checkpoint import EMBEDDED
 from evaluation.storage.files import CONFIG, RESULTS
-from evaluation.storage.schema import Git, Origin
+from evaluation.storage.schema import Git, Session
 from generation import strategies
 
 _BEGAN = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -113,7 +113,7 @@ def _sessions(subject: Subject) -> Problems:
             yield f"its sessions had several {name}, which the provenance does not say"
 
 
-def _plain(session: Origin, key: str) -> dict[str, Any] | None:
+def _plain(session: Session, key: str) -> dict[str, Any] | None:
     part = getattr(session, key)
     return part.model_dump(exclude={"several"}) if part else None
 

@@ -15,10 +15,10 @@ from evaluation.report.check.scores import Scores
 from evaluation.report.check.subject import Subject, Watch
 from evaluation.report.check.twins import Twins
 from evaluation.storage.saved_run import SavedRun
-from evaluation.tasks.references import references
+from evaluation.tasks.published import published_rows
 from evaluation.tasks.scorers import SCORERS
 
-DATASETS = {task: found.sha256 for task in SCORERS if (found := references(task)) is not None}
+DATASETS = {task: found.sha256 for task in SCORERS if (found := published_rows(task)) is not None}
 """Digests of the rows of the published test files, as `evaluation.tasks.loading` takes them."""
 _MOST = 100
 

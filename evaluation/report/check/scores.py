@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluation.report.check.subject import Problems, Subject, unequal
-from evaluation.storage.saved_run import named, question_of
+from evaluation.storage.saved_run import question_id, question_name
 from evaluation.storage.schema import Sample
 
 _SECONDS = 5.0
@@ -49,7 +49,7 @@ class Scores:
             _put(metric, sample.metrics.get(key))
         self._questions[sample.task] += 1
         for what in self._rescored(sample):
-            self._wrong[what].append(named(question_of(sample)))
+            self._wrong[what].append(question_name(question_id(sample)))
 
     def problems(self) -> Problems:
         yield from self._headline()
@@ -67,7 +67,7 @@ class Scores:
         if self._subject.scorer and self._subject.scorer.execute:
             self.notes.append(
                 f"scores of {self._subject.task} take running generated code; "
-                "evaluation.report.rescore --allow-code-execution does that"
+                "cache-zoo rescore RUN allow_code_execution=true does that"
             )
 
     def _headline(self) -> Problems:

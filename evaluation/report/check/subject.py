@@ -18,7 +18,7 @@ from evaluation.run.checkpoint import EMBEDDED
 from evaluation.storage.files import RESULTS
 from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import Results, Sample
-from evaluation.tasks.references import References, references
+from evaluation.tasks.published import PublishedRows, published_rows
 from evaluation.tasks.scorers import SCORERS, Scorer
 from models.config import ModelConfig
 from models.loading import read_config
@@ -85,9 +85,9 @@ class Subject:
         return SCORERS.get(self.task)
 
     @cached_property
-    def published(self) -> References | None:
+    def published(self) -> PublishedRows | None:
         """The published questions, where the run says that it asked them, and they are known."""
-        found, claimed = references(self.task), self.results.provenance.dataset_sha256.get(self.task)
+        found, claimed = published_rows(self.task), self.results.provenance.dataset_sha256.get(self.task)
         known = found is not None and self.datasets.get(self.task) == claimed == found.sha256
         return found if known else None
 
