@@ -115,18 +115,15 @@ def in_two_processes(arguments: list[str], cwd: Path) -> Result:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    started = [
-        processes.Process(
-            [str(ROOT / "eval.py"), *arguments],
-            cwd=cwd,
-            env=processes.environment(
-                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port
-            ),
-        )
-        for rank in range(2)
-    ]
-    code = max(process.wait() for process in started)
-    return Result(code, "".join(one.out for one in started), "".join(one.err for one in started))
+
+    def start(rank: str) -> processes.Process:
+        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        env = processes.environment(**variables, MASTER_PORT=port)
+        return processes.Process([str(ROOT / "eval.py"), *arguments], cwd=cwd, env=env)
+
+    with start("0") as first, start("1") as second:
+        codes = first.wait(), second.wait()
+    return Result(max(codes), first.out + second.out, first.err + second.err)
 
 
 def launched(command: list[str], cwd: Path) -> Result:
