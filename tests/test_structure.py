@@ -61,3 +61,9 @@ def test_the_way_of_a_sample_leads_through_functions_that_exist() -> None:
             found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part]
             assert found, f"{file} has no {name}"
             body = found[-1].body
+
+
+def test_the_files_that_the_page_names_exist() -> None:
+    named = re.findall(r"`(\w+/[\w/.]*)`", PAGE.read_text())
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []
