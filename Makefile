@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo grid leaderboard screenshots test test-slow check format bench conformance clean help
+.PHONY: demo grid leaderboard screenshots map architecture test test-slow check format bench conformance clean help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,20 +27,35 @@ grid: $(INSTALLED) ## sweep both embedded models, both tasks, five caches, two d
 	HF_HUB_OFFLINE=1 $(BIN)/python eval.py -m cache=none,prefix,dual,dllm,d2cache generation.threshold=null,0.9 \
 	    model=nano-llada,nano-dream dataset=nano-gsm,nano-code generation.stop_until_eos=true \
 	    allow_code_execution=true jobs=$(JOBS) output_dir=$(GRID)
-	$(BIN)/cache-zoo leaderboard $(GRID) --published
+	$(BIN)/cache-zoo leaderboard $(GRID) published=true
 
-leaderboard: $(INSTALLED) ## make the leaderboard of all runs in results
-	$(BIN)/cache-zoo leaderboard results --published
+RUNS ?= results
+
+leaderboard: $(INSTALLED) ## make the leaderboard of all runs in results, or in RUNS=FOLDER
+	$(BIN)/cache-zoo leaderboard $(RUNS) published=true
 
 screenshots: $(INSTALLED) ## take the pictures of docs/leaderboard.md again, with the machine's Chromium
-	$(BIN)/python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard-front.png --select '#fronts'
-	$(BIN)/python -m benchmarks.screenshots results/reference/leaderboard.html docs/leaderboard.png --select '#table'
+	$(BIN)/cache-zoo leaderboard results/reference published=true
+	$(BIN)/python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard-front.png select='#fronts'
+	$(BIN)/python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard.png select='#table'
 
-test: $(INSTALLED) ## all tests
-	$(BIN)/python -m pytest
+map: $(INSTALLED) ## take the picture of README: none beside d2cache, a line per forward
+	HF_HUB_OFFLINE=1 $(BIN)/python eval.py -m model=nano-llada dataset=nano-gsm dataset.size=10 cache=none,d2cache \
+	    generation.gen_length=64 output_dir=results/map
+	HF_HUB_OFFLINE=1 $(BIN)/cache-zoo trace results/map/*none* results/map/*d2cache* sample=9 out=results/map/trace.html
+	$(BIN)/python -m tools.screenshots results/map/trace.html docs/map.png width=1200 select=main \
+	    hide='#question, #divergence, #player, #reading, .facts, .text, .status, .row'
 
-test-slow: $(INSTALLED) ## the tests that take minutes and guard against rare faults
-	$(BIN)/python -m pytest -m slow
+architecture: $(INSTALLED) ## draw the picture of docs/architecture.md from the imports
+	$(BIN)/python -m tools.architecture
+
+PROCESSES ?= auto
+
+test: $(INSTALLED) ## all tests but the slow ones, on all cores; PROCESSES=1 for one
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal
+
+test-slow: $(INSTALLED) ## the slow tests, which guard against rare faults
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m slow
 
 check: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .

@@ -1,14 +1,14 @@
-"""Accuracy against work on an embedded model: ``python -m benchmarks.nano --model nano-llada``.
+"""Accuracy against work on an embedded model: ``python -m benchmarks.nano model=nano-llada``.
 
 Runs the sweeps of ``nano.yaml`` through eval.py, then prints one table per panel and draws the figure.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,34 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from benchmarks.figures import bars, save
-from cache_zoo.arguments import Parser
-from evaluation.report.text import read_runs, render_markdown
+from cache_zoo.arguments import read
+from evaluation.report.table import read_runs, render_markdown
 from evaluation.storage.saved_run import SavedRun
 
 ROOT = Path(__file__).resolve().parents[1]
 _SAME = ("model", "dataset", "generation", "n", "status")  # columns that say the same in every row
 
 
-def run(sweep: str, common: str, arguments: argparse.Namespace) -> list[str]:
+@dataclass(frozen=True)
+class NanoOptions:
+    """Accuracy against work on an embedded model.
+
+    Attributes:
+        model: name of the embedded model.
+        size: questions per run.
+        batch_size: prompts decoded together.
+        out: folder of the runs.
+        figure: file of the figure (.svg or .png).
+    """
+
+    model: str = "nano-llada"
+    size: int = 100
+    batch_size: int = 8
+    out: Path = Path("results/nano")
+    figure: Path | None = None
+
+
+def run(sweep: str, common: str, arguments: NanoOptions) -> list[str]:
     """Names of the run folders of one sweep; one that was run already is not run again."""
     folder = arguments.out / arguments.model
     asked = [f"model={arguments.model}", "dataset=nano-gsm", f"dataset.size={arguments.size}"]
@@ -62,14 +81,8 @@ def draw(panels: dict[str, tuple[Any, pd.DataFrame]], model: str, path: Path) ->
 
 def main() -> None:
     """Run, print and draw."""
-    parser = Parser(prog="python -m benchmarks.nano", description=__doc__)
-    parser.add_argument("--model", default="nano-llada")
-    parser.add_argument("--size", type=int, default=100, help="questions per run")
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--out", type=Path, default=Path("results/nano"), help="folder of the runs")
-    parser.add_argument("--figure", type=Path, help="where the figure goes (.svg or .png)")
-    arguments = parser.parse_args()
-    arguments.out = arguments.out.resolve()
+    arguments = read(NanoOptions, "python -m benchmarks.nano")
+    arguments = replace(arguments, out=arguments.out.resolve())
     panels: dict[str, tuple[Any, pd.DataFrame]] = {}
     plan = OmegaConf.load(Path(__file__).with_suffix(".yaml"))
     folders = {

@@ -1,6 +1,6 @@
-"""Loss and accuracy along training runs: ``python -m benchmarks.nano_training RUN ... --figure curves.svg``.
+"""Loss and accuracy along training runs: ``python -m benchmarks.nano_training RUN ... figure=curves.svg``.
 
-A run is a folder of ``python -m models.nano.train RUN --keep-every 1000``. Each checkpoint that it kept answers both
+A run is a folder of ``python -m models.nano.train RUN keep_every=1000``. Each checkpoint that it kept answers both
 embedded tasks through eval.py; measured ones are not measured again.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 
 from benchmarks.figures import bars, save
-from cache_zoo.arguments import Parser
-from evaluation.report.text import read_runs
+from cache_zoo.arguments import positional, read
+from evaluation.report.table import read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 _HOW = "cache=none generation.threshold=0.9 generation.stop_until_eos=true allow_code_execution=true batch_size=8"
@@ -40,13 +41,24 @@ def _family(run: Path) -> str:
     return str(json.loads((run / "config.json").read_text())["model_type"]).lower()
 
 
+@dataclass(frozen=True)
+class NanoTrainingOptions:
+    """Loss and accuracy along training runs.
+
+    Attributes:
+        runs: folders of training runs.
+        size: questions of each task per checkpoint.
+        figure: file of the figure (.svg or .png).
+    """
+
+    runs: list[Path] = positional()
+    size: int = 100
+    figure: Path | None = None
+
+
 def main() -> None:
     """Measure, print and draw."""
-    parser = Parser(prog="python -m benchmarks.nano_training", description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of training runs")
-    parser.add_argument("--size", type=int, default=100, help="questions of each task per checkpoint")
-    parser.add_argument("--figure", type=Path, help="where the figure goes (.svg or .png)")
-    arguments = parser.parse_args()
+    arguments = read(NanoTrainingOptions, "python -m benchmarks.nano_training")
     figure, (losses, scores) = plt.subplots(1, 2, figsize=(9.6, 4), layout="constrained")
     for number, run in enumerate(arguments.runs):
         name = f"nano-{_family(run)}"

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache_zoo.arguments import Parser
+from cache_zoo.arguments import positional, read
 from cache_zoo.errors import refusing
 from evaluation.storage.files import write_text
 from evaluation.tasks.jsonl import read_rows
-from evaluation.tasks.references import FILE, row_digest
+from evaluation.tasks.published import FILE, row_digest
 from evaluation.tasks.scorers import SCORERS
 from models.nano.data import ITEMS
 
@@ -24,7 +25,7 @@ _FOLDERS = {"gsm8k": "gsm8k", "math-500": "math500", "humaneval": "humaneval", "
 
 
 def digests(folder: Path) -> dict[str, dict[str, Any]]:
-    """What ``references.json`` holds.
+    """What ``published.json`` holds.
 
     Raises:
         UsageError: a file is missing or damaged.
@@ -42,12 +43,22 @@ def digests(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+@dataclass(frozen=True)
+class ReferencesOptions:
+    """Write the digests of the published questions into the package.
+
+    Attributes:
+        folder: of the published files.
+    """
+
+    folder: Path = positional()
+
+
 @refusing
 def main() -> int:
     """Write the file; 0 done, 2 something given can't be used."""
-    parser = Parser(prog="python -m benchmarks.references", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, help="folder of the published files")
-    write_text(FILE, json.dumps(digests(parser.parse_args().folder), indent=0) + "\n")
+    folder = read(ReferencesOptions, "python -m benchmarks.references").folder
+    write_text(FILE, json.dumps(digests(folder), indent=0) + "\n")
     return 0
 
 

@@ -8,23 +8,51 @@ any machine.
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
 
 from cache_zoo import Cache, list_caches, make_cache
-from cache_zoo.arguments import Parser
+from cache_zoo.arguments import read
 from generation import GenerationOutput, generate
 from models import ModelConfig, Transformer
+
+
+@dataclass(frozen=True)
+class StepCostOptions:
+    """What one forward costs with each cache, against counted work.
+
+    Attributes:
+        width, layers, vocab: sizes of the random model.
+        prompt, gen, block: tokens of the prompt, of the generation and of a block.
+        tokens: tokens committed per forward.
+        rounds: decodings per cache; medians are reported.
+        threads: CPU threads of torch.
+        dtype, device: of the model.
+        caches: names of `cache-zoo list`; none is always measured.
+    """
+
+    width: int = 512
+    layers: int = 8
+    vocab: int = 4096
+    prompt: int = 512
+    gen: int = 128
+    block: int = 32
+    tokens: int = 1
+    rounds: int = 5
+    threads: int = field(default_factory=torch.get_num_threads)
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "cpu"
+    caches: list[str] = field(default_factory=list_caches)
 
 
 def random_model(width: int, layers: int, vocab: int, dtype: torch.dtype, device: str) -> Transformer:
@@ -84,7 +112,7 @@ def matmul_rate(model: Transformer, rows: int, repeats: int = 20) -> float:
     return flops / statistics.median(seconds(once, str(model.device)) for _ in range(repeats))
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(arguments: StepCostOptions) -> dict[str, Any]:
     """Per cache: seconds of each round, the last output, and the matrix-product rate of each round."""
     dtype = getattr(torch, arguments.dtype)
     model = random_model(arguments.width, arguments.layers, arguments.vocab, dtype, arguments.device)
@@ -113,7 +141,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"rounds": rounds, "outputs": outputs, "rates": rates}
 
 
-def report(arguments: argparse.Namespace, measured: dict[str, Any]) -> list[dict[str, Any]]:
+def report(arguments: StepCostOptions, measured: dict[str, Any]) -> list[dict[str, Any]]:
     """One row per cache.
 
     ``overhead_ms`` is what a forward takes beyond 1.5 times its share of the operations of decoding without a cache;
@@ -150,20 +178,7 @@ def report(arguments: argparse.Namespace, measured: dict[str, Any]) -> list[dict
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the table and, as the last line, one JSON object."""
-    parser = Parser(prog="python -m benchmarks.step_cost", description=__doc__)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--vocab", type=int, default=4096)
-    parser.add_argument("--prompt", type=int, default=512)
-    parser.add_argument("--gen", type=int, default=128)
-    parser.add_argument("--block", type=int, default=32)
-    parser.add_argument("--tokens", type=int, default=1, help="tokens committed per forward")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--caches", nargs="+", default=list_caches(), metavar="NAME")
-    arguments = parser.parse_args(argv)
+    arguments = read(StepCostOptions, "python -m benchmarks.step_cost", argv)
     if "none" not in arguments.caches:
         arguments.caches.insert(0, "none")
     torch.set_num_threads(arguments.threads)
@@ -177,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
         f"block {arguments.block}, {arguments.tokens} tokens per forward, medians of {arguments.rounds} rounds\n"
     )
     print(pd.DataFrame(rows).round(3).to_string(index=False))
-    print(json.dumps({"rows": rows, **vars(arguments)}))
+    print(json.dumps({"rows": rows, **asdict(arguments)}))
     return 0
 
 

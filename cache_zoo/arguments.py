@@ -1,36 +1,242 @@
-"""Command lines of the project's programs: what can't be used is one line that names the nearest valid choice."""
+"""Command lines: paths, names and the prompt are positional, every option is ``key=value``.
+
+The options of a command are a dataclass. Its annotations give the types, its docstring the text of ``--help``.
+"""
 
 from __future__ import annotations
 
-import argparse
+import json
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from dataclasses import MISSING, dataclass, field, fields, replace
+from math import isfinite
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from cache_zoo.errors import suggest
+from cache_zoo.docstrings import description_of, documented
+from cache_zoo.errors import DONE, UsageError, nearest, require, shown, suggest
+
+T = TypeVar("T")
+
+_FLAG = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)
+_KEY_VALUE = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 
 
-class Parser(argparse.ArgumentParser):
-    """`argparse.ArgumentParser`, but for its errors: ``error: ...`` in one line, and status 2."""
+def positional(default: Any = MISSING) -> Any:
+    """A field given by its place; one annotated ``list[...]`` takes all that are left."""
+    about = {"positional": True}
+    return (
+        field(default_factory=default.copy, metadata=about)
+        if isinstance(default, list)
+        else field(default=default, metadata=about)
+    )
 
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: Any = None
-    ) -> tuple[Any, list[str]]:
-        found, others = super().parse_known_args(args, namespace)
-        for other in others:
-            name = other.partition("=")[0]
-            if name.startswith("-"):
-                self.error(f"unknown option '{name}': {suggest(name, self._options())}")
-            self.error(f"'{other}' is one argument too many; what has blanks in it needs quotes")
-        return found, others
 
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(action, f"there is no '{value}': {suggest(str(value), action.choices)}")
+def named(key: str, default: Any) -> Any:
+    """A field whose key is not its name."""
+    return field(default=default, metadata={"key": key})
 
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}", file=sys.stderr)
-        self.exit(2)
 
-    def _options(self) -> list[str]:
-        return [text for text in self._option_string_actions if text.startswith("--")]
+def grouped(prefix: str, of: type | None = None) -> Any:
+    """A dict of the values given as ``prefix`` + KEY; ``of`` is the dataclass of the keys, None allows any key."""
+    return field(default_factory=dict, metadata={"prefix": prefix, "of": of})
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A key or a positional argument.
+
+    Attributes:
+        key: how it is written; that of a `grouped` without known keys ends with ``KEY``.
+        hint, default, text: its annotation, its default (`MISSING`: it must be given), its line of the help.
+        field: of the dataclass.
+        prefix: of the group; None outside of one.
+    """
+
+    key: str
+    hint: Any
+    default: Any
+    text: str
+    field: str
+    prefix: str | None = None
+    positional: bool = False
+
+    @property
+    def is_list(self) -> bool:
+        return get_origin(self.hint) is list
+
+    def matches(self, key: str) -> bool:
+        if self.hint is Any:
+            return key.startswith(str(self.prefix)) and key != self.prefix
+        return key == self.key and not self.positional
+
+
+def read(options: type[T], program: str, arguments: Sequence[str] | None = None) -> T:
+    """The options of a command line; ``--help`` prints them and exits.
+
+    Args:
+        options: a dataclass of str, int, float, bool, Path, Literal, lists of these, ``X | None`` and `grouped`.
+        program: name of the command, for the help.
+        arguments: the command line; None: that of the process.
+
+    Raises:
+        UsageError: an unknown key, an unusable value, a missing or surplus argument.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    known = _options(options)
+    if "--help" in arguments or "-h" in arguments:
+        print(_help(options, program, known))
+        raise SystemExit(DONE)
+    keys = [option.key for option in known if not option.positional]
+    values: dict[str, Any] = {}
+    places = []
+    for argument in arguments:
+        if _FLAG.fullmatch(argument):
+            raise UsageError(_new_spelling(argument.partition("=")[0], keys))
+        if pair := _KEY_VALUE.fullmatch(argument):
+            key, text = pair.groups()
+            option = next((option for option in known if option.matches(key)), None)
+            if option is None:
+                raise UsageError(f"unknown option '{key}': {suggest(_meant(key, keys) or key, keys)}")
+            value = _value(key, text, option.hint)
+            if option.prefix is None:
+                values[option.field] = value
+            else:
+                values.setdefault(option.field, {})[key.removeprefix(option.prefix)] = value
+        else:
+            places.append(argument)
+    return options(**_placed(places, known, program), **values)
+
+
+def _options(options: Any) -> list[_Option]:
+    hints, texts = get_type_hints(options), documented(options, "Attributes")
+    found = []
+    for one in fields(options):
+        prefix, text = one.metadata.get("prefix"), texts.get(one.name, "")
+        if prefix is None:
+            default = one.default if one.default_factory is MISSING else one.default_factory()
+            key = one.name.upper() if "positional" in one.metadata else one.metadata.get("key", one.name)
+            found.append(_Option(key, hints[one.name], default, text, one.name, None, "positional" in one.metadata))
+        elif (inner := one.metadata["of"]) is None:
+            found.append(_Option(f"{prefix}KEY", Any, None, text, one.name, prefix))
+        else:
+            for option in _options(inner):
+                text = option.text.partition(". ")[0]
+                found.append(replace(option, key=prefix + option.key, text=text, field=one.name, prefix=prefix))
+    return found
+
+
+def _meant(name: str, keys: list[str]) -> str | None:
+    """The key that a wrong ``name`` stands for: the same without its group, or the most similar one."""
+    return next((key for key in keys if key.rpartition(".")[2] == name), None) or nearest(name, keys)
+
+
+def _new_spelling(flag: str, keys: list[str]) -> str:
+    near = _meant(flag.lstrip("-").replace("-", "_"), keys)
+    choices = f"did you mean '{near}='?" if near else f"the valid options are {', '.join(keys) or '(none)'}"
+    return f"'{flag}' is not an option, options are written key=value: {choices}"
+
+
+def _placed(given: list[str], known: list[_Option], program: str) -> dict[str, Any]:
+    """Values of the positional fields."""
+    left, values = given, {}
+    for option in known:
+        if not option.positional:
+            continue
+        taken, left = (left, []) if option.is_list else (left[:1], left[1:])
+        if taken and option.is_list:
+            values[option.field] = [_value(option.key, text, get_args(option.hint)[0]) for text in taken]
+        elif taken:
+            values[option.field] = _value(option.key, taken[0], option.hint)
+        else:
+            require(option.default is not MISSING, f"{option.key} is missing; usage: {_usage(program, known)}")
+    if left:
+        raise UsageError(f"{shown(left[0])} is one argument too many; text with blanks needs quotes")
+    return values
+
+
+def _value(key: str, text: str, hint: Any) -> Any:
+    """``text`` as the type that ``hint`` names."""
+    kinds = get_args(hint) or (hint,)
+    if get_origin(hint) is list:
+        items = text.removeprefix("[").removesuffix("]")
+        return [_value(key, item.strip(), kinds[0]) for item in items.split(",")] if items.strip() else []
+    if get_origin(hint) is Literal:
+        require(text in kinds, f"unknown {key} {shown(text)}: {suggest(text, kinds)}")
+        return text
+    if NoneType in kinds and text == "null":
+        return None
+    convert, words, _ = _TYPES[kinds[0]]
+    try:
+        return convert(text)
+    except (ValueError, KeyError, RuntimeError) as error:
+        words += " or null" * (NoneType in kinds)
+        raise UsageError(f"{key} must be {words}, not {shown(text)}") from error
+
+
+def _literal(text: str) -> Any:
+    """``text`` with numbers, true, false and null read as such."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError
+    return value
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError
+    return Path(text).expanduser() if text.startswith("~") else Path(text)
+
+
+_TYPES: dict[Any, tuple[Any, str, str]] = {
+    bool: (lambda text: {"true": True, "false": False}[text.lower()], "true or false", "true|false"),
+    int: (int, "a whole number", "N"),
+    float: (float, "a number", "X"),
+    str: (str, "text", "TEXT"),
+    Path: (_path, "a path", "PATH"),
+    Any: (_literal, "finite", "VALUE"),
+}
+"""Per type: the conversion, the words of an error and the placeholder of the help."""
+
+
+def _usage(program: str, known: list[_Option]) -> str:
+    names = [f"{one.key} ..." if one.is_list else one.key for one in known if one.positional]
+    required = [one.default is MISSING for one in known if one.positional]
+    shown_names = [name if needed else f"[{name}]" for name, needed in zip(names, required, strict=True)]
+    return " ".join([program, *shown_names, *["[key=value ...]"] * (len(names) < len(known))])
+
+
+def _help(options: type, program: str, known: list[_Option]) -> str:
+    names = [one.key if one.positional else f"{one.key}={_placeholder(one.hint)}" for one in known]
+    indent = min(max(map(len, names), default=0), 32) + 4
+    width = min(max(shutil.get_terminal_size((100, 24)).columns, 60), 120)
+    lines = [f"usage: {_usage(program, known)}", "", description_of(options), ""]
+    for name, one in zip(names, known, strict=True):
+        default = "" if one.default in (MISSING, None, False, []) else f" (default: {_plain(one.default)})"
+        lines += textwrap.wrap(
+            f"{one.text.rstrip('.')}{default}",
+            width,
+            initial_indent=f"  {name}  ".ljust(indent),
+            subsequent_indent=" " * indent,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
+
+
+def _placeholder(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "|".join(get_args(hint))
+    first = (get_args(hint) or (hint,))[0]
+    return f"[{_TYPES[first][2]},...]" if get_origin(hint) is list else _TYPES[first][2]
+
+
+def _plain(value: Any) -> str:
+    words = map(str, value) if isinstance(value, list) else [str(value)]
+    return " ".join(word.lower() if isinstance(value, bool) else word for word in words)

@@ -11,8 +11,8 @@ from numbers import Integral, Real
 
 from cache_zoo import standard_streams
 
-DONE, FAILED, UNUSABLE = 0, 1, 2
-"""Exit statuses of the project's programs: success, failure, unusable input."""
+DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+"""Exit statuses of all commands: success, failure, unusable input, interrupted with Ctrl-C."""
 _MAX_QUOTED = 200
 """Characters of a value that a message quotes."""
 _REPR = reprlib.Repr()

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cache_zoo.base import Cache
+from cache_zoo.docstrings import description_of, documented, prose
 from cache_zoo.registry import Entry, caches, parameters_of
 
 
@@ -100,35 +101,19 @@ def describe_all() -> list[CacheInfo]:
     return [_describe(entry) for entry in caches.entries()]
 
 
-def documented(cls: type, section: str) -> dict[str, str]:
-    """Names and one-line texts in a section of a class's own docstring, such as ``Args``."""
-    docstring = inspect.cleandoc(cls.__doc__ or "") + "\n"
-    match = re.search(rf"(?m)^{section}:\n((?:[ ]{{4}}.*\n|\n)*)", docstring)
-    lines = inspect.cleandoc(match.group(1)).splitlines() if match else []
-    texts: dict[str, str] = {}
-    names: list[str] = []
-    for line in lines:
-        if start := re.match(r"([\w, ]+): (.*)", line):
-            names = start.group(1).split(", ")
-            texts |= dict.fromkeys(names, start.group(2))
-        else:
-            texts |= {name: f"{texts[name]} {line.strip()}".strip() for name in names}
-    return {name: _prose(text) for name, text in texts.items()}
-
-
 def _describe(entry: Entry) -> CacheInfo:
     if problem := caches.problem(entry):
         return CacheInfo(entry.name, entry.target, entry.package, entry.version, error=problem)
     cls: type[Cache] = caches.load(entry)
     texts = documented(cls, "Args")
-    description = re.split(r"(?m)^[A-Z]\w*:\n", inspect.cleandoc(cls.__doc__ or ""))[0].strip()
+    description = description_of(cls)
     empty = inspect.Parameter.empty
     return CacheInfo(
         entry.name,
         entry.target,
         entry.package,
         entry.version,
-        summary=_prose(description.partition("\n\n")[0]),
+        summary=prose(description.partition("\n\n")[0]),
         description=description,
         paper=cls.paper,
         urls=_urls(cls.paper),
@@ -149,11 +134,6 @@ def _urls(paper: str) -> tuple[str, ...]:
         r"arXiv[: ]\s*(?P<arxiv>\d{4}\.\d{4,5})|(?P<url>https?://[^\s,)]*[^\s,;.)])", paper, re.IGNORECASE
     )
     return tuple(f"https://arxiv.org/abs/{match['arxiv']}" if match["arxiv"] else match["url"] for match in matches)
-
-
-def _prose(text: str) -> str:
-    """A docstring paragraph in one line, code in single backticks."""
-    return " ".join(text.split()).replace("``", "`")
 
 
 def _plain(value: Any) -> str:

@@ -138,7 +138,7 @@ def new_cache(name: str, root: Path = ROOT) -> dict[Path, str]:
     readme, registry = root / "README.md", root / "cache_zoo" / "registry.py"
     require(
         readme.is_file() and registry.is_file(),
-        f"{root} is no checkout of the repository but an installed package; --package makes a package of your own",
+        f"{root} is no checkout of the repository but an installed package; package=true makes a package of your own",
     )
     cache = root / "cache_zoo" / "methods" / f"{name}.py"
     _refuse_existing(cache)

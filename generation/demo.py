@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import fields
-from math import ceil, isfinite
-from typing import Any, get_args, get_type_hints
+from dataclasses import dataclass, fields
+from math import ceil
+from typing import Any
 
 import torch
 from rich.console import Console
 
-from cache_zoo import UsageError, caches, make_cache
-from cache_zoo.arguments import Parser
-from cache_zoo.errors import DONE, FAILED, is_utf8, refusing, require
-from cache_zoo.info import documented
+from cache_zoo import UsageError, make_cache
+from cache_zoo.arguments import grouped, named, positional, read
+from cache_zoo.errors import DONE, FAILED, INTERRUPTED, is_utf8, refusing, require
 from generation.decoder import check_prompts, stream
 from generation.finite_logits import NotFiniteError
 from generation.options import MAX_SEED, MAX_TOKENS, GenerationOptions, between, require_reachable
@@ -29,16 +26,44 @@ from models import ModelConfig, Transformer, load_model, resolve_checkpoint
 from models.chat import Chat
 from models.loading import as_device, as_dtype, read_config
 
-_EPILOG = """examples:
-  cache-zoo generate "Tom has 3 bags with 4 coins each. How many coins does Tom have?" --threshold 0.9
-  cache-zoo generate - --model llada-inst --cache NAME --cache-arg KEY=VALUE < prompt.txt
-  cache-zoo generate "Once upon a time" --no-chat --cache NAME --compare none
+_MAX_PROMPT_BYTES = 16 * MAX_TOKENS  # a token of text has about four
 
-The answer goes to standard output, what it took to standard error. In a terminal the text is shown while it unmasks.
-"""
-_LONGEST = 16 * MAX_TOKENS
-"""Bytes of a prompt; a token of a text has some four."""
-_SINGLE = "one timing of each, forward by forward in turns; eval.py measures"
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """Answer a prompt and show the text unmasking in the terminal.
+
+        cache-zoo generate "Tom has 3 bags with 4 coins each. How many coins does Tom have?" generation.threshold=0.9
+        cache-zoo generate - model=llada-inst cache=NAME cache.KEY=VALUE < prompt.txt
+        cache-zoo generate "Once upon a time" chat=false cache=NAME compare=none
+
+    The answer goes to standard output, its cost to standard error. A pipe gets the answer alone.
+
+    Attributes:
+        prompt: what to answer; - reads it from standard input.
+        model: a folder, a hub id or a name of configs/model.
+        dtype: float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU.
+        device: cpu, cuda or cuda:N; auto: a GPU if there is one.
+        chat: apply the tokenizer's chat template (default: if it has one).
+        cache: a name of `cache-zoo list`, or module:Class.
+        parameters: a parameter of the cache.
+        compare: run the same with another cache in turns, such as none.
+        seed: of everything random.
+        plain: print only the final text, also in a terminal.
+        generation: options of generation.generate.
+    """
+
+    prompt: str = positional()
+    model: str = "nano-llada"
+    dtype: str = named("model.dtype", "auto")
+    device: str = named("model.device", "auto")
+    chat: bool | None = None
+    cache: str = "none"
+    parameters: dict[str, Any] = grouped("cache.")
+    compare: str | None = None
+    seed: int = 1234
+    plain: bool = False
+    generation: dict[str, Any] = grouped("generation.", GenerationOptions)
 
 
 class Pass:
@@ -95,34 +120,31 @@ class Pass:
 
 @refusing
 def main() -> int:
-    """Do what the command line asks for, and return the exit status."""
-    arguments = _parser().parse_args()
+    """Answer the prompt and return the exit status."""
     try:
-        _answer(arguments)
+        _answer(read(GenerateOptions, "cache-zoo generate"))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except NotFiniteError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return FAILED
     return DONE
 
 
-def _answer(arguments: argparse.Namespace) -> None:
-    given = {field.name for field in fields(GenerationOptions)} & set(vars(arguments))
-    options = GenerationOptions.make(**{key: getattr(arguments, key) for key in given})
+def _answer(arguments: GenerateOptions) -> None:
+    options = GenerationOptions.make(**arguments.generation)
     require_reachable(options)
     strategies.load(strategies.find(options.strategy))
-    between("--seed", arguments.seed, 0, MAX_SEED)
-    parameters = dict(map(_parameter, arguments.cache_arg))
-    make_cache(arguments.cache, **parameters)  # what can't be used is said before anything is loaded
-    chosen = [(arguments.cache, parameters)]
+    between("seed", arguments.seed, 0, MAX_SEED)
+    chosen = [(arguments.cache, arguments.parameters)]
     if arguments.compare is not None:
-        make_cache(arguments.compare)
         chosen.append((arguments.compare, {}))
+    for name, parameters in chosen:  # errors come before anything is loaded
+        make_cache(name, **parameters)
     prompt = _read(arguments.prompt)
 
-    from models.tokenizer import load_tokenizer  # transformers takes its time, which an error needs not wait for
+    from models.tokenizer import load_tokenizer  # transformers is slow to import
 
     device = ("cuda" if torch.cuda.is_available() else "cpu") if arguments.device == "auto" else arguments.device
     dtype = ("bfloat16" if device.startswith("cuda") else "float32") if arguments.dtype == "auto" else arguments.dtype
@@ -151,7 +173,8 @@ def _answer(arguments: argparse.Namespace) -> None:
     for other in others:
         same = sum(ours == theirs for ours, theirs in zip(first.ids, other.ids, strict=True))
         print(
-            f"{other.seconds / first.seconds:.2f} times as fast as {other.label} ({_SINGLE}); "
+            f"{other.seconds / first.seconds:.2f} times as fast as {other.label} "
+            "(one timing of each, forward by forward in turns; eval.py measures); "
             f"{same} of {len(first.ids)} tokens are the same",
             file=sys.stderr,
         )
@@ -206,10 +229,10 @@ def _read(prompt: str) -> str:
     if prompt != "-":
         return prompt
     try:
-        content = sys.stdin.buffer.read(_LONGEST + 1)
+        content = sys.stdin.buffer.read(_MAX_PROMPT_BYTES + 1)
     except OSError as error:
         raise UsageError(f"the prompt can't be read from standard input: {error.strerror}") from error
-    require(len(content) <= _LONGEST, f"the prompt on standard input has more than {_LONGEST:,} bytes")
+    require(len(content) <= _MAX_PROMPT_BYTES, f"the prompt on standard input exceeds {_MAX_PROMPT_BYTES:,} bytes")
     return content.decode("utf-8", errors="surrogateescape").rstrip("\n")
 
 
@@ -217,9 +240,9 @@ def _encode(tokenizer: Any, prompt: str, chat: bool | None) -> list[int]:
     """Token ids of the prompt, through the chat template where there is one, unless ``chat`` says otherwise."""
     require(bool(prompt.strip()), "the prompt is empty")
     require(is_utf8(prompt), "the prompt is not text in UTF-8")
-    require(not chat or bool(tokenizer.chat_template), "the tokenizer has no chat template; leave out --chat")
+    require(not chat or bool(tokenizer.chat_template), "the tokenizer has no chat template; leave out chat=true")
     if chat or (chat is None and tokenizer.chat_template):
-        prompt = Chat(tokenizer, "--no-chat").render([{"role": "user", "content": prompt}])
+        prompt = Chat(tokenizer, "chat=false").render([{"role": "user", "content": prompt}])
     return list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
 
@@ -228,74 +251,3 @@ def _cut(ids: list[int], config: ModelConfig) -> list[int]:
     ends = {config.eos_id, config.eot_id, config.mask_id}
     length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
     return ids[:length]
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    """``KEY=VALUE`` with numbers, true, false and null read as such."""
-    key, sign, value = text.partition("=")
-    require(bool(key and sign), f"--cache-arg takes KEY=VALUE, such as kp=50, not '{text}'")
-    try:
-        found = json.loads(value)
-    except ValueError:
-        return key, value
-    require(not isinstance(found, float) or isfinite(found), f"--cache-arg {key} must be a finite number, not {found}")
-    return key, found
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog="cache-zoo generate",
-        description="Answer a prompt, and show the text unmasking in the terminal.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("prompt", help="what to answer; -: read it from standard input")
-    parser.add_argument(
-        "--model", default="nano-llada", help="a folder, a hub id or a name of configs/model (%(default)s)"
-    )
-    known = ", ".join(caches.names())
-    parser.add_argument("--cache", default="none", help=f"{known}, or module:Class (%(default)s)")
-    parser.add_argument(
-        "--cache-arg", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the cache; repeatable"
-    )
-    parser.add_argument("--compare", metavar="CACHE", help="run the same with another cache in turns, such as none")
-    parser.add_argument(
-        "--chat",
-        action=argparse.BooleanOptionalAction,
-        help="put the prompt through the tokenizer's chat template (done where it has one)",
-    )
-    parser.add_argument("--seed", type=int, default=1234, help="of everything random (%(default)s)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto: a GPU if there is one")
-    parser.add_argument(
-        "--dtype", default="auto", help="float32, bfloat16, float16; auto: bfloat16 on a GPU, float32 on a CPU"
-    )
-    parser.add_argument("--plain", action="store_true", help="only the final text, as where there is no terminal")
-    decoding = parser.add_argument_group("decoding", "Options of generation.generate.")
-    texts, hints = documented(GenerationOptions, "Attributes"), get_type_hints(GenerationOptions)
-    for field in fields(GenerationOptions):
-        flag, kind = f"--{field.name.replace('_', '-')}", _kind(hints[field.name])
-        text = texts[field.name].partition(". ")[0].rstrip(".").replace("%", "%%")
-        if kind is bool:
-            action = argparse.BooleanOptionalAction
-            decoding.add_argument(flag, action=action, default=argparse.SUPPRESS, help=text)
-        else:
-            text += f" ({'none' if field.default is None else field.default})"
-            metavar = {int: "N", float: "X", str: "NAME"}[kind]
-            decoding.add_argument(flag, type=_or_none(kind), default=argparse.SUPPRESS, metavar=metavar, help=text)
-    return parser
-
-
-def _kind(hint: Any) -> type:
-    return next((one for one in get_args(hint) if one is not type(None)), hint)
-
-
-def _or_none(kind: type) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        return None if text in ("none", "null") else kind(text)
-
-    read.__name__ = "number" if kind is not str else "name"  # argparse puts it into its message
-    return read
-
-
-if __name__ == "__main__":
-    sys.exit(main())

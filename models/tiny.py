@@ -1,11 +1,13 @@
 """Tiny random checkpoints in the published layouts, for tests and demonstrations.
 
-``python -m models.tiny FOLDER [--family dream]`` writes one.
+``python -m models.tiny FOLDER [family=dream]`` writes one.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from cache_zoo.arguments import Parser
+from cache_zoo.arguments import positional, read
+from cache_zoo.errors import DONE, refusing
 from models.config import Family
 from models.config_json import ConfigReader
-from models.loading import FAMILIES, find_family
+from models.loading import find_family
 from models.transformer import Transformer
 
 SMALLEST: dict[str, dict[str, int]] = {
@@ -115,15 +118,27 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def main() -> None:
-    """Write the checkpoint that the command line asks for."""
-    parser = Parser(prog="python -m models.tiny", description="Write a tiny random checkpoint.")
-    parser.add_argument("folder")
-    parser.add_argument("--family", default="llada", choices=[family.name for family in FAMILIES])
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    print(make_tiny(arguments.folder, arguments.family, arguments.seed))
+@dataclass(frozen=True)
+class TinyOptions:
+    """Write a tiny random checkpoint.
+
+    Attributes:
+        folder: of the checkpoint.
+        family: layout of the weights.
+        seed: of the weights.
+    """
+
+    folder: Path = positional()
+    family: str = "llada"
+    seed: int = 0
+
+
+@refusing
+def main() -> int:
+    """Write the checkpoint, print its folder and return the exit status."""
+    print(make_tiny(**vars(read(TinyOptions, "python -m models.tiny"))))
+    return DONE
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -216,7 +216,7 @@ ATTACKS = [
     ),
     Attack(
         "poisoned modules",
-        "import sys\nfor name in ('math', 'json', 'random', 'os', 'inside.frames', 'inside.values'):\n"
+        "import sys\nfor name in ('math', 'json', 'random', 'os', 'inside.messages', 'inside.serialize'):\n"
         "    sys.modules[name] = None\n" + _WRONG,
         _ASSERTION,
     ),

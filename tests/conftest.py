@@ -1,39 +1,73 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
+from filelock import FileLock
 
-from evaluation.report.html import render_page
-from evaluation.sandbox import Sandbox
-from models import Transformer, load_model
-from models.tiny import SMALLEST, make_tiny
-from tests.layers import MISSING
-from tests.page_frames import PUBLISHED, Opener, drawn, frame
-from tests.small_runs import make_runs
+from tests import processes
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+    from evaluation.sandbox import Sandbox
+    from models import Transformer
+    from tests.page_frames import Opener
+
+# Slow imports are in the fixtures: the process that hands tests to the others needs none of them.
+
+NO_BROWSER = "no browser"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin with the fork server where pytest-xdist starts several processes; elsewhere its first use starts it."""
+    if getattr(config.option, "numprocesses", None):
+        processes.start_server()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    skipped = sum(NO_BROWSER in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    if skipped:
+        terminalreporter.write_line(f"{skipped} tests of pages did not run: {NO_BROWSER} is installed")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
+    import torch
+
     torch.set_num_threads(1)  # tiny products are slower on several
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the processes of pytest-xdist share, made by the first that needs it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (done := folder.with_name(f"{name}.done")).exists():
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
 def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of small real runs, to read only (see `tests.small_runs`)."""
-    return make_runs(tmp_path_factory.mktemp("small"))
+    from tests.small_runs import make_runs
+
+    return made_once(tmp_path_factory, "small", make_runs) / "results"
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
     """A place to run programs in, with all layers that there are here."""
+    from evaluation.sandbox import Sandbox
+    from tests.layers import MISSING
+
     with Sandbox(MISSING) as made:
         yield made
 
@@ -47,6 +81,8 @@ def results(small_runs: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny checkpoint folder per family."""
+    from models.tiny import SMALLEST, make_tiny
+
     root = tmp_path_factory.mktemp("tiny")
     return {family: make_tiny(root / family, family, **sizes) for family, sizes in SMALLEST.items()}
 
@@ -54,12 +90,16 @@ def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def tiny_models(tiny_folders: dict[str, Path]) -> dict[str, Transformer]:
     """A tiny model per family."""
+    from models import load_model
+
     return {family: load_model(folder) for family, folder in tiny_folders.items()}
 
 
 @pytest.fixture(scope="session")
 def prompts() -> list[list[int]]:
     """Prompts of different lengths."""
+    import torch
+
     generator = torch.Generator().manual_seed(7)
     return [torch.randint(0, 256, (length,), generator=generator).tolist() for length in (11, 5, 8)]
 
@@ -67,11 +107,11 @@ def prompts() -> list[list[int]]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The machine's own Chromium, headless, with a fresh profile; skips where there is none."""
-    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    from benchmarks.screenshots import BROWSERS, chromium
+    pytest.importorskip("playwright.sync_api", reason=f"{NO_BROWSER}: playwright is not installed")
+    from tools.screenshots import BROWSERS, chromium
 
     if not any(map(shutil.which, BROWSERS)):
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the path")
+        pytest.skip(f"{NO_BROWSER}: none of {', '.join(BROWSERS)} is on the path")
     with chromium() as opened:
         yield opened
 
@@ -79,6 +119,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """leaderboard.html of `tests.page_frames`, to read only."""
+    from evaluation.report.html import render_page
+    from tests.page_frames import PUBLISHED, frame
+
     path = tmp_path_factory.mktemp("page") / "leaderboard.html"
     path.write_text(render_page(frame(), PUBLISHED), encoding="utf-8")
     return path
@@ -110,6 +153,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 @pytest.fixture
 def opened(open_page: Opener) -> Opener:
     """Opens a page of the leaderboard and waits until it is drawn."""
+    from tests.page_frames import drawn
 
     def opener(path: Path, anchor: str = "", **options: Any) -> Page:
         page = open_page(path, anchor, **options)

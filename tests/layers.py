@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from cache_zoo import UsageError
-from evaluation.sandbox import run_program
+from evaluation.sandbox import SandboxError, run_program
 
 
 def _missing() -> list[str]:
@@ -17,11 +15,10 @@ def _missing() -> list[str]:
         return []
     try:
         run_program("")
-    except UsageError as error:
-        found = re.search(r"code_execution_without=\[(.*)\]", str(error))
-        if found is None:
+    except SandboxError as error:
+        if not error.missing:
             raise
-        return found.group(1).split(",")
+        return error.missing
     return []
 
 

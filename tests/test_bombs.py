@@ -84,17 +84,17 @@ def given(command: str, run: Path, baseline: Path, out: Path) -> Sequence[object
     if command in ("compare", "rescore"):
         return [run, baseline][: 2 if command == "compare" else 1]
     if command == "trace":
-        return [run, "--out", out / "page.html"]
+        return [run, f"out={out / 'page.html'}"]
     if command == "leaderboard":
-        return [run.parent, "--out", out]
+        return [run.parent, f"out={out}"]
     return [run.parent]
 
 
-def measured(module: str, arguments: Sequence[object]) -> tuple[int, str, float, int]:
+def measured(command: str, arguments: Sequence[object]) -> tuple[int, str, float, int]:
     """Exit status, standard error, seconds of processor time and MiB of a command."""
-    command = [sys.executable, "-c", _MEASURING, f"evaluation.{module}", *map(str, arguments)]
+    line = [sys.executable, "-c", _MEASURING, "evaluation", command, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     code, seconds, kibibytes = json.loads(done.stdout)
     return code, done.stderr, seconds, kibibytes >> 10
 

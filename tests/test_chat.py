@@ -12,14 +12,13 @@ import pytest
 import generation.demo as program
 from cache_zoo import UsageError
 from evaluation.config.command_line import cells
-from evaluation.run.distributed import Ranks
 from evaluation.run.lm import CacheZooLM
-from evaluation.sweep.outcome import answer
+from evaluation.sweep.cell import Cell
 from models.chat import Chat
 from models.loading import read_config
 from models.tiny import byte_tokenizer
 from models.tokenizer import load_tokenizer
-from tests.small_runs import CONFIGS, call
+from tests.small_runs import call
 
 LOOP = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system message') }}{% endif %}" + LOOP
@@ -56,24 +55,24 @@ def test_a_template_that_cannot_be_used_is_one_error(name: str) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = template
     with pytest.raises(UsageError, match=message) as caught:
-        Chat(tokenizer, "--no-chat").render(turns, continued=turns[-1] is PREFILL)
-    assert "give --no-chat" in str(caught.value)
+        Chat(tokenizer, "chat=false").render(turns, continued=turns[-1] is PREFILL)
+    assert "give chat=false" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_template_without_an_end_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.chat._SECONDS", 0.2)
+    monkeypatch.setattr("models.chat._MAX_SECONDS", 0.2)
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}" + LOOP
-    with pytest.raises(UsageError, match=r"TimeoutError: it takes more than 0\.2 seconds; give --no-chat"):
-        Chat(tokenizer, "--no-chat").render([USER])
+    with pytest.raises(UsageError, match=r"TimeoutError: it takes more than 0\.2 seconds; give chat=false"):
+        Chat(tokenizer, "chat=false").render([USER])
 
 
 @pytest.mark.parametrize("template", [LOOP, None])
 def test_a_template_that_works_gives_what_it_gives(template: str | None) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = template or tokenizer.chat_template
-    chat = Chat(tokenizer, "--no-chat")
+    chat = Chat(tokenizer, "chat=false")
     turns = [SYSTEM, USER, ASSISTANT, USER]
     expected = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     assert chat.render(turns) == chat.render(turns) == expected
@@ -102,14 +101,14 @@ def checkpoint(tiny_folders: dict[str, Path], tmp_path: Path) -> Path:
 def test_a_run_ends_before_the_weights_are_loaded(checkpoint: Path, tmp_path: Path, key: str) -> None:
     given = ["model=llada-inst", f"model.path={checkpoint}", "dataset=nano-gsm", "dataset.size=1"]
     given += ["generation.gen_length=8", "generation.block_length=4", f"output_dir={tmp_path / 'out'}"]
-    (cell,) = cells(CONFIGS, "eval", [*given, f"{key}.system_prompt='Be brief.'"], sweep=False)
+    (cell,) = cells([*given, f"{key}.system_prompt='Be brief.'"])
     with pytest.raises(UsageError, match=f"no system message; give .*chat_template=false, or no {key}.system_prompt"):
-        answer(cell, Ranks())
+        Cell(cell).answer()
     assert not (tmp_path / "out").exists()
 
 
 def test_lm_evals_program_says_the_same(checkpoint: Path) -> None:
-    (cell,) = cells(CONFIGS, "eval", ["model=llada-inst", f"model.path={checkpoint}"], sweep=False)
+    (cell,) = cells(["model=llada-inst", f"model.path={checkpoint}"])
     tokenizer = load_tokenizer(checkpoint)
     lm = CacheZooLM(cell, read_config(checkpoint)[1], tokenizer, lambda: pytest.fail("loaded"))
     with pytest.raises(UsageError, match="no system message"):
@@ -121,10 +120,10 @@ def test_the_answer_to_a_prompt_ends_before_the_weights_are_loaded(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (checkpoint / "chat_template.jinja").write_text("{{ raise_exception('not today') }}")
-    assert call(monkeypatch, program, "Hello", "--model", checkpoint) == 2
+    assert call(monkeypatch, program, "Hello", f"model={checkpoint}") == 2
     err = capsys.readouterr().err
     assert err.startswith("error: the chat template of ")
-    assert err.endswith("can't be used for user: TemplateError: not today; give --no-chat\n")
+    assert err.endswith("can't be used for user: TemplateError: not today; give chat=false\n")
 
 
 def test_templates_that_come_in_a_list_need_a_default(
@@ -134,5 +133,5 @@ def test_templates_that_come_in_a_list_need_a_default(
     config = checkpoint / "tokenizer_config.json"
     listed = [{"name": "tool_use", "template": LOOP}]
     config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": listed}))
-    assert call(monkeypatch, program, "Hello", "--model", checkpoint) == 2
+    assert call(monkeypatch, program, "Hello", f"model={checkpoint}") == 2
     assert "the chat template of " in capsys.readouterr().err

@@ -22,7 +22,7 @@ CONFIGS = ROOT / "configs"
 
 
 def settings(*overrides: str) -> Settings:
-    (found,) = cells(CONFIGS, "eval", list(overrides), sweep=False)
+    (found,) = cells(list(overrides))
     return found
 
 
@@ -89,9 +89,9 @@ def test_other_weights_under_an_embedded_name_are_told(tiny_folders: dict[str, P
     more += [f"model.path={tiny_folders['llada']}", f"output_dir={tmp_path}"]
     summary = evaluate_cell(settings("model=nano-llada", *more))
     assert summary is not None
-    provenance = json.loads((Path(summary["folder"]) / "results.json").read_text())["provenance"]
+    provenance = json.loads((Path(summary.folder) / "results.json").read_text())["provenance"]
     assert provenance["model"]["expected_sha256"] == EMBEDDED["nano-llada"] != provenance["model"]["weights_sha256"]
-    assert summary["note"].startswith("the weights are not those of nano-llada: their digest begins with ")
+    assert summary.note.startswith("the weights are not those of nano-llada: their digest begins with ")
     summary = evaluate_cell(settings("model=llada-inst", "model.apply_chat_template=false", *more))
     assert summary is not None
     assert "note" not in summary  # any weights of that layout

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import socket
 import sys
 from collections.abc import Callable
 from hashlib import sha256
@@ -21,6 +20,7 @@ from evaluation import eval_command as cli
 from evaluation.report.rescore import rescore
 from evaluation.run import lm_eval_plugin as plugin
 from models.tiny import byte_tokenizer
+from tests import processes
 from tests.layers import MISSING
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,11 +110,24 @@ def what(samples: list[dict[str, Any]], batches: bool = False) -> list[dict[str,
     return [{key: value for key, value in sample.items() if key not in varying} for sample in samples]
 
 
+def in_two_processes(arguments: list[str], cwd: Path) -> Result:
+    """eval.py as accelerate or torchrun starts it twice; what both print."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def start(rank: str) -> processes.Process:
+        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        env = processes.environment(**variables, MASTER_PORT=port)
+        return processes.Process([str(ROOT / "eval.py"), *arguments], cwd=cwd, env=env)
+
+    with start("0") as first, start("1") as second:
+        codes = first.wait(), second.wait()
+    return Result(max(codes), first.out + second.out, first.err + second.err)
+
+
 def launched(command: list[str], cwd: Path) -> Result:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
-    )
+    done = processes.run(command, cwd=cwd)
     return Result(done.returncode, done.stdout, done.stderr)
 
 
@@ -245,7 +258,7 @@ def test_the_chat_template_and_the_system_prompt_reach_the_prompt(run: Run, shor
         (["dataset.path=/no/such/place"], "dataset.path /no/such/place does not exist"),
         (["dataset.name=gsm8"], "did you mean 'gsm8k'?"),
         (["dataset.name=math-500"], "has no 'problem'; its columns are question, answer"),
-        (["dataset.n_shot=7"], "puts 7 examples in the prompt, but there are 6"),
+        (["dataset.n_shot=7"], "needs 7 few-shot examples, 6 are available"),
         (["model.path=/no/such/place"], "no model '/no/such/place'"),
         (["generation.gen_length=8192"], "more than the model's context of 8192"),
         (["model.device=gpu"], "unknown device 'gpu'"),
@@ -331,12 +344,19 @@ def test_a_run_that_breaks_says_so(run: Run, short: list[str], tmp_path: Path) -
     assert json.loads(status.read_text())["status"] == "failed"
 
 
-def test_several_processes_answer_what_one_does(run: Run, short: list[str], tmp_path: Path) -> None:
+ACCELERATE = ["-m", "accelerate.commands.launch", "--num_processes"]
+
+
+@pytest.mark.parametrize("accelerate", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_several_processes_answer_what_one_does(run: Run, short: list[str], tmp_path: Path, accelerate: bool) -> None:
     arguments = ["generation.temperature=1.0", "batch_size=2", "cache=dual", *short]
     one = run(*arguments)
-    # without a GPU it takes --multi_gpu to make accelerate start two processes
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    two = launched([*launch, str(ROOT / "eval.py"), *arguments, "output_dir=two"], tmp_path)
+    arguments.append("output_dir=two")
+    if accelerate:  # which takes --multi_gpu to start two processes where there is no GPU
+        launch = [*ACCELERATE, "2", "--multi_gpu", "--main_process_port", "0"]
+        two = launched([*launch, str(ROOT / "eval.py"), *arguments], tmp_path)
+    else:
+        two = in_two_processes(arguments, tmp_path)
     assert two.code == 0, two.err
     assert len(two.lines) == 1
     folder = tmp_path / two.lines[-1]["folder"]
@@ -348,7 +368,7 @@ def test_several_processes_answer_what_one_does(run: Run, short: list[str], tmp_
 
 
 def test_the_documented_launch(tiny_folders: dict[str, Path], data: dict[str, Path], tmp_path: Path) -> None:
-    launch = ["-m", "accelerate.commands.launch", "--num_processes", "4", str(ROOT / "eval.py")]
+    launch = [*ACCELERATE, "4", str(ROOT / "eval.py")]
     paths = [f"model.path={tiny_folders['llada']}", f"dataset.path={data['gsm8k']}", "dataset.size=2"]
     result = launched([*launch, *COMMAND_LINES["gsm8k"].split(), *paths], tmp_path)
     assert result.code == 0, result.err
@@ -402,7 +422,7 @@ def test_the_embedded_task_needs_no_data(run: Run, tiny_folders: dict[str, Path]
 
 def test_generated_code_is_run_only_where_that_is_allowed(run: Run, tiny_folders: dict[str, Path]) -> None:
     arguments = ["model=llada-base", f"model.path={tiny_folders['llada']}", "dataset=nano-code", "dataset.size=2"]
-    short = ["generation.gen_length=8", "generation.block_length=4", f"code_execution_without=[{','.join(MISSING)}]"]
+    short = ["generation.gen_length=8", "generation.block_length=4", f"sandbox_disable=[{','.join(MISSING)}]"]
     kept, scored = run(*arguments, *short), run(*arguments, *short, "allow_code_execution=true")
     for result in (kept, scored):
         assert result.code == 0, result.err
@@ -420,9 +440,9 @@ def test_generated_code_is_run_only_where_that_is_allowed(run: Run, tiny_folders
     results = json.loads((Path(summary["folder"]) / "results.json").read_text())
     assert results["results"]["nano-code"]["outcome,none"] == {"failed": 2}
     assert run(*arguments, "allow_code_execution=1").code == 2
-    refused = run(*arguments, "allow_code_execution=true", "code_execution_without=[landlok]")
+    refused = run(*arguments, "allow_code_execution=true", "sandbox_disable=[landlok]")
     assert refused.code == 2
-    assert "unknown layer 'landlok' in code_execution_without: did you mean 'landlock'?" in refused.err
+    assert "unknown layer 'landlok' in sandbox_disable: did you mean 'landlock'?" in refused.err
 
 
 CODE_METRICS = {
@@ -440,7 +460,7 @@ def test_code_is_kept_and_scored_now_or_later(
     monkeypatch.setattr("socket.socket.connect", no_network)
     arguments = [f"model.path={tiny_folders['llada']}", f"dataset={task}", f"dataset.path={data[task.split('_')[0]]}"]
     arguments += ["generation.gen_length=8", "generation.block_length=4"]
-    arguments += [f"code_execution_without=[{','.join(MISSING)}]"]
+    arguments += [f"sandbox_disable=[{','.join(MISSING)}]"]
     arguments += ["model=llada-inst" if task.endswith("_instruct") else "model=llada-base"]
     kept, scored = run(*arguments), run(*arguments, "allow_code_execution=true")
     assert (kept.code, scored.code) == (0, 0), kept.err + scored.err
@@ -456,9 +476,9 @@ def test_code_is_kept_and_scored_now_or_later(
     assert (summary["metric"], summary["score"]) == (f"{metric},{headline}", 0.0)
     results = json.loads((Path(summary["folder"]) / "results.json").read_text())
     assert {f"{metric},{strict}", f"{metric},extract_code", f"outcome,{strict}"} <= set(results["results"][task])
-    again = rescore(Path(kept.lines[-1]["folder"]), execute=True, without=MISSING)["results"][task]
+    again = rescore(Path(kept.lines[-1]["folder"]), allow_code_execution=True, sandbox_disable=MISSING)["results"][task]
     assert again == {key: results["results"][task][key] for key in again}
-    again = rescore(Path(summary["folder"]), execute=True, without=MISSING)
+    again = rescore(Path(summary["folder"]), allow_code_execution=True, sandbox_disable=MISSING)
     assert set(again["changed"][task].values()) == {0}
     assert again["results"] == again["saved"]
 
@@ -608,7 +628,7 @@ def test_likelihoods_that_cannot_be_had_are_one_error(
     [
         ("task: [oops", "mine", "mine.yaml is not a task file: while parsing"),
         ("- a list", "gsm8k", "mine.yaml is not a task file: Expected YAML dict"),
-        ("task: gsm8k", "gsm8k", "mine.yaml has a task 'gsm8k', which is one of ours: give it a name of its own"),
+        ("task: gsm8k", "gsm8k", "mine.yaml has a task 'gsm8k', a name that cache-zoo uses: give it another one"),
         ("include: absent.yaml\ntask: mine", "mine", "mine.yaml is not a task file: "),
     ],
 )
@@ -642,7 +662,7 @@ def test_the_published_benchmarks_run_on_an_embedded_model(
         pytest.skip(f"the published files of {name} are not here")
     monkeypatch.setattr("socket.socket.connect", no_network)
     arguments = ["model=nano-llada", f"dataset.name={name}", f"dataset.path={folder}", "dataset.size=2"]
-    arguments += [f"code_execution_without=[{','.join(MISSING)}]", "allow_code_execution=true"]
+    arguments += [f"sandbox_disable=[{','.join(MISSING)}]", "allow_code_execution=true"]
     result = run(*arguments, "generation.gen_length=8", "generation.block_length=8")
     assert result.code == 0, result.err
     (summary,) = result.lines
@@ -669,10 +689,9 @@ def test_several_processes_score_tasks_as_one_does(
     """Two questions for one process and one for the other; only the first one runs what was generated."""
     arguments = [f"model.path={tiny_folders['llada']}", f"dataset={task}", f"dataset.path={data[task]}"]
     arguments += ["model=llada-base", "cache=dual", *SHORT[:2], "allow_code_execution=true"]
-    arguments += [f"code_execution_without=[{','.join(MISSING)}]", "generation.temperature=1.0"]
+    arguments += [f"sandbox_disable=[{','.join(MISSING)}]", "generation.temperature=1.0"]
     one = run(*arguments)
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    two = launched([*launch, str(ROOT / "eval.py"), *arguments, "output_dir=two"], tmp_path)
+    two = in_two_processes([*arguments, "output_dir=two"], tmp_path)
     assert (one.code, two.code) == (0, 0), two.err
     folders = Path(one.lines[-1]["folder"]), tmp_path / two.lines[-1]["folder"]
     alone, shared = (json.loads((folder / "results.json").read_text()) for folder in folders)
@@ -688,8 +707,7 @@ def test_several_processes_score_what_one_does(
     arguments = [*quiz_arguments(tiny_folders["dream"], quiz), "model.family=dream"]
     arguments += ["likelihood.mc_num=16", "batch_size=2"]
     one = run(*arguments)
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    two = launched([*launch, str(ROOT / "eval.py"), *arguments, "output_dir=two"], tmp_path)
+    two = in_two_processes([*arguments, "output_dir=two"], tmp_path)
     assert two.code == 0, two.err
     file = tmp_path / two.lines[-1]["folder"] / "samples.jsonl"
     for alone, shared in zip(samples_of(one), map(json.loads, file.read_text().splitlines()), strict=True):

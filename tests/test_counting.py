@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from evaluation.config.command_line import cells
-from evaluation.run.efficiency import Batch, Sample, efficiency
-from evaluation.run.evaluate import _headline, _named, _samples, _score, evaluate_cell
-from evaluation.run.lm import EQUAL
+from evaluation.run.efficiency import Batch, GeneratedAnswer, efficiency
+from evaluation.run.evaluate import evaluate_cell
+from evaluation.run.lm import EQUAL_ANSWERS
+from evaluation.run.results import RunSummary, clean_scores, headline_metric, headline_score, make_samples
 from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.loading import LoadedTask
 from generation import Counts
@@ -63,12 +64,12 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(tasks: Path, out: Path, *overrides: str) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+def run(tasks: Path, out: Path, *overrides: str) -> tuple[RunSummary, list[dict[str, Any]], dict[str, Any]]:
     given = [*QUICK, f"include_path={tasks}", f"output_dir={out}", *overrides]
-    (settings,) = cells(CONFIGS, "eval", given, sweep=False)
+    (settings,) = cells(given)
     summary = evaluate_cell(settings)
     assert summary is not None
-    folder = Path(summary["folder"])
+    folder = Path(summary.folder)
     return summary, read_rows(folder / "samples.jsonl"), json.loads((folder / "results.json").read_text())
 
 
@@ -77,9 +78,9 @@ def test_equal_answers_are_generated_once_and_said_to_be_equal(
 ) -> None:
     with caplog.at_level(logging.WARNING, "evaluation.run.lm"):
         summary, samples, results = run(tasks, tmp_path, "dataset.name=thrice")
-    assert [record.message for record in caplog.records if record.name == "evaluation.run.lm"] == [EQUAL]
-    assert (summary["n"], summary["repeats"], summary["items_total"], summary["partial"]) == (2, 3, 2, False)
-    assert summary["note"] == EQUAL
+    assert [record.message for record in caplog.records if record.name == "evaluation.run.lm"] == [EQUAL_ANSWERS]
+    assert (summary.n, summary.repeats, summary.items_total, summary.partial) == (2, 3, 2, False)
+    assert summary.note == EQUAL_ANSWERS
     assert [(one["doc_id"], one["repeat"]) for one in samples] == [(0, 0), (1, 0)]
     assert results["efficiency"]["samples"] == 2
     assert results["efficiency"]["nfe"] == 8
@@ -87,8 +88,9 @@ def test_equal_answers_are_generated_once_and_said_to_be_equal(
 
 def test_drawn_answers_are_all_generated_and_count_as_one_question(tasks: Path, tmp_path: Path) -> None:
     summary, samples, results = run(tasks, tmp_path, "dataset.name=thrice", "generation.temperature=1.0")
-    assert (summary["n"], summary["repeats"], summary["items_total"], summary["partial"]) == (2, 3, 2, False)
-    assert "note" not in summary
+    assert (summary.n, summary.repeats, summary.items_total, summary.partial) == (2, 3, 2, False)
+    assert summary.note is None
+    assert "note" not in summary.as_dict()
     assert [(one["doc_id"], one["repeat"]) for one in samples] == [(row, n) for row in (0, 1) for n in (0, 1, 2)]
     assert len({one["seed"] for one in samples}) == 6
     assert results["efficiency"]["samples"] == 6
@@ -96,14 +98,14 @@ def test_drawn_answers_are_all_generated_and_count_as_one_question(tasks: Path, 
 
 def test_given_answers_are_scored_per_repeat(tasks: Path, tmp_path: Path) -> None:
     summary, samples, _ = run(tasks, tmp_path, "dataset.name=chosen", "likelihood.mc_num=1")
-    assert (summary["n"], summary["repeats"], summary["empty_answers"]) == (2, 3, None)
+    assert (summary.n, summary.repeats, summary.empty_answers) == (2, 3, None)
     assert [(one["doc_id"], one["repeat"], len(one["choices"])) for one in samples] == [
         *((row, number, 2) for row in (0, 1) for number in (0, 1, 2))
     ]
 
 
-def sample(text: str) -> Sample:
-    return Sample("t", 0, 0, "p", 1, text, text, [1], 8, 4, 1.0, 7, 0)
+def sample(text: str) -> GeneratedAnswer:
+    return GeneratedAnswer("t", 0, 0, "p", 1, text, text, [1], 8, 4, 1.0, 7, 0)
 
 
 def test_empty_answers_are_counted() -> None:
@@ -118,22 +120,19 @@ def test_what_is_no_number_is_no_score() -> None:
         "results": {"t": {"alias": "t", "outcome,none": {"a": 1}, "f1,none": float("nan"), "f1_stderr,none": "N/A"}},
         "configs": {"t": {}},
     }
-    metrics = _named(found, task, None)["results"]["t"]
+    metrics = clean_scores(found, task, None)["results"]["t"]
     assert metrics["f1,none"] is None
-    assert _headline(metrics, task) == "f1,none"
-    assert _score(metrics, "f1,none") == (None, None)
-    assert _score({"f1,none": 0.5, "f1_stderr,none": None}, "f1,none") == (0.5, None)
-    assert _headline({"alias": "t", "bypass,none": 0.5}, task) == "bypass,none"
-    assert _headline({}, task) is None
-    assert _score({}, None) == (None, None)
+    assert headline_metric(metrics, task) == "f1,none"
+    assert headline_score(metrics, "f1,none") == (None, None)
+    assert headline_score({"f1,none": 0.5, "f1_stderr,none": None}, "f1,none") == (0.5, None)
+    assert headline_metric({"alias": "t", "bypass,none": 0.5}, task) == "bypass,none"
+    assert headline_metric({}, task) is None
+    assert headline_score({}, None) == (None, None)
 
 
 def test_metrics_of_a_question_that_are_no_numbers_are_null() -> None:
-    class Asked:
-        samples = (sample("2"),)
-        batches = (Batch(1, 1.0, Counts(rows=1, rows_full=1)),)
-
     record = {"doc_id": 0, "target": "", "doc_hash": "", "metrics": ["f1"], "f1": float("inf"), "filter": "none"}
     task = LoadedTask("t", {}, None, None, (), {})
-    (found,) = _samples(Asked(), {"t": [{**record, "filtered_resps": []}]}, task)  # type: ignore[arg-type]
+    batches = [Batch(1, 1.0, Counts(rows=1, rows_full=1))]
+    (found,) = make_samples([sample("2")], batches, {"t": [{**record, "filtered_resps": []}]}, task)
     assert found["metrics"] == {"f1,none": None}

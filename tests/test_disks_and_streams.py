@@ -15,8 +15,7 @@ from cache_zoo import UsageError
 from evaluation.config.command_line import cells
 from evaluation.run.evaluate import evaluate_cell
 from evaluation.storage.disk import require_place
-from evaluation.sweep.outcome import attempt
-from tests.small_runs import CONFIGS
+from evaluation.sweep.cell import Cell
 from tests.test_sweeps import QUICK, ROOT, command, environment, settings, status_of
 
 
@@ -25,10 +24,10 @@ from tests.test_sweeps import QUICK, ROOT, command, environment, settings, statu
     [
         ("", "output_dir must not be empty"),
         ("'  '", "output_dir must not be empty"),
-        ("/dev/null", "/dev/null is no folder"),
-        ("/dev/null/below", "/dev/null is no folder"),
-        ("{tmp}/file", "file is no folder; delete it or give another"),
-        ("{tmp}/file/a/b", "file is no folder; delete it or give another"),
+        ("/dev/null", "/dev/null is not a folder"),
+        ("/dev/null/below", "/dev/null is not a folder"),
+        ("{tmp}/file", "file is not a folder; delete it or give another"),
+        ("{tmp}/file/a/b", "file is not a folder; delete it or give another"),
         ("{tmp}/dangling", "is a link to nothing"),
         ("{tmp}/" + "x" * 300, "output_dir is longer than a path can be"),
         ("/proc/new", "output_dir /proc/new can't be written to"),
@@ -51,7 +50,7 @@ def test_a_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.output_dir == str(tmp_path / "out")
     assert (found.dataset.path, found.model.path) == (str(tmp_path / "data"), str(tmp_path / "weights"))
     assert found.include_path == str(tmp_path)
-    sweep = cells(CONFIGS, "eval", ["output_dir=~/a,~/b,c"], sweep=True)
+    sweep = cells(["output_dir=~/a,~/b,c"], sweep=True)
     assert [cell.output_dir for cell in sweep] == [str(tmp_path / "a"), str(tmp_path / "b"), "c"]
 
 
@@ -74,11 +73,11 @@ def test_a_disk_in_the_way_leaves_a_run_that_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(where, refuse)
-        outcome = attempt(cell)
+        outcome = Cell(cell).attempt()
     assert calls
     assert (outcome.code, outcome.line["status"]) == (1, "partial")
     assert os.strerror(number) in outcome.line["reason"]
-    assert attempt(cell).line["status"] == "done"  # without retry=
+    assert Cell(cell).attempt().line["status"] == "done"  # without retry=
 
 
 FULL_DISK = """
@@ -158,10 +157,10 @@ def test_no_stream_ends_a_sweep_or_a_cell(line: str, tmp_path: Path) -> None:
             "{python} eval.py --help > /dev/full",
             (1, "error: standard output can't be written: No space left on device\n"),
         ),
-        ("{python} -m generation --help | head -1 > /dev/null; exit ${PIPESTATUS[0]}", (0, "")),
-        ("{python} -m cache_zoo list | true; exit ${PIPESTATUS[0]}", (0, "")),
+        ("{python} -m evaluation generate --help | head -1 > /dev/null; exit ${PIPESTATUS[0]}", (0, "")),
+        ("{python} -m evaluation list | true; exit ${PIPESTATUS[0]}", (0, "")),
         (
-            "{python} -m cache_zoo list > /dev/full",
+            "{python} -m evaluation list > /dev/full",
             (1, "error: standard output can't be written: No space left on device\n"),
         ),
         ("{python} eval.py modle=x 2>&-", (2, "")),

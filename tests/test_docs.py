@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import get_args
 
 import pytest
@@ -17,8 +19,8 @@ from evaluation.run.efficiency import efficiency
 from evaluation.storage.schema import Provenance, Sample, Status, Summary
 from generation import generate
 from models import Transformer
+from tools.readme import README, ROOT, table, with_table
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 
 
@@ -36,6 +38,29 @@ def test_the_readme_example_prints_what_it_says(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.splitlines()[0].strip() == said.group(1)
 
 
+def test_the_readme_table_is_that_of_the_reference_runs() -> None:
+    text = README.read_text()
+    assert with_table(text) == text, "python -m tools.readme"
+    assert table() in text
+
+
+def test_the_readme_links_to_every_document() -> None:
+    text = README.read_text()
+    assert all(f"](docs/{path.name})" in text for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_example_strategy_works(
+    monkeypatch: pytest.MonkeyPatch, tiny_models: dict[str, Transformer], prompts: list[list[int]]
+) -> None:
+    module = ModuleType("my_module")
+    exec(python_example("docs/strategies.md"), module.__dict__)
+    monkeypatch.setitem(sys.modules, "my_module", module)
+    for model in tiny_models.values():
+        options = {"gen_length": 8, "block_length": 4, "num_transfer_tokens": 2, "trace": True}
+        trace = generate(model, prompts, "dual", strategy="my_module:LeftToRight", **options).trace or []
+        assert [step.committed[0].nonzero().flatten().tolist() for step in trace] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
 def test_the_example_cache_works(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
     names: dict[str, type] = {}
     exec(python_example("CONTRIBUTING.md"), names)
@@ -48,7 +73,7 @@ def test_the_example_cache_works(tiny_models: dict[str, Transformer], prompts: l
 
 
 def test_the_readme_says_of_every_cache_what_its_class_says() -> None:
-    readme = (ROOT / "README.md").read_text()
+    readme = README.read_text()
     for info in describe_all():
         if info.package is not None:
             continue
@@ -65,10 +90,18 @@ def test_every_cache_explains_its_parameters() -> None:
         assert all(one.text for one in info.parameters), f"a parameter of {info.name} is not explained"
 
 
+def anchors(document: Path) -> set[str]:
+    """What links can point at: the headings as GitHub spells them."""
+    headings = re.findall(r"(?m)^#+ (.*)$", document.read_text())
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", document.read_text()):
+            path = document.parent / target if target else document
+            assert path.exists(), f"{document.name} links to {target}"
+            assert not anchor or anchor in anchors(path), f"{document.name} links to {target}#{anchor}"
 
 
 def quoted(document: str) -> set[str]:

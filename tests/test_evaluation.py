@@ -14,9 +14,9 @@ from cache_zoo import CacheInfo, UsageError, describe_all
 from cache_zoo.errors import nearest, refusing
 from evaluation.config.command_line import cells
 from evaluation.config.settings import Settings
-from evaluation.run.distributed import Ranks
-from evaluation.run.efficiency import Batch, Sample, Scored, efficiency, warm_up_options
-from evaluation.run.folder import Run
+from evaluation.run.distributed import Processes
+from evaluation.run.efficiency import Batch, GeneratedAnswer, ScoredQuestion, efficiency, warm_up_options
+from evaluation.run.folder import RunFolder
 from evaluation.run.requests import request_seed
 from evaluation.run.stopping import Ending
 from evaluation.storage.files import write_text
@@ -36,7 +36,7 @@ def tokens(text: str) -> list[int]:
 
 
 def settings(*overrides: str) -> Settings:
-    (found,) = cells(CONFIGS, "eval", list(overrides), sweep=False)
+    (found,) = cells(list(overrides))
     return found
 
 
@@ -247,15 +247,17 @@ def test_programs_end_with_two_where_something_cannot_be_used(capsys: pytest.Cap
 
 
 def test_a_sweep_is_checked_whole() -> None:
-    found = cells(CONFIGS, "eval", ["cache=none,dllm", "seed=1,2"], sweep=True)
+    found = cells(["cache=none,dllm", "seed=1,2"], sweep=True)
     assert [(one.cache.label, one.seed) for one in found] == [("none", 1), ("none", 2), ("dllm", 1), ("dllm", 2)]
     with pytest.raises(UsageError, match=r"'cache\.kp': "):
-        cells(CONFIGS, "eval", ["cache=dllm,none", "cache.kp=3"], sweep=True)
+        cells(["cache=dllm,none", "cache.kp=3"], sweep=True)
 
 
-def sample(**values: Any) -> Sample:
+def sample(**values: Any) -> GeneratedAnswer:
     given = {"task": "t", "doc_id": 0, "repeat": 0, "prompt": "p", "prompt_tokens": 5, "raw": "", "text": "", "seed": 0}
-    return Sample(**{**given, "ids": [7] * 6, "forwards": 4, "seconds": 2.0, "batch": 0, "tokens_canvas": 8, **values})
+    return GeneratedAnswer(
+        **{**given, "ids": [7] * 6, "forwards": 4, "seconds": 2.0, "batch": 0, "tokens_canvas": 8, **values}
+    )
 
 
 def test_efficiency_by_hand() -> None:
@@ -273,7 +275,7 @@ def test_efficiency_by_hand() -> None:
 
 
 def test_scored_answers_are_no_tokens() -> None:
-    found = efficiency([Scored("t", 0, 0, [], forwards=6, seconds=1.0)], [Batch(2, 2.0, Counts(forwards=3))], 1)
+    found = efficiency([ScoredQuestion("t", 0, 0, [], forwards=6, seconds=1.0)], [Batch(2, 2.0, Counts(forwards=3))], 1)
     assert (found["samples"], found["nfe"], found["seconds"]) == (1, 6, 2.0)
     for key in ("tokens_out", "tokens_canvas", "tokens_per_second", "tokens_per_forward", "rows_per_token"):
         assert found[key] is None
@@ -295,7 +297,7 @@ def test_warm_up_is_short_and_usable(options: dict[str, Any]) -> None:
 
 
 def test_shares_are_disjoint_and_complete() -> None:
-    shares = [Ranks(rank, 3).share(list(range(10))) for rank in range(3)]
+    shares = [Processes(rank, 3).share(list(range(10))) for rank in range(3)]
     assert sorted(item for share in shares for item in share) == list(range(10))
 
 
@@ -308,13 +310,13 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_tells_how_far_it_came(tmp_path: Path) -> None:
-    run = Run(tmp_path / "a__b__c__d__0", {"seed": 1})
+    run = RunFolder(tmp_path / "a__b__c__d__0", {"seed": 1})
     run.fail(UsageError("nothing is written of what can't be used"))
-    assert not run.folder.exists()
+    assert not run.path.exists()
     run.start()
-    assert json.loads((run.folder / "status.json").read_text())["status"] == "running"
+    assert json.loads((run.path / "status.json").read_text())["status"] == "running"
     run.finish({"summary": {}}, [{"id": 1}])
-    assert sorted(path.name for path in run.folder.iterdir()) == [
+    assert sorted(path.name for path in run.path.iterdir()) == [
         "config.yaml",
         "results.json",
         "samples.jsonl",
@@ -322,6 +324,6 @@ def test_a_run_folder_tells_how_far_it_came(tmp_path: Path) -> None:
     ]
     run.start()
     run.fail(ValueError("why"))
-    status = json.loads((run.folder / "status.json").read_text())
+    status = json.loads((run.path / "status.json").read_text())
     assert (status["status"], status["error"]) == ("failed", "ValueError: why")
-    assert not (run.folder / "results.json").exists()
+    assert not (run.path / "results.json").exists()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from evaluation.sandbox import Sandbox
+from evaluation.tasks.answer_parts import parts_of
 from evaluation.tasks.extraction import extract
-from evaluation.tasks.fenced import parts_of
 from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.scorers import SCORERS
 from tests.layers import MISSING

@@ -12,9 +12,10 @@ import pytest
 from cache_zoo import UsageError
 from evaluation.config import identity
 from evaluation.config.settings import Settings
-from evaluation.run.evaluate import evaluate_cell, run_of
+from evaluation.run.evaluate import evaluate_cell
+from evaluation.run.folder import RunFolder
 from evaluation.sweep.baselines import distinct
-from evaluation.sweep.outcome import attempt
+from evaluation.sweep.cell import Cell
 from evaluation.sweep.sweep import announce
 from tests.test_sweeps import settings
 
@@ -24,7 +25,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of one question, to read only."""
     cell = settings("dataset.size=1", f"output_dir={tmp_path_factory.mktemp('finished')}")
     evaluate_cell(cell)
-    return run_of(cell).folder
+    return RunFolder.of(cell).path
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -34,14 +35,14 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("status", ["done", "gone", "damaged"])
 def test_a_sweep_leaves_the_folder_of_another_run_alone(finished: Path, tmp_path: Path, status: str) -> None:
     cell = settings("dataset.size=1", "seed=9", f"output_dir={tmp_path}")
-    folder = Path(shutil.copytree(finished, run_of(cell).folder))
+    folder = Path(shutil.copytree(finished, RunFolder.of(cell).path))
     if status == "gone":
         (folder / "status.json").unlink()
     if status == "damaged":
         (folder / "status.json").write_bytes(bytes(20))
     before = content(folder)
-    announce([cell])
-    outcome = attempt(cell)
+    announce([Cell(cell)])
+    outcome = Cell(cell).attempt()
     assert (outcome.code, outcome.line["status"]) == (2, "skipped")
     assert "holds another run" in outcome.line["reason"]
     assert content(folder) == before
@@ -57,14 +58,14 @@ def test_two_runs_of_one_hash_are_not_taken_for_each_other(
 ) -> None:
     one_hash(monkeypatch)
     first, second = (settings("dataset.size=1", f"seed={seed}", f"output_dir={tmp_path}") for seed in (1, 2))
-    assert run_of(first).folder == run_of(second).folder
+    assert RunFolder.of(first).path == RunFolder.of(second).path
     with pytest.raises(UsageError, match="two different cells of the sweep have one name"):
         distinct([first, second])
     assert distinct([first, first]) == [first]
     evaluate_cell(first)
     with pytest.raises(UsageError, match="holds another run"):
-        run_of(second).require_own()
-    run_of(first).require_own()
+        RunFolder.of(second).require_own()
+    RunFolder.of(first).require_own()
 
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
@@ -73,9 +74,9 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9
 @pytest.mark.parametrize("text", [BOMB, "[" * 60_000, "a: 1\n" * 20_000, "\0", ""], ids=["bomb", "deep", *"123"])
 def test_a_configuration_that_cannot_be_read_is_none(finished: Path, tmp_path: Path, text: str) -> None:
     cell = settings("dataset.size=1", f"output_dir={tmp_path}")
-    folder = Path(shutil.copytree(finished, run_of(cell).folder))
+    folder = Path(shutil.copytree(finished, RunFolder.of(cell).path))
     (folder / "config.yaml").write_text(text)
-    run_of(cell).require_own()
+    RunFolder.of(cell).require_own()
 
 
 ODD = [
@@ -103,7 +104,7 @@ def test_what_was_written_is_read_as_the_same_run(tmp_path: Path) -> None:
     for text in ODD:
         config = json.loads(json.dumps(cell.config))
         config["model"] |= {"system_prompt": text, "stop_words": [text]}
-        run = run_of(odd(cell, config))
+        run = RunFolder.of(odd(cell, config))
         run.put("pending")
         run.require_own()
 
@@ -122,7 +123,7 @@ def test_a_run_folder_that_cannot_be_written_is_one_error(
     import tempfile
 
     cell = settings("dataset.size=1", "force=true", f"output_dir={tmp_path}")
-    folder = Path(shutil.copytree(finished, run_of(cell).folder))
+    folder = Path(shutil.copytree(finished, RunFolder.of(cell).path))
     (folder / "answered").mkdir()
     real = tempfile.TemporaryFile
 
@@ -133,4 +134,4 @@ def test_a_run_folder_that_cannot_be_written_is_one_error(
 
     monkeypatch.setattr("evaluation.storage.disk.tempfile.TemporaryFile", refused)
     with pytest.raises(UsageError, match=f"can't be written to: {folder / where}: Permission denied"):
-        run_of(cell).require_usable()
+        RunFolder.of(cell).require_usable()

@@ -15,7 +15,7 @@ from cache_zoo.methods.d2cache import inflate
 from evaluation.config.settings import Settings
 from evaluation.report import check, compare, leaderboard, rescore
 from evaluation.report import text as table
-from evaluation.storage.readers import read_yaml
+from evaluation.storage.plain_yaml import read_yaml
 from evaluation.trace import __main__ as trace
 from evaluation.trace.runs import choose
 from models import resolve_checkpoint
@@ -80,7 +80,7 @@ def test_a_leaderboard_is_not_half_written(
 ) -> None:
     (results / name).mkdir()
     assert call(monkeypatch, leaderboard, results) == 2
-    assert f"{name} can't be written: it is no plain file" in capsys.readouterr().err
+    assert f"{name} can't be written: it is not a plain file" in capsys.readouterr().err
     assert [path.name for path in results.glob("leaderboard.*")] == [name]
 
 
@@ -88,7 +88,7 @@ def test_a_leaderboard_is_not_half_written(
 def test_a_leaderboard_below_a_file_is_one_error(
     results: Path, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, leaderboard, results, "--out", pick(results, "dual") / place) == 2
+    assert call(monkeypatch, leaderboard, results, f"out={pick(results, 'dual') / place}") == 2
     assert "can't be written" in capsys.readouterr().err
 
 

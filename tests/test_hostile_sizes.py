@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.report.rows import read_rows
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from tests.small_runs import pick
 
 SECONDS = 5  # of the processor

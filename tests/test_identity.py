@@ -12,8 +12,9 @@ import yaml
 from cache_zoo import UsageError, caches, make_cache
 from cache_zoo.methods.prefix import PrefixCache
 from evaluation.config.command_line import cells
-from evaluation.config.identity import _EXECUTED, _SHOTS, NEUTRAL, config_hash, counted, run_name, setting
+from evaluation.config.identity import NEUTRAL, config_hash, counted, run_name, setting
 from evaluation.config.settings import DatasetSettings, Settings
+from evaluation.config.task_table import OWN_TASKS
 from evaluation.tasks.scorers import SCORERS
 from models.nano.data import ITEMS
 
@@ -23,7 +24,7 @@ NANO = ("model=nano-llada", "dataset=nano-gsm", "generation.gen_length=64")
 
 
 def settings(*overrides: str) -> Settings:
-    (found,) = cells(CONFIGS, "eval", list(overrides), sweep=False)
+    (found,) = cells(list(overrides))
     return found
 
 
@@ -45,7 +46,7 @@ def changed(*keys: tuple[str, Any]) -> dict[str, Any]:
 SAME: list[tuple[str, ...]] = [
     ("attn_implementation=eager",),
     ("attn_implementation=sdpa", "output_dir=elsewhere", "jobs=2", "force=true", "retry=[oom]", "trace=true"),
-    ("code_execution_without=[seccomp]",),
+    ("sandbox_disable=[seccomp]",),
     ("allow_code_execution=true",),  # nothing of nano-gsm is run
     ("generation.sigma=0",),
     ("generation.sigma=0.0",),
@@ -207,8 +208,9 @@ def test_such_names_are_not_inherited() -> None:
 
 
 def test_every_choice_of_the_configuration_is_known() -> None:
-    assert set(_SHOTS) == set(SCORERS)
-    assert set(_EXECUTED) == {name for name, scorer in SCORERS.items() if scorer.execute}
+    assert list(OWN_TASKS) == list(SCORERS)
+    assert all(scorer.runs_code == (scorer.execute is not None) for scorer in SCORERS.values())
+    assert all(set(scorer.needs) <= set(scorer.columns) for scorer in SCORERS.values())
     for cache in caches.names():
         made = settings(*NANO, f"cache={cache}", "generation.block_length=16")
         assert made.config["cache"] == {"name": cache, **made.cache.parameters}
@@ -217,19 +219,21 @@ def test_every_choice_of_the_configuration_is_known() -> None:
 def test_examples_of_the_tasks(tmp_path: Path) -> None:
     from evaluation.config.task_names import OWN
 
-    for name, shots in _SHOTS.items():
+    for name, task in OWN_TASKS.items():
         file = OWN / f"{name}.yaml"
         if file.is_file():
             lines = [line for line in file.read_text().splitlines() if line.startswith(("num_fewshot:", "include:"))]
             own = [int(line.split(":")[1]) for line in lines if line.startswith("num_fewshot")]
-            assert own == [shots] or _SHOTS[lines[0].split(": ")[1].removesuffix(".yaml")] == shots, name
+            assert (
+                own == [task.shots] or OWN_TASKS[lines[0].split(": ")[1].removesuffix(".yaml")].shots == task.shots
+            ), name
     from evaluation.tasks.loading import load_task
 
     for split in ("train", "test"):
         rows = '{"question": "1 + 1?", "answer": "It is 2.\\n#### 2"}\n' * 5
         (tmp_path / f"{split}.jsonl").write_text(rows)
     gsm8k = load_task(DatasetSettings("gsm8k", str(tmp_path), None, None, None), 1).loaded["tasks"]["gsm8k"]
-    assert gsm8k.get_config("num_fewshot") == _SHOTS["gsm8k"]
+    assert gsm8k.get_config("num_fewshot") == OWN_TASKS["gsm8k"].shots
 
 
 @pytest.mark.parametrize(
@@ -243,7 +247,7 @@ def test_examples_of_the_tasks(tmp_path: Path) -> None:
         ("cache.deep", [[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]),
         ("model.name", b"bytes"),
     ],
-    ids=lambda value: str(value)[:30],
+    ids=lambda value: str(value).partition(" at ")[0][:30],
 )
 def test_what_no_configuration_can_hold_is_one_error(key: str, value: Any) -> None:
     for function in (counted, setting, config_hash, run_name):

@@ -9,7 +9,6 @@ import pty
 import re
 import signal
 import struct
-import subprocess
 import sys
 import termios
 import time
@@ -24,6 +23,7 @@ from generation import Counts, Progress
 from generation.demo import main
 from generation.terminal import Marks, Picture, printable
 from models.tiny import SPECIAL_TOKENS, byte_tokenizer
+from tests import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 QUESTION = "Tom has 3 bags with 4 coins each. Tom buys 21 more. How many coins does Tom have now?"
@@ -55,19 +55,10 @@ def in_terminal(*arguments: str, interrupt_at: str | None = None) -> tuple[int, 
     """Exit status and everything written of a run in a pseudo-terminal of 80 columns and 24 lines."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = processes.environment(TERM="xterm-256color")
     for name in ("NO_COLOR", "COLUMNS", "LINES"):
         environment.pop(name, None)
-    command = [sys.executable, "-m", "evaluation", "generate", *arguments]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
-    )
+    process = processes.Process(["-m", "evaluation", "generate", *arguments], env=environment, terminal=theirs)
     os.close(theirs)
     written, deadline = b"", time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -82,11 +73,11 @@ def in_terminal(*arguments: str, interrupt_at: str | None = None) -> tuple[int, 
             process.send_signal(signal.SIGINT)
             interrupt_at = None
     os.close(ours)
-    return process.wait(timeout=60), written.decode()
+    return process.wait(60), written.decode()
 
 
 def test_a_pipe_gets_the_answer_and_nothing_else(call: Call) -> None:
-    code, out, err = call(QUESTION, "--cache", "d2cache", "--cache-arg", "current_k=16", "--gen-length", "64")
+    code, out, err = call(QUESTION, "cache=d2cache", "cache.current_k=16", "generation.gen_length=64")
     assert (code, out.strip()) == (0, ANSWER)
     found = re.fullmatch(
         r"d2cache current_k=16: 64 tokens in (\S+) s, (\S+) tokens/s \((\d+) of them the answer\); "
@@ -103,13 +94,15 @@ def test_a_pipe_gets_the_answer_and_nothing_else(call: Call) -> None:
 def test_the_prompt_may_come_from_standard_input_as_it_is(call: Call) -> None:
     prompt = f"Question: {QUESTION}\nAnswer:\n".encode()
     code, out, _ = call(
-        "-", "--no-chat", "--threshold", "0.9", "--gen-length", "64", "--model", "nano-dream", stdin=prompt
+        "-", "chat=false", "generation.threshold=0.9", "generation.gen_length=64", "model=nano-dream", stdin=prompt
     )
     assert (code, out.strip()) == (0, ANSWER)
 
 
 def test_a_comparison_says_how_often_it_was_timed(call: Call) -> None:
-    code, out, err = call(QUESTION, "--cache", "dual", "--compare", "none", "--gen-length", "32", "--block-length", "8")
+    code, out, err = call(
+        QUESTION, "cache=dual", "compare=none", "generation.gen_length=32", "generation.block_length=8"
+    )
     assert code == 0
     assert out.count("\n") == 1
     dual, none, both = err.splitlines()
@@ -129,21 +122,31 @@ def test_a_comparison_says_how_often_it_was_timed(call: Call) -> None:
     [
         ([" \n"], "the prompt is empty"),
         (["\udcff"], "the prompt is not text in UTF-8"),
-        (["hi", "--cache", "d3cache"], "unknown cache 'd3cache': did you mean 'd2cache'?"),
-        (["hi", "--cache", "dllm", "--cache-arg", "kp"], "--cache-arg takes KEY=VALUE, such as kp=50, not 'kp'"),
-        (["hi", "--cache", "dllm", "--cache-arg", "kp=0"], "'kp' must be at least 1"),
-        (["hi", "--cache", "dllm", "--cache-arg", "rou=much"], "cache 'dllm' can't be made from {'rou': 'much'}"),
-        (["hi", "--compare", "nne"], "unknown cache 'nne': did you mean 'none'?"),
-        (["hi", "--treshold", "0.9"], "unknown option '--treshold': did you mean '--threshold'?"),
-        (["hi", "there"], "'there' is one argument too many; what has blanks in it needs quotes"),
-        (["hi", "--gen-length", "abc"], "argument --gen-length: invalid number value: 'abc'"),
-        ([], "the following arguments are required: prompt"),
-        (["hi", "--cache", "d2"], "unknown cache 'd2': did you mean 'd2cache'?"),
-        (["hi", "--gen-length", "30"], "block_length 32 does not divide gen_length 30"),
-        (["hi", "--strategy", "vanila"], "did you mean 'vanilla'?"),
-        (["hi", "--model", "nano-lama"], "did you mean 'nano-llada'?"),
-        (["hi", "--gen-length", "8192"], "prompt 0 has "),
-        (["hi", "--dtype", "float31"], "did you mean 'float32'?"),
+        (["hi", "cache=d3cache"], "unknown cache 'd3cache': did you mean 'd2cache'?"),
+        (["hi", "cache=dllm", "kp=50"], "unknown option 'kp'"),
+        (["hi", "cache=dllm", "cache.=50"], "unknown option 'cache.': did you mean 'cache'?"),
+        (["hi", "cache=dllm", "cache.rou=1e999"], "cache.rou must be finite, not '1e999'"),
+        (["hi", "cache=dllm", "cache.kp=0"], "'kp' must be at least 1"),
+        (["hi", "cache=dllm", "cache.rou=much"], "cache 'dllm' can't be made from {'rou': 'much'}"),
+        (["hi", "compare=nne"], "unknown cache 'nne': did you mean 'none'?"),
+        (
+            ["hi", "generation.treshold=0.9"],
+            "unknown option 'generation.treshold': did you mean 'generation.threshold'?",
+        ),
+        (["hi", "threshold=0.9"], "did you mean 'generation.threshold'?"),
+        (["hi", "--threshold", "0.9"], "options are written key=value: did you mean 'generation.threshold='?"),
+        (["hi", "--no-chat"], "'--no-chat' is not an option, options are written key=value: did you mean 'chat='?"),
+        (["hi", "there"], "'there' is one argument too many; text with blanks needs quotes"),
+        (["hi", "generation.gen_length=abc"], "generation.gen_length must be a whole number, not 'abc'"),
+        (["hi", "generation.top_k=1.5"], "generation.top_k must be a whole number or null, not '1.5'"),
+        (["hi", "chat=yes"], "chat must be true or false or null, not 'yes'"),
+        ([], "PROMPT is missing; usage: cache-zoo generate PROMPT [key=value ...]"),
+        (["hi", "cache=d2"], "unknown cache 'd2': did you mean 'd2cache'?"),
+        (["hi", "generation.gen_length=30"], "block_length 32 does not divide gen_length 30"),
+        (["hi", "generation.strategy=vanila"], "did you mean 'vanilla'?"),
+        (["hi", "model=nano-lama"], "did you mean 'nano-llada'?"),
+        (["hi", "generation.gen_length=8192"], "prompt 0 has "),
+        (["hi", "model.dtype=float31"], "did you mean 'float32'?"),
     ],
 )
 def test_what_cannot_be_used_is_one_error(call: Call, arguments: list[str], message: str) -> None:
@@ -156,8 +159,8 @@ def test_what_cannot_be_used_is_one_error(call: Call, arguments: list[str], mess
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["hi", "--strategy", "vanila"], "did you mean 'vanilla'?"),
-        (["hi", "--gen-length", "8192"], "prompt 0 has "),
+        (["hi", "generation.strategy=vanila"], "did you mean 'vanilla'?"),
+        (["hi", "generation.gen_length=8192"], "prompt 0 has "),
     ],
 )
 def test_it_is_one_error_before_the_weights_are_loaded(
@@ -171,27 +174,20 @@ def test_it_is_one_error_before_the_weights_are_loaded(
 
 def test_a_prompt_without_an_end_is_one_error() -> None:
     with open("/dev/zero", "rb") as endless:
-        done = subprocess.run(
-            [sys.executable, "-m", "evaluation", "generate", "-"],
-            cwd=ROOT,
-            stdin=endless,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = processes.run(["-m", "evaluation", "generate", "-"], stdin=endless)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "the prompt on standard input has more than 2,097,152 bytes" in done.stderr
+    assert "the prompt on standard input exceeds 2,097,152 bytes" in done.stderr
 
 
 def test_a_cache_that_can_save_nothing_is_said_once(call: Call) -> None:
-    code, _, err = call("hi", "--cache", "dual", "--gen-length", "8", "--block-length", "none")
+    code, _, err = call("hi", "cache=dual", "generation.gen_length=8", "generation.block_length=null")
     assert code == 0
     assert err.count("needs blocks") == 1
     assert err.startswith("warning: ")
 
 
 def test_a_terminal_shows_the_text_unmasking() -> None:
-    code, written = in_terminal(QUESTION, "--cache", "dual", "--compare", "none", "--gen-length", "64")
+    code, written = in_terminal(QUESTION, "cache=dual", "compare=none", "generation.gen_length=64")
     assert code == 0, written
     steps = [int(step) for step in re.findall(r"step (\d+)/64 · block [12]/2", written)]
     assert len(set(steps)) > 3
@@ -208,14 +204,14 @@ def test_a_terminal_shows_the_text_unmasking() -> None:
 
 
 def test_a_terminal_may_be_asked_for_plain_text() -> None:
-    code, written = in_terminal(QUESTION, "--cache", "dual", "--gen-length", "64", "--plain")
+    code, written = in_terminal(QUESTION, "cache=dual", "generation.gen_length=64", "plain=true")
     assert code == 0, written
     assert "\x1b" not in written
     assert written.strip().startswith(ANSWER)
 
 
 def test_an_interrupt_leaves_the_terminal_as_it_was() -> None:
-    code, written = in_terminal(QUESTION, "--gen-length", "2048", interrupt_at="step ")
+    code, written = in_terminal(QUESTION, "generation.gen_length=2048", interrupt_at="step ")
     assert code == 130
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1
     assert "Traceback" not in written

@@ -10,9 +10,9 @@ import pytest
 from evaluation.tasks import math500
 from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.mathematics import expressions
-from evaluation.tasks.mathematics.kinds import Formula, Words
-from evaluation.tasks.mathematics.reading import read
-from evaluation.tasks.mathematics.text import tidy
+from evaluation.tasks.mathematics.answer_types import Formula, Words
+from evaluation.tasks.mathematics.normalize import normalize
+from evaluation.tasks.mathematics.parse import parse
 
 HERE = Path(__file__).resolve().parent
 PUBLISHED = HERE.parents[1] / "shared" / "data" / "math500" / "test.jsonl"
@@ -94,7 +94,7 @@ def test_references_are_right_in_both_metrics(wrapped: str) -> None:
 
 def test_formulas_among_the_references_are_read() -> None:
     """Equal strings are equal without that; here the parser has to take each of them."""
-    found = [read(tidy(one)) for one in references()]
+    found = [parse(normalize(one)) for one in references()]
     formulas = [one for one in found if isinstance(one, Formula)]
     assert len(formulas) > 250
     assert all(expressions.equal(one.text, f"{one.text}+0") for one in formulas)
@@ -145,4 +145,4 @@ def test_a_reference_in_other_words_is_no_other_reference() -> None:
     ],
 )
 def test_one_spelling_of_strings(answer: str, spelled: str) -> None:
-    assert math500.normal(answer) == spelled
+    assert math500.normalized(answer) == spelled

@@ -126,7 +126,9 @@ def test_the_command_line_says_it_in_one_line(
         return model
 
     monkeypatch.setattr("generation.demo.load_model", broken)
-    monkeypatch.setattr("sys.argv", ["generation", "2 + 2 =", "--gen-length", "32", "--plain", "--device", "cpu"])
+    monkeypatch.setattr(
+        "sys.argv", ["generation", "2 + 2 =", "generation.gen_length=32", "plain=true", "model.device=cpu"]
+    )
     assert main() == 1
     error = capsys.readouterr().err
     assert error.startswith("error: the logits of forward 1 are NaN in float32")

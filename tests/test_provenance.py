@@ -257,6 +257,6 @@ def test_a_wheel_in_an_environment_inside_another_repository(tmp_path: Path) -> 
 
     version = told()[1]
     assert told() == [None, version, {"origin": "cache-zoo", "name": "cache-zoo", "version": version}]
-    with (site / "cache_zoo" / "dual.py").open("a") as file:
+    with (site / "cache_zoo" / "methods" / "dual.py").open("a") as file:
         file.write("# another version\n")
     assert told() == [None, f"{version}+edited", UNKNOWN]

@@ -16,7 +16,7 @@ from evaluation.report import rescore as module
 from evaluation.report.rescore import processes, rescore
 from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.loading import load_task
-from evaluation.tasks.references import FILE, references, row_digest
+from evaluation.tasks.published import FILE, published_rows, row_digest
 from evaluation.tasks.scorers import SCORERS
 from models.nano.data import ITEMS
 from tests.small_runs import call, edit_samples, pick
@@ -27,7 +27,7 @@ GSM, STRICT = "nano-gsm", "exact_match,strict-match"
 
 
 def test_every_task_with_a_scorer_has_its_published_questions() -> None:
-    sizes = {task: len(found.rows) for task in SCORERS if (found := references(task))}
+    sizes = {task: len(found.rows) for task in SCORERS if (found := published_rows(task))}
     assert sizes == {
         "gsm8k": 1319,
         "math-500": 500,
@@ -40,12 +40,12 @@ def test_every_task_with_a_scorer_has_its_published_questions() -> None:
         "nano-code": 200,
     }
     for task, place in (("nano-gsm", "gsm"), ("nano-code", "code")):
-        known = references(task)
+        known = published_rows(task)
         assert known is not None
         rows = read_rows(ITEMS / place / "test.jsonl")
         assert [row_digest(row, SCORERS[task].needs) for row in rows] == list(known.rows)
         assert known.sha256 == load_task(DatasetSettings(task, None, None, None, None), seed=1).sha256[task]
-    assert references("hellaswag") is None
+    assert published_rows("hellaswag") is None
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"reads {SHARED}")
@@ -63,10 +63,10 @@ def test_references_of_published_data_cannot_be_changed(tmp_path: Path) -> None:
         samples[3]["doc"]["answer"] = f"#### {samples[3]['text'].rpartition('#### ')[2]}"
 
     edit_samples(run, own_answer)
-    with pytest.raises(UsageError, match=r"samples\.jsonl, line 4: the reference is not that of row 3 of nano-gsm"):
+    with pytest.raises(UsageError, match=r"samples\.jsonl, line 4: the reference is not the published one"):
         rescore(run)
     edit_samples(run, lambda samples: samples.__setitem__(3, samples[2]))
-    with pytest.raises(UsageError, match="line 4: row 2 of nano-gsm is there twice"):
+    with pytest.raises(UsageError, match="line 4: row 2 of nano-gsm appears twice"):
         rescore(run)
 
 
@@ -77,11 +77,11 @@ def test_tests_of_programs_cannot_be_taken_away(tmp_path: Path) -> None:
         samples[0]["doc"]["tests"] = samples[0]["doc"]["tests"].splitlines()[0] + "\n"
 
     edit_samples(run, first_only)
-    with pytest.raises(UsageError, match=r"line 1: the reference is not that of row 0 of nano-code"):
-        rescore(run, execute=True)
+    with pytest.raises(UsageError, match=r"line 1: the reference is not the published one of nano-code, row 0"):
+        rescore(run, allow_code_execution=True)
     edit_samples(run, lambda samples: samples[0]["doc"].update(tests="assert True\n"))
     with pytest.raises(UsageError, match=r"line 1, doc: 'tests' assert nothing about"):
-        rescore(run, execute=True)
+        rescore(run, allow_code_execution=True)
 
 
 def test_references_of_other_data_are_told_to_be_the_run_s_own(
@@ -89,7 +89,7 @@ def test_references_of_other_data_are_told_to_be_the_run_s_own(
 ) -> None:
     run = pick(results, "dual")
     assert call(monkeypatch, module, run) == 0
-    assert "note: the references of nano-gsm are those that the run brought along" in capsys.readouterr().err
+    assert "note: the references of nano-gsm come from the run itself" in capsys.readouterr().err
     assert json.loads((run / "rescored.json").read_text())["references"] == {GSM: "own"}
 
 
@@ -132,7 +132,7 @@ def test_nothing_is_written_where_a_file_cannot_go(results: Path, tmp_path: Path
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
     (run / name).unlink()
     (run / name).mkdir()
-    with pytest.raises(UsageError, match=r"no plain file|has no results\.json"):
+    with pytest.raises(UsageError, match=r"not a plain file|has no results\.json"):
         rescore(run, update=True)
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from evaluation.sandbox import Limits, Sandbox
-from evaluation.tasks.code import run_humaneval
+from evaluation.tasks import humaneval
 from tests.layers import MISSING
 from tests.odd_programs import PROGRAMS, Odd
 
@@ -191,6 +191,6 @@ def test_helpers_of_a_prompt_are_those_of_the_tests(sandbox: Sandbox) -> None:
     coded = "def coded(s):\n    return s[::-1]\n"
     doc = {"prompt": f"{coded}\ndef decoded(s):\n", "entry_point": "decoded", "test": CHECK, "task_id": "0"}
     program = f"{coded}def decoded(s):\n    return s[::-1]\n"
-    assert run_humaneval(sandbox, doc, [program])["outcome"] == "passed"
+    assert humaneval.execute(sandbox, doc, [program])["outcome"] == "passed"
     forged = "def coded(s):\n    return s\ndef decoded(s):\n    return s\n"
-    assert run_humaneval(sandbox, doc, [forged])["outcome"].startswith("failed: AssertionError")
+    assert humaneval.execute(sandbox, doc, [forged])["outcome"].startswith("failed: AssertionError")

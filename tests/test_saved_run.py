@@ -16,9 +16,10 @@ import yaml
 from cache_zoo import UsageError
 from evaluation.report.compare import compare, find_baseline
 from evaluation.report.rows import read_rows
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
-from evaluation.storage.schema import Config, Results, Sample, Status, parse
+from evaluation.storage.schema import Results, Sample, SavedConfig, Status
+from evaluation.storage.validation import parse
 from tests.small_runs import QUESTIONS, edit_samples, pick
 
 CONFIG: dict[str, Any] = {
@@ -53,7 +54,7 @@ def everything(run: SavedRun) -> None:
     if not run.done:
         return
     assert run.config.model is not None
-    for one in (run.options, run.setting, run.clock, run.scores, run.moved, run.is_baseline):
+    for one in (run.options, run.setting, run.clock, run.scores, run.changed_machine, run.is_baseline):
         assert one is None or one is not ...
     compare(run, run)
     find_baseline(run, [run])
@@ -129,13 +130,13 @@ def test_any_value_in_any_field_is_a_row(small_runs: Path, tmp_path: Path, name:
             "efficiency.latency_seconds.p90",
         ),
         (
-            Config,
+            SavedConfig,
             {**CONFIG, "generation": {"strategy": "g", "gen_length": 10**29}},
             "generation.gen_length must be less",
         ),
-        (Config, {**CONFIG, "model": {"name": ["a"]}}, r"model.name must be text, not a list"),
-        (Config, {**CONFIG, "seed": 10**25}, "seed must be less than"),
-        (Config, {**CONFIG, "dataset": {}}, r"file has no 'dataset.name'"),
+        (SavedConfig, {**CONFIG, "model": {"name": ["a"]}}, r"model.name must be text, not a list"),
+        (SavedConfig, {**CONFIG, "seed": 10**25}, "seed must be less than"),
+        (SavedConfig, {**CONFIG, "dataset": {}}, r"file has no 'dataset.name'"),
         (Sample, {"task": "t"}, "file has no 'doc_id'"),
         (Sample, {"task": "t", "doc_id": 0, "ids": [1, "2"]}, r"ids.1 must be a whole number, not '2'"),
         (Sample, {"task": "t", "doc_id": 0, "ids": [2**40]}, r"ids.0 must be less than"),
@@ -155,14 +156,14 @@ def test_numbers_of_thousands_of_digits_are_refused(results: Path) -> None:
     run = pick(results, "none")
     text = (run / "results.json").read_text()
     (run / "results.json").write_text(text.replace('"items_total": 6', f'"items_total": {"9" * 4000}'))
-    with pytest.raises(UsageError, match=r"results\.json is not valid JSON: a number of 4000 digits"):
+    with pytest.raises(UsageError, match=r"results\.json is not valid JSON: a number has 4000 digits"):
         assert SavedRun(run).summary
 
 
 def test_an_answer_that_is_there_twice_is_refused(results: Path) -> None:
     run = pick(results, "none")
     edit_samples(run, lambda samples: samples.append(samples[2]))
-    with pytest.raises(UsageError, match=r"samples\.jsonl, line 7: nano-gsm, row 2 is there twice"):
+    with pytest.raises(UsageError, match=r"samples\.jsonl, line 7: nano-gsm, row 2 appears twice"):
         assert SavedRun(run).answers
 
 
@@ -188,7 +189,7 @@ def test_what_a_comparison_needs_is_given_back(small_runs: Path) -> None:
     run = SavedRun(pick(small_runs, "none"))
     first = run.answers
     assert run.answers is first
-    run.forget()
+    run.free_answers()
     assert run.answers is not first
     assert run.answers == first
 
@@ -271,7 +272,7 @@ def test_a_walk_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (deep / "status.json").write_text("{}")
     with pytest.raises(UsageError, match="there are no runs"):
         find_runs([tmp_path], tmp_path)
-    monkeypatch.setattr("evaluation.storage.finding.MOST_ENTRIES", 30)
+    monkeypatch.setattr("evaluation.storage.find_runs.MAX_ENTRIES", 30)
     for number in range(40):
         (tmp_path / str(number)).touch()
     with pytest.raises(UsageError, match="holds more than 30 files; give a part of it"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import screenshots
+from tools import screenshots
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -48,24 +48,26 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 def test_a_picture_shows_the_window_or_a_part_once_it_is_drawn(
     monkeypatch: pytest.MonkeyPatch, page: Path, tmp_path: Path
 ) -> None:
-    window, part, drawn, dark = (tmp_path / "made" / f"{name}.png" for name in "abcd")
-    assert call(monkeypatch, page, window, "--width", 500, "--height", 400) == 0
+    window, part, drawn, dark, hidden = (tmp_path / "made" / f"{name}.png" for name in "abcde")
+    assert call(monkeypatch, page, window, "width=500", "height=400") == 0
     assert size(window) == (500, 400)
-    assert call(monkeypatch, page, part, "--select", "#part", "--height", 400) == 0
+    assert call(monkeypatch, page, part, "select=#part", "height=400") == 0
     assert size(part) == (300, 1500)
-    assert call(monkeypatch, f"{page}#part", drawn, "--select", "#part", "--click", "button") == 0
+    assert call(monkeypatch, f"{page}#part", drawn, "select=#part", "click=button") == 0
     assert size(drawn) == (200, 1500)
-    assert call(monkeypatch, page, dark, "--width", 500, "--height", 400, "--theme", "dark") == 0
+    assert call(monkeypatch, page, dark, "width=500", "height=400", "theme=dark") == 0
     assert dark.read_bytes() != window.read_bytes()
+    assert call(monkeypatch, page, hidden, "width=500", "height=400", "hide=button, p") == 0
+    assert hidden.read_bytes() != window.read_bytes()
 
 
 @pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--select", "#nosuch"], "page.html has no '#nosuch' that can be seen"),
-        (["--select", "#gone"], "page.html has no '#gone' that can be seen"),
-        (["--click", "#nosuch"], "page.html has no '#nosuch'"),
+        (["select=#nosuch"], "page.html has no '#nosuch' that can be seen"),
+        (["select=#gone"], "page.html has no '#gone' that can be seen"),
+        (["click=#nosuch"], "page.html has no '#nosuch'"),
     ],
 )
 def test_what_is_not_there_is_one_error(

@@ -17,14 +17,15 @@ import pytest
 
 from cache_zoo import UsageError
 from evaluation.config.settings import Settings
-from evaluation.run.batching import _known
-from evaluation.run.distributed import Ranks
-from evaluation.run.evaluate import damage_of, evaluate_cell, run_of, summary_of
-from evaluation.run.folder import InUseError, Run
-from evaluation.run.journal import Journal, _sealed, count_answered
+from evaluation.run.batching import BatchRunner
+from evaluation.run.distributed import Processes
+from evaluation.run.evaluate import evaluate_cell
+from evaluation.run.folder import InUseError, RunFolder
+from evaluation.run.journal import Journal, _sign, count_answered
 from evaluation.storage.files import as_json, not_finite, write_status, write_text
-from evaluation.sweep.outcome import attempt
-from tests.test_sweeps import answers, environment, settings, status_of
+from evaluation.storage.saved_summary import read_summary
+from evaluation.sweep.cell import Cell
+from tests.test_sweeps import Number, answers, environment, job, settings, status_of
 
 
 def journal_with(folder: Path, batches: int) -> Path:
@@ -52,8 +53,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a list": lambda _: b"[1, 2]",
     "a number": lambda _: b"5",
     "nothing": lambda _: b"{}",
-    "nothing, sealed": lambda _: _sealed({}).encode(),
-    "no questions, sealed": lambda _: _sealed({"kind": "t", "questions": 5}).encode(),
+    "nothing, signed": lambda _: _sign({}).encode(),
+    "no questions, signed": lambda _: _sign({"kind": "t", "questions": 5}).encode(),
     "deep": lambda _: b"[" * 100_000,
     "huge number": lambda _: b"1" * 10_000,
     "another answer": another_answer,
@@ -68,7 +69,7 @@ def test_a_damaged_line_is_answered_again(tmp_path: Path, damage: str) -> None:
     lines[1] = DAMAGES[damage](lines[1])
     file.write_bytes(b"\n".join(lines) + b"\n")
     journal = Journal(tmp_path)
-    with pytest.warns(RuntimeWarning, match=r"0-of-1\.jsonl, line 2 is damaged; what it held is answered again"):
+    with pytest.warns(RuntimeWarning, match=r"0-of-1\.jsonl, line 2 is damaged; its batches are answered again"):
         journal.open({"date": "2"})
     found = [journal.find("t", [["t", number]]) for number in range(3)]
     assert [entry is not None for entry in found] == [True, False, True]
@@ -84,7 +85,7 @@ def test_what_is_no_file_in_the_journal_is_in_nobodys_way(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "1-of-2.jsonl")
     (tmp_path / "2-of-2.jsonl").symlink_to("nowhere")
     journal = Journal(tmp_path)
-    with pytest.warns(RuntimeWarning, match="is no plain file"):
+    with pytest.warns(RuntimeWarning, match="is not a plain file"):
         journal.open({})
     journal.add("t", [["t", 0]], {"answers": [{}]})
     assert count_answered(tmp_path) == 1
@@ -95,7 +96,7 @@ def test_a_batch_of_another_version_is_answered_again(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.open({})
     with pytest.warns(RuntimeWarning, match="another version of the code"):
-        assert _known(journal, "t", [["t", 0]]) is None
+        assert BatchRunner(1, Processes(), journal).saved_result(job([]), [Number(0)]) is None
 
 
 @pytest.mark.parametrize(
@@ -109,38 +110,38 @@ def test_variables_of_a_launcher_that_make_no_sense(monkeypatch: pytest.MonkeyPa
     for key, value in given.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(UsageError, match="a launcher's variables"):
-        Ranks.from_launcher()
+        Processes.from_launcher()
 
 
 def test_a_run_goes_on_behind_a_damaged_journal(tmp_path: Path) -> None:
     cell = settings("dataset.size=3", f"output_dir={tmp_path}")
     whole = evaluate_cell(cell)
     assert whole is not None
-    expected = answers(whole["folder"])
+    expected = answers(whole.folder)
     run = interrupted(cell)
-    file = run.folder / "answered" / "0-of-1.jsonl"
+    file = run.path / "answered" / "0-of-1.jsonl"
     lines = file.read_bytes().splitlines()
     lines[0] = b"\0" * 50
     file.write_bytes(b"\n".join(lines) + b"\n")
     with pytest.warns(RuntimeWarning, match="line 1 is damaged"):
         evaluate_cell(cell)
-    assert answers(whole["folder"]) == expected
+    assert answers(whole.folder) == expected
 
 
-def interrupted(cell: Settings) -> Run:
+def interrupted(cell: Settings) -> RunFolder:
     """The folder of a cell that was ended when all was answered."""
-    run = run_of(cell)
-    finish = Run.finish
+    run = RunFolder.of(cell)
+    finish = RunFolder.finish
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    Run.finish = stop  # type: ignore[method-assign]
+    RunFolder.finish = stop  # type: ignore[assignment,method-assign]
     try:
         with pytest.raises(KeyboardInterrupt):
             evaluate_cell(cell)
     finally:
-        Run.finish = finish  # type: ignore[method-assign]
+        RunFolder.finish = finish  # type: ignore[method-assign]
     assert run.status["status"] == "partial"
     return run
 
@@ -155,7 +156,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copied(finished: Path, tmp_path: Path) -> tuple[Settings, Path]:
     shutil.copytree(finished, tmp_path / "out")
     cell = settings("dataset.size=1", f"output_dir={tmp_path / 'out'}")
-    return cell, run_of(cell).folder
+    return cell, RunFolder.of(cell).path
 
 
 @pytest.mark.parametrize(
@@ -167,25 +168,27 @@ def test_a_run_that_lost_its_results_is_run_again(finished: Path, tmp_path: Path
     results = folder / "results.json"
     whole = json.loads(results.read_text())["summary"]
     results.unlink() if content is None else results.write_bytes(content)
-    assert "results.json" in str(damage_of(run_of(cell)))
-    outcome = attempt(cell)
+    with pytest.raises(UsageError, match=r"results\.json"):
+        read_summary(folder)
+    outcome = Cell(cell).attempt()
     assert (outcome.code, outcome.line["status"], outcome.line["score"]) == (0, "done", whole["score"])
     assert json.loads(results.read_text())["summary"]["n"] == 1
 
 
 def test_a_summary_that_is_too_deep_to_be_printed_is_damaged(finished: Path, tmp_path: Path) -> None:
-    cell, folder = copied(finished, tmp_path)
+    _, folder = copied(finished, tmp_path)
     found = (folder / "results.json").read_text()
     (folder / "results.json").write_text(found.replace('"summary": {', f'"summary": {{"x": {"[" * 900}{"]" * 900},'))
-    assert damage_of(run_of(cell)) == "results.json is damaged"
+    with pytest.raises(UsageError, match=r"results\.json"):
+        read_summary(folder)
 
 
 def test_a_run_without_its_samples_is_not_done(finished: Path, tmp_path: Path) -> None:
     cell, folder = copied(finished, tmp_path)
     (folder / "samples.jsonl").rename(folder / "away")
-    assert summary_of(run_of(cell)) is None
+    assert Cell(cell).saved is None
     shutil.copy(folder / "away", folder / "samples.jsonl.gz")  # as a submission packs them
-    assert summary_of(run_of(cell)) is not None
+    assert Cell(cell).saved is not None
 
 
 @pytest.mark.parametrize(
@@ -196,13 +199,13 @@ def test_a_status_that_says_nothing_is_none(finished: Path, tmp_path: Path, cont
     (folder / "status.json").write_bytes(content)
     for name in ("results.json", "samples.jsonl", "config.yaml"):
         (folder / name).unlink()
-    assert attempt(cell).line["status"] == "done"
+    assert Cell(cell).attempt().line["status"] == "done"
 
 
 def test_the_status_of_a_dead_process_is_in_nobodys_way(finished: Path, tmp_path: Path) -> None:
     cell, folder = copied(finished, tmp_path)
     write_status(folder / "status.json", "running", pid=1, host="elsewhere", heartbeat="2020-01-01")
-    assert attempt(cell).line["status"] == "done"
+    assert Cell(cell).attempt().line["status"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -220,9 +223,9 @@ def test_a_thing_of_the_wrong_kind_is_one_line(finished: Path, tmp_path: Path, n
     thing = folder / name
     thing.unlink(missing_ok=True)
     thing.mkdir() if is_folder else thing.touch()
-    with pytest.raises(UsageError, match=f"{name} is no (folder|plain file); delete it"):
+    with pytest.raises(UsageError, match=f"{name} is not a (folder|plain file); delete it"):
         evaluate_cell(cell)
-    outcome = attempt(cell)
+    outcome = Cell(cell).attempt()
     assert (outcome.code, outcome.line["status"]) == (2, "skipped")
     assert "delete it" in outcome.line["reason"]
 
@@ -230,7 +233,7 @@ def test_a_thing_of_the_wrong_kind_is_one_line(finished: Path, tmp_path: Path, n
 @pytest.mark.parametrize("where", ["folder", ".locks", ".locks/lock"])
 def test_a_file_where_a_folder_belongs_is_one_line(tmp_path: Path, where: str) -> None:
     cell = settings("dataset.size=1", f"output_dir={tmp_path}")
-    folder = run_of(cell).folder
+    folder = RunFolder.of(cell).path
     if where == "folder":
         folder.touch()
     elif where == ".locks":
@@ -239,16 +242,16 @@ def test_a_file_where_a_folder_belongs_is_one_line(tmp_path: Path, where: str) -
         (tmp_path / ".locks" / f"{folder.name}.lock").mkdir(parents=True)
     with pytest.raises(UsageError, match="delete it"):
         evaluate_cell(cell)
-    assert attempt(cell).code == 2
+    assert Cell(cell).attempt().code == 2
 
 
 def test_a_folder_under_the_name_of_another_run_is_not_taken_for_it(finished: Path, tmp_path: Path) -> None:
     _, folder = copied(finished, tmp_path)
     other = settings("dataset.size=1", "cache=dual", f"output_dir={tmp_path / 'out'}")
-    folder.rename(run_of(other).folder)
+    folder.rename(RunFolder.of(other).path)
     with pytest.raises(UsageError, match=r"holds another run, as its config\.yaml says"):
         evaluate_cell(other)
-    outcome = attempt(other)
+    outcome = Cell(other).attempt()
     assert (outcome.code, outcome.line["status"]) == (2, "skipped")
     assert status_of(outcome.line["folder"])["status"] == "done"  # nothing is written into it
 
@@ -293,20 +296,20 @@ def test_locks_that_are_refused_are_one_error(tmp_path: Path, monkeypatch: pytes
     def refuse(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("evaluation.run.folder._PATIENCE", 0.1)
+    monkeypatch.setattr("evaluation.run.folder.LOCK_TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(UsageError, match="can't be locked"):
-        run_of(settings(f"output_dir={tmp_path}")).start()
+    with pytest.raises(UsageError, match="cannot be locked"):
+        RunFolder.of(settings(f"output_dir={tmp_path}")).start()
 
 
 def test_a_lock_without_a_status_is_of_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.run.folder._PATIENCE", 0.1)
+    monkeypatch.setattr("evaluation.run.folder.LOCK_TIMEOUT_SECONDS", 0.1)
     cell = settings("dataset.size=1", f"output_dir={tmp_path}")
-    run = run_of(cell)
+    run = RunFolder.of(cell)
     run.start()
     try:
-        (run.folder / "status.json").unlink()
-        with pytest.raises(InUseError, match="is being worked on by another process"):
+        (run.path / "status.json").unlink()
+        with pytest.raises(InUseError, match="is in use by another process"):
             evaluate_cell(cell)
     finally:
         run.fail(KeyboardInterrupt())
@@ -316,25 +319,25 @@ TEXTS = ["half \ud83d a surrogate", "\x1b[31m\x00\x7f\x9b", "\u2028\u202e<script
 
 
 def test_no_text_or_number_keeps_a_run_from_being_written(tmp_path: Path) -> None:
-    run = run_of(settings(f"output_dir={tmp_path}"))
+    run = RunFolder.of(settings(f"output_dir={tmp_path}"))
     run.start()
     scores = {"nan": float("nan"), "inf": [1.0, float("-inf")], ("a", "tuple"): {1, 2}, 5: None}
     with pytest.warns(RuntimeWarning, match=r"not finite, so null: summary\.score\.nan, summary\.score\.inf\[1\]"):
         run.finish({"summary": {"texts": TEXTS, "score": scores}}, [{"raw": text, "outcome": text} for text in TEXTS])
-    text = (run.folder / "results.json").read_text(encoding="utf-8")
+    text = (run.path / "results.json").read_text(encoding="utf-8")
     found = json.loads(text, parse_constant=lambda name: pytest.fail(name))
     assert found["summary"]["texts"] == TEXTS
     assert found["summary"]["score"] == {"nan": None, "inf": [1.0, None], "('a', 'tuple')": "{1, 2}", "5": None}
     assert found["not_finite"] == ["summary.score.nan", "summary.score.inf[1]"]
-    lines = (run.folder / "samples.jsonl").read_text(encoding="utf-8").split("\n")
+    lines = (run.path / "samples.jsonl").read_text(encoding="utf-8").split("\n")
     assert [json.loads(line)["raw"] for line in lines if line] == TEXTS
 
 
 def test_an_error_with_any_text_is_recorded(tmp_path: Path) -> None:
-    run = run_of(settings(f"output_dir={tmp_path}"))
+    run = RunFolder.of(settings(f"output_dir={tmp_path}"))
     run.start()
     run.fail(ArithmeticError(TEXTS[0]))
-    assert status_of(run.folder)["error"] == f"ArithmeticError: {TEXTS[0]}"
+    assert status_of(run.path)["error"] == f"ArithmeticError: {TEXTS[0]}"
 
 
 def test_numbers_of_libraries_are_numbers() -> None:

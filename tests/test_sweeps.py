@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,19 @@ from cache_zoo import UsageError
 from evaluation.config.command_line import cells, launcher, whole_lists
 from evaluation.config.settings import Settings
 from evaluation.report.leaderboard import make_leaderboard
-from evaluation.run.batching import Answering, Job
-from evaluation.run.distributed import Ranks
-from evaluation.run.efficiency import Batch
-from evaluation.run.evaluate import evaluate_cell, run_of
-from evaluation.run.folder import InUseError, Run
+from evaluation.run.batching import BatchRunner, Job
+from evaluation.run.distributed import Processes
+from evaluation.run.efficiency import MemoryShortage
+from evaluation.run.evaluate import evaluate_cell
+from evaluation.run.folder import InUseError, RunFolder
 from evaluation.run.journal import Journal, count_answered
 from evaluation.run.provenance import merged
-from evaluation.sweep.outcome import attempt, outcome_of
+from evaluation.sweep.cell import Cell
 from evaluation.sweep.progress import Display, duration, labels
-from evaluation.sweep.workers import Place, places
+from evaluation.sweep.workers import Resources, assign_resources
 from generation import Counts
 from models import Transformer
-from tests.small_runs import CONFIGS
+from tests import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["model=nano-llada", "dataset=nano-gsm", "dataset.n_shot=1", "generation.gen_length=32"]
@@ -88,7 +89,7 @@ Sweep = Callable[..., tuple[int, list[dict[str, Any]], str]]
 
 
 @pytest.fixture
-def classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the module ``greedy`` above, on the Python path."""
     folder = tmp_path / "classes"
     folder.mkdir()
@@ -100,7 +101,7 @@ def classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def settings(*overrides: str) -> Settings:
-    (found,) = cells(CONFIGS, "eval", [*QUICK, *overrides], sweep=False)
+    (found,) = cells([*QUICK, *overrides])
     return found
 
 
@@ -115,7 +116,7 @@ def environment() -> dict[str, str]:
 
 def run(*arguments: object) -> tuple[int, list[dict[str, Any]], str]:
     """eval.py in a process of its own: exit status, lines of JSON, standard error."""
-    done = subprocess.run(command(*arguments), env=environment(), capture_output=True, text=True, timeout=300)
+    done = processes.run(command(*arguments)[1:], env=environment())
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
@@ -144,7 +145,7 @@ def test_what_is_done_is_not_done_again_unless_forced(tmp_path: Path) -> None:
     assert run(*sweep)[:2] == (code, lines)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     first = settings("cache=none", "dataset.size=2", f"output_dir={tmp_path}", "force=true")
-    assert attempt(first).line["score"] == lines[0]["score"]
+    assert Cell(first).attempt().line["score"] == lines[0]["score"]
     assert (Path(lines[0]["folder"]) / "samples.jsonl").stat().st_mtime_ns > max(before.values())
 
 
@@ -171,15 +172,15 @@ def test_a_batch_that_does_not_fit_is_halved_and_said_so(classes: Path, tmp_path
     common = ["+cache._target_=greedy.Greedy", "dataset.size=9", f"output_dir={tmp_path}"]
     summary = evaluate_cell(settings("batch_size=8", *common))
     assert summary is not None
-    results = json.loads((Path(summary["folder"]) / "results.json").read_text())
+    results = json.loads((Path(summary.folder) / "results.json").read_text())
     # the warm-up of the first batch finds out what fits, before anything is timed
     assert results["efficiency"]["memory_shortages"] == [{"size": 8, "then": 4}, {"size": 4, "then": 2}]
-    samples = [json.loads(line) for line in (Path(summary["folder"]) / "samples.jsonl").read_text().splitlines()]
+    samples = [json.loads(line) for line in (Path(summary.folder) / "samples.jsonl").read_text().splitlines()]
     assert [sample["batch"] for sample in samples] == [0, 0, 1, 1, 2, 2, 3, 3, 4]
     assert {sample["work"]["sequences"] for sample in samples} == {1, 2}
     alone = evaluate_cell(settings("batch_size=1", *common))
     assert alone is not None
-    assert answers(summary["folder"]) == answers(alone["folder"])
+    assert answers(summary.folder) == answers(alone.folder)
 
 
 def test_a_single_prompt_that_does_not_fit_is_out_of_memory_and_the_sweep_goes_on(
@@ -196,14 +197,14 @@ def test_a_process_that_dies_ends_its_cell_only(classes: Path, tmp_path: Path) -
     sweep = ["-m", "+cache._target_=greedy.Dying,greedy.Greedy", "dataset.size=1", f"output_dir={tmp_path / 'out'}"]
     code, lines, _ = run(*sweep, *QUICK)
     assert (code, [line["status"] for line in lines]) == (1, ["failed", "done"])
-    assert "the process ended by signal SIGKILL" in lines[0]["reason"]
+    assert "the worker died by signal SIGKILL" in lines[0]["reason"]
 
 
 def test_a_cell_that_makes_no_sense_is_a_folder_with_the_reason(tmp_path: Path) -> None:
-    outcome = attempt(settings("cache=prefix", "generation.block_length=32", f"output_dir={tmp_path}"))
+    outcome = Cell(settings("cache=prefix", "generation.block_length=32", f"output_dir={tmp_path}")).attempt()
     assert (outcome.line["status"], outcome.code) == ("skipped", 0)
     assert "needs blocks" in status_of(outcome.line["folder"])["reason"]
-    lost = attempt(settings("dataset.path=/no/such/place", f"output_dir={tmp_path}"))
+    lost = Cell(settings("dataset.path=/no/such/place", f"output_dir={tmp_path}")).attempt()
     assert (lost.line["status"], lost.code) == ("skipped", 2)
     frame = make_leaderboard([tmp_path], tmp_path)
     assert list(frame["status"]) == ["skipped", "skipped"]
@@ -211,31 +212,29 @@ def test_a_cell_that_makes_no_sense_is_a_folder_with_the_reason(tmp_path: Path) 
 
 
 def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.run.folder._PATIENCE", 0.1)
+    monkeypatch.setattr("evaluation.run.folder.LOCK_TIMEOUT_SECONDS", 0.1)
     mine = settings("dataset.size=1", f"output_dir={tmp_path}")
-    run = run_of(mine)
+    run = RunFolder.of(mine)
     run.start()
-    other = Run(run.folder, mine.config)
     try:
-        assert other.elsewhere
+        assert RunFolder.of(mine).in_use
         assert "pid" in run.status
-        with pytest.raises(InUseError, match=f"being worked on by process {os.getpid()} on "):
+        with pytest.raises(InUseError, match=f"is in use by process {os.getpid()} on "):
             evaluate_cell(mine)
-        assert (attempt(mine).line["status"], attempt(mine).code) == ("running", 0)
+        assert (Cell(mine).attempt().line["status"], Cell(mine).attempt().code) == ("running", 0)
     finally:
         run.fail(KeyboardInterrupt())
-    assert not other.elsewhere
+    assert not RunFolder.of(mine).in_use
     assert run.status["status"] == "partial"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_a_partial_run_that_can_go_on(tmp_path: Path, number: signal.Signals) -> None:
     sweep = ["-m", "cache=none", "dataset.size=40", f"output_dir={tmp_path}", *QUICK]
-    process = subprocess.Popen(command(*sweep), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = processes.Process(command(*sweep)[1:], env=environment())
     wait_for(lambda: any(tmp_path.glob("*/answered/*.jsonl")))
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.wait(60) == 128 + number
     (folder,) = tmp_path.glob("nano*")
     status = status_of(folder)
     assert status["status"] == "partial"
@@ -248,25 +247,23 @@ def test_an_interrupt_leaves_a_partial_run_that_can_go_on(tmp_path: Path, number
     assert len(provenance["sessions"]) == 2
     assert "several" not in provenance["machine"]
     if number is signal.SIGINT:
-        assert b"the same command goes on" in err
+        assert "the same command goes on" in process.err
 
 
-def test_killed_at_any_moment_a_sweep_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [3, pytest.param(7, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_a_sweep_ends_as_if_nothing_had_been(tmp_path: Path, number: int) -> None:
     grid = ["-m", "cache=none,dual,d2cache", "generation.threshold=null,0.9", "dataset.size=6", "batch_size=2"]
     sweep, whole, killed = [*grid, "jobs=2", *QUICK[:-1]], tmp_path / "whole", tmp_path / "killed"
+    started = time.monotonic()
     code, lines, err = run(*sweep, f"output_dir={whole}")
+    seconds = time.monotonic() - started
     assert (code, len(lines)) == (0, 6), err
-    draw, kills = random.Random(20261126), 0
-    while kills < 10:
-        process = subprocess.Popen(
-            command(*sweep, f"output_dir={killed}"),
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    draw, kills = random.Random(number), 0
+    while kills < number:
+        arguments = command(*sweep, f"output_dir={killed}")[1:]
+        process = processes.Process(arguments, env=environment(), start_new_session=True)
         try:
-            process.wait(timeout=draw.uniform(2, 12))
+            process.wait(timeout=draw.uniform(0.1, 0.9) * seconds)
             shutil.rmtree(killed)  # it came to its end: another one is killed instead
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
@@ -284,6 +281,7 @@ def test_killed_at_any_moment_a_sweep_ends_as_if_nothing_had_been(tmp_path: Path
         assert {path.name for path in again.iterdir()} == {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_submitit_runs_the_same_cells_side_by_side(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed")
     sweep = ["-m", "cache=none,dual", "generation.threshold=null,0.9", "dataset.size=2", *QUICK[:-1]]
@@ -296,38 +294,53 @@ def test_submitit_runs_the_same_cells_side_by_side(tmp_path: Path) -> None:
     assert json.loads((Path(lines[0]["folder"]) / "results.json").read_text())["config"]["seed"] == 1234
 
 
-def job(model: Transformer, asked: list[list[int]]) -> Job[list[int]]:
-    def answer(_: Transformer, piece: list[list[int]]) -> tuple[list[dict[str, Any]], Counts]:
-        asked.append([number for one in piece for number in one])
-        return [{"ids": one, "tokens": len(one)} for one in piece], Counts(forwards=1)
+@dataclass(frozen=True)
+class Number:
+    """A request, and its own answer."""
 
-    return Job("t", lambda one: ["t", one[0]], answer, lambda *_: None)
+    number: int
+
+    @property
+    def key(self) -> list[Any]:
+        return ["t", self.number]
+
+
+def job(asked: list[list[int]], limit: int = 99) -> Job[Number, Number]:
+    """Answers numbers, at most ``limit`` of them at a time."""
+
+    def answer(_: Transformer, piece: list[Number]) -> tuple[list[Number], Counts]:
+        asked.append([one.number for one in piece])
+        if len(piece) > limit:
+            torch.empty(2**50, dtype=torch.uint8)
+        return piece, Counts(forwards=1)
+
+    return Job("t", Number, answer, lambda *_: None)
 
 
 def test_the_journal_brings_back_whole_batches_whatever_the_number_of_processes(
     tmp_path: Path, tiny_models: dict[str, Transformer]
 ) -> None:
     model, asked = tiny_models["llada"], list[list[int]]()
-    questions = [[number] for number in range(7)]
+    questions = [Number(number) for number in range(7)]
     for rank in range(2):  # two processes, of which the second is killed within its second batch
-        journal = Journal(tmp_path, rank, 2)
+        journal = Journal(tmp_path, Processes(rank, 2))
         journal.open({"date": "1", "rank": rank})
-        answering = Answering(2, Ranks(), journal, quiet=True)
-        answering._share(job(model, asked), [questions[4 * rank : 4 * rank + 2]], lambda: model)
+        runner = BatchRunner(2, Processes(), journal)
+        runner.run_share(job(asked), [questions[4 * rank : 4 * rank + 2]], lambda: model)
     own = tmp_path / "1-of-2.jsonl"
     own.write_bytes(own.read_bytes() + b'{"kind": "t", "questions": [["t", 2], [')
     assert count_answered(tmp_path) == 4
     asked.clear()
     journal = Journal(tmp_path)
     journal.open({"date": "2", "rank": 0})
-    whole = Answering(2, Ranks(), journal, quiet=True).all(job(model, asked), questions, lambda: model)
-    assert whole is not None
+    runner = BatchRunner(2, Processes(), journal)
+    found = runner.run(job(asked), questions, lambda: model)
     assert asked == [[2, 3], [6]]
-    assert [answer["ids"] for answer in whole.answers] == questions
-    assert whole.batch_of == [0, 0, 1, 1, 2, 2, 3]
-    assert [batch.size for batch in whole.batches] == [2, 2, 2, 1]
-    assert [(one["date"], one["rank"]) for one in whole.sessions] == [("1", 0), ("2", 0), ("1", 1)]
-    assert (journal.answered, journal.total, count_answered(tmp_path)) == (7, 7, 7)
+    assert found == list(zip(questions, [0, 0, 1, 1, 2, 2, 3], strict=True))
+    assert [batch.size for batch in runner.batches] == [2, 2, 2, 1]
+    assert [(one["date"], one["rank"]) for one in runner.sessions] == [("1", 0), ("2", 0), ("1", 1)]
+    progress = runner.progress()
+    assert (progress["answered"], progress["total"], count_answered(tmp_path)) == (7, 7, 7)
     other = Journal(tmp_path)
     other.open({})
     assert other.find("t", [["t", 0], ["t", 5]]) is None
@@ -350,21 +363,13 @@ def test_a_journal_cut_within_a_line_goes_on_behind_the_last_whole_one(tmp_path:
 
 
 def test_memory_that_is_too_short_is_learnt_once(tiny_models: dict[str, Transformer]) -> None:
-    tried: list[int] = []
-
-    def answer(_: Transformer, piece: list[int]) -> tuple[list[dict[str, Any]], Counts]:
-        tried.append(len(piece))
-        if len(piece) > 3:
-            torch.empty(2**50, dtype=torch.uint8)
-        return [{"ids": [one]} for one in piece], Counts()
-
-    work: Job[int] = Job("t", lambda one: ["t", one], answer, lambda *_: None)
-    found = Answering(8, Ranks(), quiet=True).all(work, list(range(10)), lambda: tiny_models["llada"])
-    assert found is not None
-    assert tried == [8, 4, 2, 2, 2, 2, 2]
-    assert found.shortages == [{"size": 8, "then": 4}, {"size": 4, "then": 2}]
-    assert [answer["ids"] for answer in found.answers] == [[number] for number in range(10)]
-    assert all(isinstance(batch, Batch) for batch in found.batches)
+    asked: list[list[int]] = []
+    numbers = [Number(number) for number in range(10)]
+    runner = BatchRunner(8, Processes())
+    found = runner.run(job(asked, limit=3), numbers, lambda: tiny_models["llada"])
+    assert [len(piece) for piece in asked] == [8, 4, 2, 2, 2, 2, 2]
+    assert runner.shortages == [MemoryShortage(8, 4), MemoryShortage(4, 2)]
+    assert found == list(zip(numbers, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4], strict=True))
 
 
 def test_where_several_sessions_come_from() -> None:
@@ -405,22 +410,30 @@ def test_orders_are_no_part_of_the_configuration() -> None:
 
 
 def test_each_job_has_a_share_of_the_machine() -> None:
-    assert places(1, ["cpu"]) == [Place()]
+    assert assign_resources(1, ["cpu"]) == [Resources()]
     there = len(os.sched_getaffinity(0))
-    shares = [place.cores for place in places(there, ["cpu"])]
+    shares = [one.cores for one in assign_resources(there, ["cpu"])]
     assert sorted(core for share in shares for core in share) == sorted(os.sched_getaffinity(0))
-    with pytest.raises(UsageError, match=f"jobs={there + 1} takes as many cores, and there are {there}"):
-        places(there + 1, ["cpu"])
-    with pytest.raises(UsageError, match=r"give model\.device=cuda, not \['cuda:1'\]"):
-        places(2, ["cuda:1"])
+    with pytest.raises(UsageError, match=f"jobs={there + 1} needs {there + 1} cores, {there} are available"):
+        assign_resources(there + 1, ["cpu"])
+    with pytest.raises(UsageError, match=r"give model\.device=cuda, not cuda:1"):
+        assign_resources(2, ["cuda:1"])
+
+
+def test_a_worker_imports_no_reports() -> None:
+    program = "import sys, evaluation.run.evaluate, evaluation.sweep.cell; print(*sys.modules)"
+    done = processes.run_cold(["-c", program])
+    imported = set(done.stdout.split())
+    assert "evaluation.run.evaluate" in imported
+    assert not {"scipy", "statsmodels", "evaluation.report", "evaluation.trace"} & imported
 
 
 def test_a_run_draws_the_rows_that_are_to_be_traced(tmp_path: Path) -> None:
     plain = settings("dataset.size=2", f"output_dir={tmp_path}")
-    folder = Path(attempt(plain).line["folder"])
+    folder = Path(Cell(plain).attempt().line["folder"])
     samples = (folder / "samples.jsonl").stat().st_mtime_ns
     traced = settings("dataset.size=2", f"output_dir={tmp_path}", "trace=0,1")
-    assert attempt(traced) == attempt(plain)
+    assert Cell(traced).attempt() == Cell(plain).attempt()
     assert {page.name for page in folder.glob("*.html")} == {"trace_0.html", "trace_1.html"}
     assert (folder / "samples.jsonl").stat().st_mtime_ns == samples
     with pytest.raises(UsageError, match=r"trace names row \[2\] and dataset.size=2: rows are 0 to 1"):
@@ -428,7 +441,7 @@ def test_a_run_draws_the_rows_that_are_to_be_traced(tmp_path: Path) -> None:
 
 
 def test_lines_of_json_stay_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cell = settings(f"output_dir={tmp_path}")
+    cell = Cell(settings(f"output_dir={tmp_path}"))
     with Display([cell], Console(force_terminal=True, file=io.StringIO())):
         print("{}")
     assert capsys.readouterr().out == "{}\n"
@@ -436,10 +449,11 @@ def test_lines_of_json_stay_on_standard_output(tmp_path: Path, capsys: pytest.Ca
 
 def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
     sweep = ["cache=none,dllm", "generation.threshold=null,0.9", f"output_dir={tmp_path}", *QUICK[:-1]]
-    found = cells(CONFIGS, "eval", sweep, sweep=True)
+    found = [Cell(one) for one in cells(sweep, sweep=True)]
     assert labels(found)[1] == "nano-llada none vanilla nano-gsm threshold=0.9"
-    console = Console(width=120, record=True, force_terminal=True, file=io.StringIO())
-    run = run_of(found[1])
+    screen = io.StringIO()
+    console = Console(width=120, record=True, force_terminal=True, file=screen)
+    run = found[1].run
     run.start(lambda: {"answered": 3, "total": 8, "tokens_per_second": 12.5})
     try:
         with Display(found, console) as display:
@@ -449,7 +463,7 @@ def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
             display.refresh(found[1:2])
     finally:
         run.fail(KeyboardInterrupt())
-    shown = console.file.getvalue()
+    shown = screen.getvalue()
     assert "[1/4] done    nano-llada none vanilla nano-gsm threshold=null: 50.0 % of 8, 4.0 tokens/s" in shown
     assert "[2/4] oom     nano-llada dllm vanilla nano-gsm threshold=null: too large (log: " in shown
     assert "1 done, 1 running, 1 oom of 4 cells" in shown
@@ -459,8 +473,8 @@ def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
 
 
 def test_what_a_launcher_left_is_read_from_the_folders(tmp_path: Path) -> None:
-    cell = settings(f"output_dir={tmp_path}")
-    run_of(cell).put("pending")
-    outcome = outcome_of(cell)
+    cell = Cell(settings(f"output_dir={tmp_path}"))
+    cell.run.put("pending")
+    outcome = cell.result()
     assert (outcome.line["status"], outcome.code) == ("pending", 1)
     assert outcome.line["reason"] == "it is pending"

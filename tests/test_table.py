@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from cache_zoo import UsageError
-from evaluation.report.text import read_runs, render, render_markdown
-from evaluation.run.folder import Run
+from evaluation.report.table import read_runs, render, render_markdown
+from evaluation.run.folder import RunFolder
 
 
 def test_the_table_says_not_available_for_what_is_not(tmp_path: Path) -> None:
@@ -18,11 +18,11 @@ def test_the_table_says_not_available_for_what_is_not(tmp_path: Path) -> None:
     done |= {"items_total": 1319, "score_stderr": 0.1, "tokens_per_second": 3.0, "nfe": 8.0, "compute_ratio": 1.0}
     samples = [{"task": "d", "doc_id": number, "metrics": {"acc,none": float(number == 0)}} for number in range(4)]
     for name, score in (("none", 0.25), ("other", None)):
-        run = Run(tmp_path / f"m__{name}__g__d__0", config_of({"name": name}))
+        run = RunFolder(tmp_path / f"m__{name}__g__d__0", config_of({"name": name}))
         run.start()
         summary = {**done, "cache": name, "metric": "acc,none", "score": score}
         run.finish({"summary": summary, "efficiency": {}, "provenance": {}}, samples)
-    failed = Run(tmp_path / "m__broken__g__d__0", {})
+    failed = RunFolder(tmp_path / "m__broken__g__d__0", {})
     failed.start()
     failed.fail(RuntimeError("no"))
     text = render(read_runs(tmp_path))
@@ -51,7 +51,7 @@ def finished_run(
     """A folder as a run leaves it, of a model ``m`` that answered ``ids``."""
     prompts, seconds = changes.get("prompts", "same"), changes.get("seconds", [8.0, 6.0])
     config = config_of(cache, threshold=threshold)
-    run = Run(root / f"m__{cache['name']}__g__d__{len(list(root.glob('*')))}", config)
+    run = RunFolder(root / f"m__{cache['name']}__g__d__{len(list(root.glob('*')))}", config)
     run.start()
     summary = {"n": len(ids), "score": 0.5, "tokens_per_second": 1.0, "nfe": 4.0, "compute_ratio": 1.0}
     results = {

@@ -29,7 +29,7 @@ from evaluation.trace.pieces import pieces
 from evaluation.trace.runs import choose, record_all
 from models import load_model, resolve_checkpoint
 from models.tokenizer import load_tokenizer
-from tests.small_runs import CONFIGS, edit_samples, pick
+from tests.small_runs import edit_samples, pick
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -135,11 +135,11 @@ def test_it_is_the_saved_answer_in_the_saved_prompt(rows_only: Trace) -> None:
 def test_sampled_answers_of_a_batch_are_drawn_again(tmp_path: Path) -> None:
     given = ["model=nano-llada", "dataset=nano-gsm", "dataset.size=3", "batch_size=3", f"output_dir={tmp_path}"]
     given += ["generation.gen_length=32", "generation.temperature=1.0", "generation.stop_until_eos=true"]
-    (settings,) = cells(CONFIGS, "eval", given, sweep=False)
+    (settings,) = cells(given)
     summary = evaluate_cell(settings)
     assert summary is not None
     for row in ("0", "2"):
-        (trace,) = record_all([choose(Path(summary["folder"]), row)])
+        (trace,) = record_all([choose(Path(summary.folder), row)])
         assert trace.same
         undecided = [place for place, token in enumerate(trace.ids) if token == trace.config.mask_id]
         assert set(decided_in(trace)) == set(range(32)) - set(undecided)
@@ -213,13 +213,13 @@ def test_the_page_goes_into_the_folder_of_the_run(
     ours, theirs = (tmp_path / name for name in ("ours", "theirs"))
     shutil.copytree(plain, ours)
     shutil.copytree(layered, theirs)
-    assert run_main(monkeypatch, ours, "--sample", ROW) == 0
+    assert run_main(monkeypatch, ours, f"sample={ROW}") == 0
     assert capsys.readouterr().out == f"{ours / f'trace_{ROW}.html'}\n"
     assert run_main(monkeypatch, theirs, ours) == 0
     said = capsys.readouterr()
     assert said.out == f"{theirs / 'trace_0_beside_none.html'}\n"
     assert "warning: this is not the answer that theirs saved" in said.err
-    assert run_main(monkeypatch, ours, "--out", tmp_path / "no" / "page.html") == 2
+    assert run_main(monkeypatch, ours, f"out={tmp_path / 'no' / 'page.html'}") == 2
     assert "page.html can't be written" in capsys.readouterr().err
 
 
@@ -249,9 +249,9 @@ def test_what_cannot_be_traced_is_one_error(
     failed = edited("failed", lambda sample: None)
     (failed / "status.json").write_text(json.dumps({"status": "failed"}))
     cases: list[tuple[list[object], str]] = [
-        ([plain, "--sample", 99], "has no question 99; its rows are 0 to 5 (6), the nearest is 5"),
-        ([plain, "--sample", "nano-gms:3"], "its tasks are nano-gsm"),
-        ([plain, "--sample", "three"], "--sample takes a row of the dataset, such as 3, not 'three'"),
+        ([plain, "sample=99"], "has no question 99; its rows are 0 to 5 (6), the nearest is 5"),
+        ([plain, "sample=nano-gms:3"], "its tasks are nano-gsm"),
+        ([plain, "sample=three"], "sample= takes a row of the dataset, such as 3, not 'three'"),
         ([plain.with_name(plain.name[:-1])], f"did you mean {plain.parent}"),
         ([tmp_path], "status.json can't be read"),
         ([failed], "is failed; a trace takes a run that is done"),
@@ -259,7 +259,7 @@ def test_what_cannot_be_traced_is_one_error(
         ([other_prompt], "the prompt of nano-gsm, row 0 is not the one of the run"),
         ([plain, other_prompt], "were not asked the same: nano-gsm row 0 and nano-gsm row 0 in another prompt"),
         ([plain, renamed], "were not asked the same: nano-gsm row 0 and nano-gsm-2 row 0"),
-        ([plain, "--device", "cuda"], "which this machine does not have; give --device cpu"),
+        ([plain, "device=cuda"], "which this machine does not have; give device=cpu"),
     ]
     if torch.cuda.is_available():
         cases.pop()

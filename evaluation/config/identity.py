@@ -16,12 +16,13 @@ from typing import Any, TypeGuard
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
+from evaluation.config.task_table import OWN_TASKS
 
 NOT_COUNTED = (
     "output_dir",
     "recipe",
     "attn_implementation",
-    "code_execution_without",
+    "sandbox_disable",
     "force",
     "retry",
     "jobs",
@@ -54,22 +55,6 @@ NEUTRAL: dict[str, Any] = {
 }
 """Values that mean the same as no such key. A key that is added later comes with such a value, so that the runs before
 it keep their names."""
-
-_SHOTS = {
-    "gsm8k": 5,
-    "math-500": 4,
-    "math-500_instruct": 0,
-    "humaneval": 0,
-    "humaneval_instruct": 0,
-    "mbpp": 3,
-    "mbpp_instruct": 3,
-    "nano-gsm": 4,
-    "nano-code": 0,
-}
-"""Examples of the tasks of the package, where ``dataset.n_shot`` does not say."""
-
-_EXECUTED = ("humaneval", "humaneval_instruct", "mbpp", "mbpp_instruct", "nano-code")
-"""Tasks of the package whose score takes running generated code. What reads runs need not load the scorers for it."""
 
 _NOT_COMPARED = ("dataset.path", "allow_code_execution")
 """Told apart by other means: the digest of the data, and whether there is a score."""
@@ -147,11 +132,12 @@ def _model(values: dict[str, Any]) -> None:
 
 def _dataset(values: dict[str, Any]) -> None:
     name = values.get("dataset.name")
-    if isinstance(name, str) and name in _SHOTS:
+    task = OWN_TASKS.get(name) if isinstance(name, str) else None
+    if task is not None:
         values["include_path"] = None  # whose tasks can't have such a name
         if values["dataset.n_shot"] is None:
-            values["dataset.n_shot"] = _SHOTS[name]
-    if name not in _EXECUTED:
+            values["dataset.n_shot"] = task.shots
+    if task is None or not task.runs_code:
         values["allow_code_execution"] = False  # nothing of it is run
     _path(values, "dataset.path")
     _path(values, "include_path")

@@ -92,7 +92,7 @@ class _Root:
     batch_size: int
     seed: int
     allow_code_execution: bool
-    code_execution_without: list[str]
+    sandbox_disable: list[str]
     output_dir: str
     attn_implementation: str | None
     recipe: Any
@@ -113,7 +113,7 @@ class Settings:
         batch_size: prompts decoded together.
         seed: of everything random.
         allow_code_execution: generated code may be run to score it.
-        code_execution_without: layers of the sandbox to go without where that is done.
+        sandbox_disable: layers of the sandbox to go without where that is done.
         output_dir: parent of the run folder.
         force: a run that is done is run again.
         retry: runs of a sweep that ended with these statuses are run again, ``failed`` and ``oom``.
@@ -131,7 +131,7 @@ class Settings:
     batch_size: int
     seed: int
     allow_code_execution: bool
-    code_execution_without: list[str]
+    sandbox_disable: list[str]
     output_dir: str
     force: bool
     retry: list[str]
@@ -165,10 +165,8 @@ class Settings:
         check_name("dataset.name", dataset.name)
         between("dataset.size", dataset.size, 1, _MOST_QUESTIONS)
         between("dataset.n_shot", dataset.n_shot, 0, _MOST_SHOTS)
-        for layer in root.code_execution_without:
-            require(
-                layer in LAYERS, f"unknown layer {shown(layer)} in code_execution_without: {suggest(layer, LAYERS)}"
-            )
+        for layer in root.sandbox_disable:
+            require(layer in LAYERS, f"unknown layer {shown(layer)} in sandbox_disable: {suggest(layer, LAYERS)}")
         between("batch_size", root.batch_size, 1, _MOST_BATCH)
         between("seed", root.seed, 0, MAX_SEED)
         between("jobs", root.jobs, 1, _MOST_JOBS)
@@ -201,7 +199,7 @@ class Settings:
             batch_size=root.batch_size,
             seed=root.seed,
             allow_code_execution=root.allow_code_execution,
-            code_execution_without=root.code_execution_without,
+            sandbox_disable=root.sandbox_disable,
             output_dir=path_of("output_dir", root.output_dir),
             force=root.force,
             retry=root.retry,

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from cache_zoo import UsageError
-from cache_zoo.arguments import Parser
-from cache_zoo.errors import refusing, visible
+from cache_zoo.arguments import positional, read
+from cache_zoo.errors import DONE, refusing, visible
+from evaluation.report.columns import CSV_TYPES
 from evaluation.report.html import render_page
 from evaluation.report.markdown import render_markdown
-from evaluation.report.rows import COLUMNS, read_rows
+from evaluation.report.published import read_published
+from evaluation.report.rows import read_rows
 from evaluation.storage.files import check_place, write_text
-from evaluation.storage.finding import find_runs
+from evaluation.storage.find_runs import find_runs
 
 # signs that begin a formula, also in their wide forms
 _FORMULA = re.compile(r"(^\s*|;\s*)([=+\-@\uff1d\uff0b\uff0d\uff20])")
 FILES = ("leaderboard.csv", "leaderboard.md", "leaderboard.html")
-PUBLISHED = Path(__file__).with_name("published.csv")
 
 
 def make_leaderboard(folders: list[Path], out: Path, published: bool = False) -> pd.DataFrame:
@@ -69,7 +70,7 @@ def render_csv(frame: pd.DataFrame) -> str:
     """
     cells = {
         name: frame[name].map({True: "true", False: "false"} if kind == "boolean" else plain_text)
-        for name, kind in COLUMNS.items()
+        for name, kind in CSV_TYPES.items()
         if kind in ("boolean", "object")
     }
     return str(frame.assign(**cells).to_csv(index=False, lineterminator="\n", float_format="%.6g"))
@@ -83,40 +84,30 @@ def plain_text(value: Any) -> Any:
     return _FORMULA.sub(r"\1'\2", visible(value)) if isinstance(value, str) else value
 
 
-def read_published() -> pd.DataFrame:
-    """Figures of papers: scores as shares, what a paper does not say NA."""
-    texts = dict.fromkeys(("paper", "arxiv", "table", "model", "task", "method", "hardware", "note"), str)
-    return pd.read_csv(PUBLISHED, dtype=texts)
+@dataclass(frozen=True)
+class LeaderboardOptions:
+    """Write the leaderboard of run folders as leaderboard.csv, .md and .html.
+
+    `cache-zoo check` validates a folder before it is added.
+
+    Attributes:
+        folders: run folders, or folders that contain them at any depth.
+        out: folder of the files (default: the first of the folders).
+        published: show the papers' own figures beside ours, marked as theirs.
+    """
+
+    folders: list[Path] = positional([Path("results")])
+    out: Path | None = None
+    published: bool = False
 
 
 @refusing
 def main() -> int:
-    """Write the leaderboard of the folders on the command line; 0 done, 2 something given can't be used."""
-    parser = Parser(
-        prog="cache-zoo leaderboard",
-        description="The leaderboard of run folders as leaderboard.csv, .md and .html. "
-        "`cache-zoo check` validates a folder that is to be added to it.",
-    )
-    parser.add_argument(
-        "folders",
-        type=Path,
-        nargs="*",
-        default=[Path("results")],
-        metavar="folder",
-        help="run folders, or folders that hold them somewhere below (default: results)",
-    )
-    parser.add_argument("--out", type=Path, help="where the files go (default: the first folder)")
-    parser.add_argument(
-        "--published", action="store_true", help="show the figures of the papers beside ours, marked as theirs"
-    )
-    arguments = parser.parse_args()
-    out = arguments.out or arguments.folders[0]
-    frame = make_leaderboard(arguments.folders, out, arguments.published)
+    """Write the leaderboard and return the exit status."""
+    options = read(LeaderboardOptions, "cache-zoo leaderboard")
+    out = options.out or options.folders[0]
+    frame = make_leaderboard(options.folders, out, options.published)
     print(f"{len(frame)} runs, {int(frame['ranked'].sum())} of them ranked")
     for name in FILES:
         print(out / name)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return DONE

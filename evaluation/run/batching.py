@@ -1,4 +1,4 @@
-"""Batches of questions put to the model: each timed, kept on disk, and halved where memory is too short for it."""
+"""Run requests in batches: each is timed, written to the journal, and halved if it does not fit into memory."""
 
 from __future__ import annotations
 
@@ -6,235 +6,238 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-import torch
 from tqdm import tqdm
 
-from evaluation.run.distributed import Ranks
-from evaluation.run.efficiency import Batch, Stopwatch
-from evaluation.run.journal import Journal, Question
-from evaluation.run.memory import MemoryShortageError, is_out_of_memory, release
+from evaluation.run.distributed import Processes
+from evaluation.run.efficiency import Batch, Measurement, MemoryShortage
+from evaluation.run.journal import Journal, RequestKey
+from evaluation.run.out_of_memory import OutOfMemoryError, free_cached_memory, is_out_of_memory
 from generation import Counts
 from models import Transformer
 
-T = TypeVar("T")
-Answers = tuple[list[dict[str, Any]], Counts]
-"""Of each question what became of it, as plain data, and the work of all of them."""
+
+class _Request(Protocol):
+    @property
+    def key(self) -> RequestKey:
+        """What identifies the request in the journal."""
+
+
+R = TypeVar("R", bound=_Request)
+A = TypeVar("A")
 
 
 @dataclass(frozen=True)
-class Job(Generic[T]):
-    """How questions of a kind are answered.
+class Job(Generic[R, A]):
+    """How requests of one kind are answered.
 
     Attributes:
         kind: its name in the journal.
-        identify: what makes a question the same in another session.
-        answer: answers a few questions at once.
-        warm_up: does something short that runs what ``answer`` runs; not timed.
+        answer_type: dataclass of an answer, of plain data.
+        answer: answers a batch; returns an answer per request, and the work of all.
+        warm_up: runs the code paths of ``answer`` shortly; not timed.
     """
 
     kind: str
-    identify: Callable[[T], Question]
-    answer: Callable[[Transformer, list[T]], Answers]
-    warm_up: Callable[[Transformer, list[T]], object]
+    answer_type: type[A]
+    answer: Callable[[Transformer, list[R]], tuple[list[A], Counts]]
+    warm_up: Callable[[Transformer, list[R]], object]
 
 
 @dataclass
-class Answered:
-    """What became of all questions, over all processes and sessions; complete in the first process only.
+class BatchResult(Generic[A]):
+    """What became of one batch, as the journal keeps it.
 
     Attributes:
-        answers: per question.
-        batch_of: per question, the number of its batch.
-        batches: what was timed.
-        shortages: each time memory was too short, in a warm-up, too: the size that failed, and the one tried ``then``.
+        answers: per request.
+        pieces: what was timed: the batch or, if it was halved, its pieces.
+        shortages: each time memory was too short, also in the warm-up before it.
+        session: the circumstances (see `Journal`).
+    """
+
+    answers: list[A] = field(default_factory=list)
+    pieces: list[Batch] = field(default_factory=list)
+    shortages: list[MemoryShortage] = field(default_factory=list)
+    session: dict[str, Any] | None = None
+
+    def to_entry(self) -> dict[str, Any]:
+        """As plain data for the journal, which adds the session."""
+        return {
+            "answers": [vars(answer) for answer in self.answers],
+            "pieces": [asdict(piece) for piece in self.pieces],
+            "shortages": [asdict(shortage) for shortage in self.shortages],
+        }
+
+    @classmethod
+    def from_entry(cls, entry: dict[str, Any], answer_type: type[A]) -> BatchResult[A]:
+        """From the entry of a journal."""
+        return cls(
+            [answer_type(**answer) for answer in entry["answers"]],
+            [Batch(**{**piece, "counts": Counts(**piece["counts"])}) for piece in entry["pieces"]],
+            [MemoryShortage(**shortage) for shortage in entry["shortages"]],
+            entry.get("session"),
+        )
+
+
+class BatchRunner:
+    """Answers requests in batches that are the same in every session and for any number of processes.
+
+    Once a batch does not fit into memory, it and all later ones of the job run in smaller pieces.
+
+    Args:
+        batch_size: requests of a batch.
+        processes: those that share the work.
+        journal: keeps the results, and has those of earlier sessions; None: nothing is kept.
+
+    Attributes:
+        batches: what was timed, of all jobs and sessions; the pieces of a halved batch count as batches. Complete in
+            the main process only, as are the attributes below.
+        shortages: each time memory was too short.
         sessions: the different circumstances under which batches were answered.
     """
 
-    answers: list[dict[str, Any]] = field(default_factory=list)
-    batch_of: list[int] = field(default_factory=list)
-    batches: list[Batch] = field(default_factory=list)
-    shortages: list[dict[str, int]] = field(default_factory=list)
-    sessions: list[dict[str, Any]] = field(default_factory=list)
+    def __init__(self, batch_size: int, processes: Processes, journal: Journal | None = None) -> None:
+        self._batch_size, self._processes, self._journal = batch_size, processes, journal
+        self._max_size = batch_size
+        self._total = self._answered = self._tokens = 0
+        self._seconds = 0.0
+        self.batches: list[Batch] = []
+        self.shortages: list[MemoryShortage] = []
+        self.sessions: list[dict[str, Any]] = []
 
-
-class Answering:
-    """The batches of this process.
-
-    Batches are the same whatever the number of processes, of which each answers every n-th, and in every session.
-    One that does not fit into memory is halved until it does, and so are those after it.
-
-    Args:
-        batch_size: questions of a batch.
-        ranks: the processes that share the work.
-        journal: where batches are kept, and those of earlier sessions are found; None: nowhere.
-        quiet: show no progress.
-    """
-
-    def __init__(self, batch_size: int, ranks: Ranks, journal: Journal | None = None, quiet: bool = False) -> None:
-        self._batch_size, self._ranks, self._journal, self._quiet = batch_size, ranks, journal, quiet
-        self._most = batch_size
-
-    def all(self, job: Job[T], questions: list[T], model: Callable[[], Transformer]) -> Answered | None:
-        """Answer all questions.
+    def run(
+        self, job: Job[R, A], requests: list[R], load: Callable[[], Transformer], quiet: bool = False
+    ) -> list[tuple[A, int]] | None:
+        """Answer all requests.
 
         Args:
             job: how.
-            questions: all of them, in the same order in every process.
-            model: loads it.
+            requests: in the same order in every process.
+            load: loads the model, and opens the journal.
+            quiet: show no progress bar.
 
         Returns:
-            What became of them; None in all processes but the first.
+            Per request the answer and the number of its batch, in the main process; None in the others.
         """
-        if self._journal:
-            self._journal.total += len(questions)
-        starts = range(0, len(questions), self._batch_size)
-        batches = [questions[start : start + self._batch_size] for start in starts]
-        collected = self._ranks.collect(lambda: self._share(job, self._ranks.share(batches), model))
-        if collected is None:
+        self._total += len(requests)
+        self._max_size = self._batch_size
+        starts = range(0, len(requests), self._batch_size)
+        batches = [requests[start : start + self._batch_size] for start in starts]
+        shares = self._processes.collect(lambda: self.run_share(job, self._processes.share(batches), load, quiet))
+        if shares is None:
             return None
-        shares = [iter(share) for share in collected]
-        found = Answered()
+        answers: list[tuple[A, int]] = []
         for number in range(len(batches)):
-            _put(next(shares[number % len(shares)]), found)
-        return found
+            result = shares[number % len(shares)][number // len(shares)]
+            sizes = [piece.size for piece in result.pieces]
+            numbers = [len(self.batches) + index for index, size in enumerate(sizes) for _ in range(size)]
+            answers += zip(result.answers, numbers, strict=True)
+            self.batches += result.pieces
+            self.shortages += result.shortages
+            if result.session is not None and result.session not in self.sessions:
+                self.sessions.append(result.session)
+        return answers
 
-    def _share(self, job: Job[T], batches: list[list[T]], load: Callable[[], Transformer]) -> list[dict[str, Any]]:
-        """This process's batches, as journal entries."""
-        model, journal = load(), self._journal
-        asked = [[job.identify(question) for question in batch] for batch in batches]
-        done = [_known(journal, job.kind, batch) if journal else None for batch in asked]
-        shortages = [one for entry in done if entry for one in entry["shortages"]]
-        self._most = min([self._most, *(one["then"] for one in shortages)])
-        before = sum(len(entry["answers"]) for entry in done if entry)
-        with _Progress(sum(map(len, batches)), before, journal, self._quiet or not self._ranks.first) as progress:
-            left = [number for number, entry in enumerate(done) if entry is None]
-            short = self._pieces(job, model, batches[left[0]], job.warm_up) if left else []
-            for number in left:
-                entry = self._answer(job, model, batches[number])
-                entry["shortages"] = short + entry["shortages"]
-                short = []  # what the warm-up ran into is told of the first batch
-                done[number] = journal.add(job.kind, asked[number], entry) if journal else entry
-                progress.add(entry)
-        return [entry for entry in done if entry]
+    def run_share(
+        self, job: Job[R, A], batches: list[list[R]], load: Callable[[], Transformer], quiet: bool = False
+    ) -> list[BatchResult[A]]:
+        """Answer the batches of this process; those in the journal are taken from it."""
+        model = load()
+        results = [self.saved_result(job, batch) for batch in batches]
+        earlier = [result for result in results if result]
+        self._max_size = min([self._max_size, *(short.then for result in earlier for short in result.shortages)])
+        missing = [number for number, result in enumerate(results) if result is None]
+        answered = sum(len(result.answers) for result in earlier)
+        self._answered += answered
+        quiet = quiet or not self._processes.is_main_process
+        with tqdm(total=sum(map(len, batches)), initial=answered, unit="question", disable=quiet) as bar:
+            shortages = self._in_pieces(job.warm_up, model, batches[missing[0]]) if missing else []
+            for number in missing:
+                result = results[number] = self._answer(job, model, batches[number], shortages)
+                shortages = []  # those of the warm-up are kept with the first batch
+                self._answered += len(result.answers)
+                self._tokens += sum(getattr(answer, "tokens", 0) for answer in result.answers)
+                self._seconds += sum(piece.seconds for piece in result.pieces)
+                if self._tokens and self._seconds:
+                    bar.set_postfix_str(f"{self._tokens / self._seconds:.1f} tokens/s", refresh=False)
+                bar.update(len(result.answers))
+        return [result for result in results if result]
 
-    def _answer(self, job: Job[T], model: Transformer, batch: list[T]) -> dict[str, Any]:
-        answers: list[dict[str, Any]] = []
-        timed: list[dict[str, Any]] = []
+    def progress(self) -> dict[str, Any]:
+        """Progress for ``status.json``: questions of the run, and tokens per second of this process and session."""
+        several = self._journal if self._processes.world_size > 1 else None
+        answered = several.count_answered() if several else self._answered
+        speed = self._tokens / self._seconds if self._tokens and self._seconds else None
+        return {"answered": answered, "total": self._total, "tokens_per_second": speed}
 
-        def answer(model: Transformer, piece: list[T]) -> None:
-            with _PeakMemory(model.device) as memory, Stopwatch(model.device) as watch:
-                found, counts = job.answer(model, piece)
-            answers.extend(found)
-            batch = Batch(len(piece), watch.seconds, counts, memory.bytes)
-            timed.append(asdict(batch))
+    def saved_result(self, job: Job[R, A], batch: list[R]) -> BatchResult[A] | None:
+        """The result that the journal has of a batch.
 
-        shortages = self._pieces(job, model, batch, answer)
-        return {"answers": answers, "pieces": timed, "shortages": shortages}
+        Warns:
+            RuntimeWarning: another version of the code wrote it, in another form; the batch is answered again.
+        """
+        entry = self._journal.find(job.kind, [request.key for request in batch]) if self._journal else None
+        try:
+            return None if entry is None else BatchResult.from_entry(entry, job.answer_type)
+        except (TypeError, KeyError, AttributeError):
+            message = "a batch that another version of the code answered is answered again"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            return None
 
-    def _pieces(
-        self, job: Job[T], model: Transformer, batch: list[T], work: Callable[[Transformer, list[T]], object]
-    ) -> list[dict[str, int]]:
-        """Do ``work`` on a batch, in as many pieces as memory asks for; returns when it was too short.
+    def _answer(
+        self, job: Job[R, A], model: Transformer, batch: list[R], shortages: list[MemoryShortage]
+    ) -> BatchResult[A]:
+        result = BatchResult[A]()
+
+        def answer(model: Transformer, piece: list[R]) -> None:
+            with Measurement(model.device) as measured:
+                answers, counts = job.answer(model, piece)
+            result.answers += answers
+            result.pieces.append(Batch(len(piece), measured.seconds, counts, measured.peak_memory))
+
+        result.shortages = [*shortages, *self._in_pieces(answer, model, batch)]
+        if self._journal:
+            result.session = self._journal.session
+            self._journal.add(job.kind, [request.key for request in batch], result.to_entry())
+        return result
+
+    def _in_pieces(
+        self, work: Callable[[Transformer, list[R]], object], model: Transformer, batch: list[R]
+    ) -> list[MemoryShortage]:
+        """Do ``work`` on a batch, halving it until it fits into memory.
+
+        Returns:
+            Each time memory was too short.
 
         Raises:
-            MemoryShortageError: a single question needs more than there is.
+            OutOfMemoryError: a single request does not fit.
         """
-        shortages: list[dict[str, int]] = []
-        left = deque([batch])
-        while left:
-            piece = left.popleft()
-            if len(piece) > self._most:
-                left.extendleft([piece[self._most :], piece[: self._most]])
+        shortages: list[MemoryShortage] = []
+        waiting = deque([batch])
+        while waiting:
+            piece = waiting.popleft()
+            if len(piece) > self._max_size:
+                waiting.extendleft([piece[self._max_size :], piece[: self._max_size]])
                 continue
-            problem = _attempt(work, model, piece)
+            problem = _memory_problem(work, model, piece)
             if problem is None:
                 continue
-            release()
+            free_cached_memory()
             if len(piece) == 1:
-                raise MemoryShortageError(f"out of memory with a single prompt: {problem}")
-            self._most = len(piece) // 2
-            shortages.append({"size": len(piece), "then": self._most})
-            left.appendleft(piece)
+                raise OutOfMemoryError(f"out of memory with a single prompt: {problem}")
+            self._max_size = len(piece) // 2
+            shortages.append(MemoryShortage(len(piece), self._max_size))
+            waiting.appendleft(piece)
         return shortages
 
 
-def _attempt(work: Callable[[Transformer, list[T]], object], model: Transformer, piece: list[T]) -> str | None:
-    """Why memory was too short for ``work``; None where it was not. The error itself holds on to what was allocated."""
+def _memory_problem(work: Callable[[Transformer, list[R]], object], model: Transformer, piece: list[R]) -> str | None:
+    """Do ``work``; if memory was too short, return why. Returning drops the error, whose frames hold memory."""
     try:
         work(model, piece)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return next(iter(str(error).strip().splitlines()), type(error).__name__)
     return None
-
-
-def _known(journal: Journal, kind: str, questions: list[Question]) -> dict[str, Any] | None:
-    """What the journal has of a batch; None, with a warning, where another version of the code kept other things."""
-    entry = journal.find(kind, questions)
-    try:
-        if entry is not None:
-            _put(entry, Answered())
-    except (TypeError, KeyError, AttributeError):
-        warnings.warn(
-            "a batch that another version of the code answered is answered again", RuntimeWarning, stacklevel=2
-        )
-        return None
-    return entry
-
-
-def _put(entry: dict[str, Any], found: Answered) -> None:
-    """Add one batch to what was found before; batches that were halved count as several."""
-    found.answers += entry["answers"]
-    for piece in entry["pieces"]:
-        found.batch_of += [len(found.batches)] * piece["size"]
-        found.batches.append(Batch(**{**piece, "counts": Counts(**piece["counts"])}))
-    found.shortages += entry["shortages"]
-    if (session := entry.get("session")) is not None and session not in found.sessions:
-        found.sessions.append(session)
-
-
-class _Progress:
-    """A bar of the questions of this process, with tokens per second of this session; the journal is told, too."""
-
-    def __init__(self, total: int, before: int, journal: Journal | None, quiet: bool) -> None:
-        self._journal, self._tokens, self._seconds = journal, 0, 0.0
-        self._bar = tqdm(total=total, initial=before, unit="question", disable=quiet)
-        if journal:
-            journal.answered += before
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def add(self, entry: dict[str, Any]) -> None:
-        """A batch is done."""
-        self._tokens += sum(answer.get("tokens", 0) for answer in entry["answers"])
-        self._seconds += sum(piece["seconds"] for piece in entry["pieces"])
-        if self._journal:
-            self._journal.answered += len(entry["answers"])
-            self._journal.tokens, self._journal.seconds = self._tokens, self._seconds
-        if self._tokens and self._seconds:
-            self._bar.set_postfix_str(f"{self._tokens / self._seconds:.1f} tokens/s", refresh=False)
-        self._bar.update(len(entry["answers"]))
-
-
-class _PeakMemory:
-    """Most bytes allocated between entering and leaving; None where that is not measured."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.bytes: int | None = None
-
-    def __enter__(self) -> _PeakMemory:
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._device.type == "cuda":
-            self.bytes = torch.cuda.max_memory_allocated(self._device)

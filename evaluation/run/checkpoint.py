@@ -1,4 +1,4 @@
-"""The checkpoint that a run names: where it is, of which family, and whether its weights are those of its name."""
+"""The checkpoint of a run: its folder, its family, and whether its weights are those that its name stands for."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ EMBEDDED = {
     "nano-llada": "57abf04b8bd676271840b2371152372bbc1f1deb59bea09c4931a66de3f63077",
     "nano-dream": "e52b22ca2daaf4de7b68fd26bdc12f3f9f7864b372425e540be4198dc0a9f2b6",
 }
-"""Digests of the weights that come with the package, by name in ``configs/model``."""
+"""Digests of the embedded weights, by name in ``configs/model``."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose weights may not have been loaded.
+    """A checkpoint; its weights need not be loaded.
 
     Attributes:
-        name: of the model, as the run has it.
-        folder: where it is.
-        family: its layout.
+        name: of the model, as the run names it.
+        folder: of weights, config and tokenizer.
+        family: of the network.
         config: of the network.
     """
 
@@ -37,9 +37,9 @@ class Checkpoint:
     config: ModelConfig
 
     def identity(self) -> dict[str, Any]:
-        """Name, family, and digests of the weights and of what config.json says of the network.
+        """Name, family, and digests of weights and network config. Reads all of the weights.
 
-        All of the weights are read. ``expected_sha256`` is the digest that the name stands for, where that is known.
+        ``expected_sha256`` is the digest that the name stands for, None if unknown.
         """
         return {
             "name": self.name,
@@ -51,10 +51,10 @@ class Checkpoint:
 
 
 def find_checkpoint(model: ModelSettings) -> Checkpoint:
-    """The checkpoint of a run.
+    """Find the checkpoint of a run, downloading it if it is a hub id.
 
     Raises:
-        UsageError: it can't be had or read, or it is of another family than the run says, whose conventions (end
+        UsageError: it is not available or unreadable, or of another family than the run says, whose conventions (end
             tokens, chat template, BOS) would be wrong.
     """
     folder = resolve_checkpoint(model.path)
@@ -68,7 +68,7 @@ def find_checkpoint(model: ModelSettings) -> Checkpoint:
 
 
 def other_weights(identity: dict[str, Any]) -> str | None:
-    """That the weights of a run are not those that its name stands for, as a sentence; None where none is known."""
+    """A note if the weights are not those that the name stands for, else None."""
     expected = identity.get("expected_sha256")
     if expected is None or identity["weights_sha256"] == expected:
         return None
@@ -76,7 +76,7 @@ def other_weights(identity: dict[str, Any]) -> str | None:
 
 
 def _like(name: str, family: str) -> str:
-    """The choice of that family that is most like ``name``."""
+    """The choice of ``configs/model`` of that family whose name is most like ``name``."""
     models = {path.stem: of_choice(path.stem, "family") for path in sorted(CONFIGS.glob("*.yaml"))}
     choices = [choice for choice, layout in models.items() if layout == family]
     ending = name.rpartition("-")[2]

@@ -1,4 +1,4 @@
-"""Where code comes from: the commit of the checkout that it lies in, or the installed package that owns its file."""
+"""Where code comes from: the commit of its checkout, or the installed package that owns its file."""
 
 from __future__ import annotations
 
@@ -19,30 +19,29 @@ ROOT = Path(__file__).resolve().parents[2]
 NAME = "cache-zoo"
 UNKNOWN = {"origin": "unknown"}
 _PACKAGES = ("cache_zoo", "models", "generation", "evaluation")
-_INSTALLED = ("site-packages", "dist-packages")
-_SHOWN = 20
+_INSTALL_FOLDERS = ("site-packages", "dist-packages")
+_MAX_LISTED_FILES = 20
+_GIT_TIMEOUT_SECONDS = 20
 
 
 def checkout(root: Path = ROOT) -> dict[str, Any] | None:
-    """Commit of the checkout of this project; None where the code lies in none.
+    """The commit of this project's checkout; None if the code is in no checkout of its own.
 
-    A repository around the project is none, nor is one around an environment that the project is installed in.
+    A repository around the project does not count, nor does one around an environment with the project installed.
 
     Returns:
-        ``commit``; ``dirty``, whether anything tracked differs from it or a module in use is in no commit; and, where
-        it is, the ``changed`` files.
+        ``commit``; ``dirty``, whether a tracked file is changed or a module in use is untracked; if so, the
+        ``changed`` files.
     """
-    if _top(root) != root or not _tracked(root, root / Path(__file__).resolve().relative_to(ROOT)):
-        return None
-    return _state(root)
+    return _state(root) if _is_checkout(root) else None
 
 
 def version() -> str | None:
-    """Of this project: of the installed package, with ``+edited`` where its files differ, or of the checkout."""
-    here = Path(__file__).resolve()
+    """The version of this project: of the installed package, with ``+edited`` if its files differ, or the checkout."""
+    this_file = Path(__file__).resolve()
     for package in distributions(name=NAME):
         files = _record(package)
-        if _relative(package, here) in files:
+        if _relative(package, this_file) in files:
             own = [file for file in _imported(ROOT, installed=True) if file.relative_to(ROOT).parts[0] in _PACKAGES]
             same = all(_unchanged(package, files, file) for file in own)
             return package.version if same else f"{package.version}+edited"
@@ -54,23 +53,23 @@ def version() -> str | None:
 
 
 def origin_of(cls: type, root: Path = ROOT) -> dict[str, Any]:
-    """Where a class and those that it derives from come from.
+    """Where a class and its base classes come from; unknown if one of them is.
 
     Returns:
-        ``origin``: ``cache-zoo``, a file of this project, tracked in its checkout or as it was installed; ``package``,
-        one of another package, with its ``name``, its ``version`` and, where it is installed from a checkout, a
-        ``commit`` from which nothing differs; or ``unknown``, anything else.
+        ``origin``: ``cache-zoo``, a file of this project, tracked or as installed; ``package``, a file of another
+        package, with its ``name``, its ``version`` and, for an editable one, the clean ``commit`` of its checkout; or
+        ``unknown``.
     """
     classes = [one for one in cls.__mro__ if one.__module__.partition(".")[0] not in sys.stdlib_module_names]
-    found = [_origin(getattr(sys.modules.get(one.__module__), "__file__", None), root) for one in classes]
-    return next((one for one in found if one == UNKNOWN), found[0] if found else UNKNOWN)
+    origins = [_origin(getattr(sys.modules.get(one.__module__), "__file__", None), root) for one in classes]
+    return UNKNOWN if UNKNOWN in origins or not origins else origins[0]
 
 
 def _origin(name: str | None, root: Path) -> dict[str, Any]:
     if name is None:
         return UNKNOWN
     file = Path(name).resolve()
-    if _within(file, root) and checkout(root) is not None:
+    if _within(file, root) and _is_checkout(root):
         return {"origin": NAME} if _tracked(root, file) else UNKNOWN
     for package in distributions():
         files = _record(package, file)
@@ -80,13 +79,19 @@ def _origin(name: str | None, root: Path) -> dict[str, Any]:
         if _is_editable(package, file) and (top := _top(file.parent)) and _tracked(top, file):
             state = _state(top)
             if state and not state["dirty"]:
-                told = {"name": package.name, "version": package.version, "commit": state["commit"]}
-                return {"origin": "package", **told}
+                described = {"name": package.name, "version": package.version, "commit": state["commit"]}
+                return {"origin": "package", **described}
     return UNKNOWN
 
 
+def _is_checkout(root: Path) -> bool:
+    """Whether ``root`` is the top of a repository with a commit that tracks this project's code."""
+    code = root / Path(__file__).resolve().relative_to(ROOT)
+    return _top(root) == root and _tracked(root, code) and _git(root, "rev-parse", "--verify", "HEAD") is not None
+
+
 def _state(top: Path) -> dict[str, Any] | None:
-    """Commit of a checkout, and what is in use and not in it."""
+    """The commit of a checkout, and the files that differ from it or are in use and not in it."""
     commit = _git(top, "rev-parse", "--verify", "HEAD")
     changes = _git(top, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=no")
     if commit is None or changes is None:
@@ -94,15 +99,15 @@ def _state(top: Path) -> dict[str, Any] | None:
     changed = {line[3:] for line in changes.split("\0") if line}
     files = [file.relative_to(top).as_posix() for file in _imported(top)]
     listed = (_git(top, "--literal-pathspecs", "ls-files", "-v", "-z", "--", *files) or "").split("\0") if files else []
-    # H: tracked, and looked at by status; not so what somebody marked as assumed to be unchanged
+    # H: tracked and compared by status, unlike files marked as assumed unchanged
     changed |= set(files) - {line[2:] for line in listed if line.startswith("H ")}
-    found = {"commit": commit.strip(), "dirty": bool(changed)}
-    return {**found, "changed": sorted(changed)[:_SHOWN]} if changed else found
+    state = {"commit": commit.strip(), "dirty": bool(changed)}
+    return {**state, "changed": sorted(changed)[:_MAX_LISTED_FILES]} if changed else state
 
 
 def _top(folder: Path) -> Path | None:
-    found = _git(folder, "rev-parse", "--show-toplevel")
-    return Path(found.rstrip("\n")).resolve() if found else None
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    return Path(top.rstrip("\n")).resolve() if top else None
 
 
 def _tracked(top: Path, file: Path) -> bool:
@@ -111,9 +116,9 @@ def _tracked(top: Path, file: Path) -> bool:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says of the repository that ``folder`` is in; None where it says no.
+    """The output of a git command in ``folder``, or None if it fails.
 
-    Variables like GIT_DIR, which hooks have, name another repository.
+    Variables such as GIT_DIR, which hooks set, would name another repository; they are not passed on.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "-C", str(folder), "-c", "core.fsmonitor=false", *arguments]
@@ -123,7 +128,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
             capture_output=True,
             encoding="utf-8",
             errors="surrogateescape",
-            timeout=20,
+            timeout=_GIT_TIMEOUT_SECONDS,
             env={**environment, "GIT_OPTIONAL_LOCKS": "0"},
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -132,7 +137,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _imported(root: Path, installed: bool = False) -> list[Path]:
-    """Files of the modules in use below ``root``, without those of an environment in it unless they are asked for."""
+    """Files of imported modules below ``root``; those of an environment inside it only if ``installed``."""
     names = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     files = {_folder(os.path.dirname(name)) / os.path.basename(name) for name in names if isinstance(name, str)}
     return sorted(file for file in files if _within(file, root, installed) and file.is_file())
@@ -141,7 +146,8 @@ def _imported(root: Path, installed: bool = False) -> list[Path]:
 def _within(file: Path, root: Path, installed: bool = False) -> bool:
     if not file.is_relative_to(root):
         return False
-    return installed or not (set(file.relative_to(root).parts) & set(_INSTALLED) or _folder(sys.prefix) in file.parents)
+    parts = set(file.relative_to(root).parts)
+    return installed or not (parts & set(_INSTALL_FOLDERS) or _folder(sys.prefix) in file.parents)
 
 
 @cache
@@ -149,13 +155,13 @@ def _folder(name: str) -> Path:
     return Path(name).resolve()
 
 
-def _record(package: Distribution, wanted: Path | None = None) -> dict[str, str]:
-    """Digests of the files of an installed package, by path, as its installation recorded them.
+def _record(package: Distribution, needed: Path | None = None) -> dict[str, str]:
+    """Digests of the files of an installed package, by path, from its RECORD.
 
-    Nothing for a package that does not have the file that is ``wanted``, which spares reading most of them.
+    Empty if the file ``needed`` is not in it, which saves parsing most of them.
     """
     text = package.read_text("RECORD") or ""
-    if wanted is not None and _relative(package, wanted) not in text:
+    if needed is not None and _relative(package, needed) not in text:
         return {}
     return {row[0]: row[1] for row in csv.reader(text.splitlines()) if len(row) > 1}
 
@@ -165,7 +171,7 @@ def _relative(package: Distribution, file: Path) -> str:
 
 
 def _unchanged(package: Distribution, files: dict[str, str], file: Path) -> bool:
-    """Whether a file is what was installed."""
+    """Whether a file has the digest that was installed."""
     recorded = files.get(_relative(package, file))
     if not recorded or not recorded.startswith("sha256="):
         return False
@@ -174,11 +180,11 @@ def _unchanged(package: Distribution, files: dict[str, str], file: Path) -> bool
 
 
 def _is_editable(package: Distribution, file: Path) -> bool:
-    """Whether a package is installed as the folder that a file is in."""
+    """Whether a package is installed as the folder that holds a file."""
     try:
-        given = json.loads(package.read_text("direct_url.json") or "{}")
-        url = urlsplit(str(given["url"]))
-        editable = bool(given["dir_info"]["editable"])
+        origin = json.loads(package.read_text("direct_url.json") or "{}")
+        url = urlsplit(str(origin["url"]))
+        editable = bool(origin["dir_info"]["editable"])
     except (KeyError, TypeError, ValueError):
         return False
     return editable and url.scheme == "file" and file.is_relative_to(Path(unquote(url.path)).resolve())

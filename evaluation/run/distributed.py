@@ -1,4 +1,4 @@
-"""Several processes working on one run, as ``accelerate launch`` and ``torchrun`` start them."""
+"""One run on several processes, as ``accelerate launch`` and ``torchrun`` start them."""
 
 from __future__ import annotations
 
@@ -15,60 +15,62 @@ from cache_zoo.errors import shown
 T = TypeVar("T")
 
 
-class Ranks:
-    """This process's place among those of the launcher.
+class Processes:
+    """This process among those of the launcher.
 
-    Each process does its share without talking to the others; at the end the first one collects. Collecting goes over
-    gloo, also on GPUs, and waits as long as the slowest process needs: text is small, and NCCL gives up on a process
-    that is ten minutes late.
+    Each process works on its share alone; the main process collects the results at the end. They travel over gloo,
+    also on GPUs: they are small, and NCCL gives up on a process that is ten minutes late.
 
     Attributes:
         rank: number of this process.
-        size: number of processes.
-        local: number of this process on its machine.
+        world_size: number of processes.
+        local_rank: number of this process on its machine.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, local: int = 0) -> None:
-        self.rank, self.size, self.local = rank, size, local
+    def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:
+        self.rank, self.world_size, self.local_rank = rank, world_size, local_rank
 
     @classmethod
-    def from_launcher(cls) -> Ranks:
-        """As the launcher's variables RANK, WORLD_SIZE and LOCAL_RANK say; one process without them.
+    def from_launcher(cls) -> Processes:
+        """Read RANK, WORLD_SIZE and LOCAL_RANK; one process without them.
 
         Raises:
-            UsageError: they are no numbers, or do not go together.
+            UsageError: they are not numbers, contradict each other, or are incomplete.
         """
         given = {
             key: os.environ.get(key, default)
             for key, default in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items()
         }
         try:
-            rank, size, local = map(int, given.values())
+            rank, world_size, local_rank = map(int, given.values())
         except ValueError:
             raise UsageError(f"a launcher's variables must be whole numbers, not {shown(given)}") from None
-        if not (0 <= rank < size and local >= 0):
-            raise UsageError(f"a launcher's variables do not go together: {shown(given)}")
-        missing = [key for key in ("MASTER_ADDR", "MASTER_PORT") if size > 1 and not os.environ.get(key)]
-        if missing:  # which collecting would find out in the end
-            raise UsageError(f"a launcher's variables are not all there: {shown(given)}, but no {missing[0]}")
-        return cls(rank, size, local)
+        if not (0 <= rank < world_size and local_rank >= 0):
+            raise UsageError(f"a launcher's variables contradict each other: {shown(given)}")
+        missing = [key for key in ("MASTER_ADDR", "MASTER_PORT") if world_size > 1 and not os.environ.get(key)]
+        if missing:  # collecting would fail, after all of the work
+            raise UsageError(f"a launcher's variables are incomplete: {shown(given)} without {missing[0]}")
+        return cls(rank, world_size, local_rank)
 
     @property
-    def first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process collects and writes."""
         return self.rank == 0
 
     def share(self, items: list[T]) -> list[T]:
-        """The part of ``items`` that this process does."""
-        return items[self.rank :: self.size]
+        """The ``items`` of this process: every ``world_size``-th."""
+        return items[self.rank :: self.world_size]
 
     def collect(self, work: Callable[[], T]) -> list[T] | None:
-        """``work`` of every process, in order, in the first one; None in the others.
+        """Do ``work`` in every process.
+
+        Returns:
+            The results of all processes by rank, in the main process; None in the others.
 
         Raises:
-            UsageError, RuntimeError: the work failed, here or, in the first process, in another one.
+            UsageError, RuntimeError: the work failed here or, in the main process, in any process.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return [work()]
         failure: Exception | None = None
         result: tuple[T | None, str | None]
@@ -76,27 +78,23 @@ class Ranks:
             result = work(), None
         except Exception as error:
             failure, result = error, (None, f"{type(error).__name__}: {error}")
-        results = self._gather(result)
+        if not dist.is_initialized():
+            dist.init_process_group("gloo", timeout=timedelta(days=30))
+        results: list[Any] | None = [None] * self.world_size if self.is_main_process else None
+        dist.gather_object(result, results, dst=0)
+        dist.destroy_process_group()
         if failure is not None:
             raise failure
         if results is None:
             return None
         for rank, (_, problem) in enumerate(results):
             if problem is not None:
-                raise RuntimeError(f"process {rank} of {self.size} failed: {problem}")
+                raise RuntimeError(f"process {rank} of {self.world_size} failed: {problem}")
         return [value for value, _ in results]
-
-    def _gather(self, value: Any) -> list[Any] | None:
-        if not dist.is_initialized():
-            dist.init_process_group("gloo", timeout=timedelta(days=30))
-        results = [None] * self.size if self.first else None
-        dist.gather_object(value, results, dst=0)
-        dist.destroy_process_group()
-        return results
 
 
 def refuse_under_launcher() -> None:
-    """Raise `UsageError` when a launcher started this process: a sweep would run in each of its processes."""
+    """Raise `UsageError` if a launcher started this process: each of its processes would run the whole sweep."""
     launched = [key for key in ("RANK", "WORLD_SIZE", "ACCELERATE_DYNAMO_BACKEND") if key in os.environ]
     if launched:
         raise UsageError(

@@ -1,7 +1,8 @@
-"""Measuring generations: seconds around each batch, and the work that was counted inside."""
+"""What a run cost: answered questions, timed batches, and the figures made of both."""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -14,21 +15,21 @@ from generation import Counts, GenerationOptions
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One answered question.
+class GeneratedAnswer:
+    """A question and the answer generated for it.
 
     Attributes:
         task: name of the lm-eval task.
         doc_id: row of the dataset.
-        repeat: number of the answer to this question, from 0, where a task asks for several.
+        repeat: number of the answer to this question, from 0, for tasks that ask for several.
         prompt: the whole prompt.
         prompt_tokens: its length.
-        raw, text: what was generated, and the part that counts (see `evaluation.run.stopping.Answer`).
+        raw, text: the whole generation, and the part that counts (see `evaluation.run.stopping.TrimmedAnswer`).
         ids: token ids of that part.
-        tokens_canvas: positions that were there to be decided, ``gen_length``.
+        tokens_canvas: positions of the canvas, ``gen_length``.
         forwards: forwards the sequence took part in.
-        seconds: time of its batch.
-        seed: its random stream.
+        seconds: of its batch.
+        seed: of its random stream.
         batch: number of its batch.
     """
 
@@ -53,14 +54,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One answer that was given, and what the model makes of it.
+class ScoredChoice:
+    """A given answer and its likelihood.
 
     Attributes:
         prompt, answer: the two texts.
         answer_tokens: length of the answer.
         log_likelihood, greedy: see `generation.Likelihood`.
-        seed: its random stream.
+        seed: of its random stream.
     """
 
     prompt: str
@@ -72,12 +73,12 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One question whose possible answers were given and scored by their log-likelihood; nothing was generated.
+class ScoredQuestion:
+    """A question whose given answers were scored by log-likelihood; nothing was generated.
 
     Attributes:
-        task, doc_id, repeat: as in `Sample`.
-        choices: the answers, in the order of the task.
+        task, doc_id, repeat: as in `GeneratedAnswer`.
+        choices: the given answers, in the order of the task.
         forwards: canvases run for all of them.
         seconds: their share of the time of their batches.
     """
@@ -85,7 +86,7 @@ class Scored:
     task: str
     doc_id: int
     repeat: int
-    choices: list[Choice]
+    choices: list[ScoredChoice]
     forwards: int
     seconds: float
 
@@ -96,9 +97,9 @@ class Batch:
 
     Attributes:
         size: questions in it.
-        seconds: it took.
-        counts: its work.
-        peak_memory: most bytes that the device held in it, weights included; None where that is not measured.
+        seconds: wall time.
+        counts: counted work.
+        peak_memory: peak bytes allocated on the device, weights included; None where this is not measured.
     """
 
     size: int
@@ -107,32 +108,42 @@ class Batch:
     peak_memory: int | None = None
 
 
-class Stopwatch:
-    """Seconds between entering and leaving, once the device has finished what it was given."""
+@dataclass(frozen=True)
+class MemoryShortage:
+    """A batch that did not fit into memory: the ``size`` that failed and the size tried ``then``."""
+
+    size: int
+    then: int
+
+
+class Measurement:
+    """Wall seconds between entering and leaving, synchronised with the device, and on GPUs its peak memory."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self.seconds = device, 0.0
+        self._gpu = device if device.type == "cuda" else None
+        self.seconds = 0.0
+        self.peak_memory: int | None = None
 
-    def __enter__(self) -> Stopwatch:
-        self._wait()
+    def __enter__(self) -> Measurement:
+        if self._gpu:
+            torch.cuda.reset_peak_memory_stats(self._gpu)
+            torch.cuda.synchronize(self._gpu)
         self._start = time.perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._wait()
+        if self._gpu:
+            torch.cuda.synchronize(self._gpu)
         self.seconds = time.perf_counter() - self._start
-
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        if self._gpu:
+            self.peak_memory = torch.cuda.max_memory_allocated(self._gpu)
 
 
 def warm_up_options(options: GenerationOptions) -> GenerationOptions:
-    """A short generation that runs what the real one does: four forwards, the cached path among them."""
-    length = min(options.gen_length, 2 * options.block)
+    """Options of a generation of at most four forwards that takes the same code paths, the cached one included."""
     return replace(
         options,
-        gen_length=length,
+        gen_length=min(options.gen_length, 2 * options.block),
         block_length=options.block,
         num_transfer_tokens=max(1, options.block // 2),
         steps=None,
@@ -142,64 +153,55 @@ def warm_up_options(options: GenerationOptions) -> GenerationOptions:
 
 
 def efficiency(
-    samples: Sequence[Sample | Scored],
-    batches: list[Batch],
+    answers: Sequence[GeneratedAnswer | ScoredQuestion],
+    batches: Sequence[Batch],
     processes: int,
-    shortages: Sequence[dict[str, int]] = (),
+    shortages: Sequence[MemoryShortage] = (),
 ) -> dict[str, Any]:
-    """What a run cost, over all processes. What was not measured, or would divide by zero, is None.
+    """The figures of a run over all processes; None where a figure was not measured or would divide by zero.
 
-    ``tokens_out`` are those before the end of an answer, ``tokens_canvas`` all that there were to decide; loading and
-    warm-up are in no number. With several processes ``tokens_per_second`` is that of one. Where nothing was generated,
-    because given answers were scored, what is counted in tokens or answers is None. ``samples`` are answers: a task may
-    ask for several to a question. ``empty_answers`` have no text that counts. ``memory_shortages`` has each time a
-    batch did not fit into memory and was halved; the attempt that failed is in no other number.
+    Loading and warm-up are in no figure. ``tokens_out`` counts the tokens before the end of each answer,
+    ``tokens_canvas`` all positions. With several processes ``tokens_per_second`` is that of one process. Figures of
+    tokens and texts are None where given answers were scored. ``samples`` counts answers: a task may ask for several
+    per question. ``memory_shortages`` lists the batches that were halved; failed attempts are in no other figure.
     """
-    generated = [sample for sample in samples if isinstance(sample, Sample)]
-    tokens = sum(sample.tokens for sample in generated) if generated else None
+    generated = [answer for answer in answers if isinstance(answer, GeneratedAnswer)]
+    tokens = sum(answer.tokens for answer in generated) if generated else None
     seconds = sum(batch.seconds for batch in batches)
-    forwards = sum(sample.forwards for sample in samples)
-    totals = {key: sum(asdict(batch.counts)[key] for batch in batches) for key in asdict(Counts())}
-    latencies = [batch.seconds for batch in batches]
+    forwards = sum(answer.forwards for answer in answers)
+    totals = {key: sum(getattr(batch.counts, key) for batch in batches) for key in asdict(Counts())}
+    latencies = sorted(batch.seconds for batch in batches)
     return {
-        "samples": len(samples),
+        "samples": len(answers),
         "processes": processes,
-        "empty_answers": sum(not sample.text.strip() for sample in generated) if generated else None,
+        "empty_answers": sum(not answer.text.strip() for answer in generated) if generated else None,
         "tokens_out": tokens,
-        "tokens_canvas": sum(sample.tokens_canvas for sample in generated) if generated else None,
+        "tokens_canvas": sum(answer.tokens_canvas for answer in generated) if generated else None,
         "seconds": seconds,
-        "tokens_per_second": _share(tokens, seconds),
+        "tokens_per_second": _ratio(tokens, seconds),
         "latency_seconds": {
-            "mean": _share(seconds, len(batches)),
+            "mean": _ratio(seconds, len(batches)),
             "median": statistics.median(latencies) if latencies else None,
-            "p90": _quantile(latencies, 0.9),
+            "p90": latencies[math.ceil(0.9 * len(latencies)) - 1] if latencies else None,
         },
-        "nfe": _share(forwards, len(samples)),
-        "tokens_per_forward": _share(tokens, forwards),
-        "compute_ratio": _share(totals["rows"], totals["rows_full"]),
+        "nfe": _ratio(forwards, len(answers)),
+        "tokens_per_forward": _ratio(tokens, forwards),
+        "compute_ratio": _ratio(totals["rows"], totals["rows_full"]),
         "forwards": totals["forwards"],
         "rows": totals["rows"],
         "rows_full": totals["rows_full"],
-        "rows_per_token": _share(totals["rows"], tokens),
+        "rows_per_token": _ratio(totals["rows"], tokens),
         "keys": totals["keys"],
         "logits": totals["logits"],
         "flops": totals["flops"],
-        "flops_per_token": _share(totals["flops"], tokens),
+        "flops_per_token": _ratio(totals["flops"], tokens),
         "cache_bytes": max((batch.counts.cache_bytes for batch in batches), default=None),
         "peak_memory_bytes": max(
             (batch.peak_memory for batch in batches if batch.peak_memory is not None), default=None
         ),
-        "memory_shortages": list(shortages),
+        "memory_shortages": [asdict(shortage) for shortage in shortages],
     }
 
 
-def _share(part: float | None, whole: float | None) -> float | None:
+def _ratio(part: float | None, whole: float | None) -> float | None:
     return part / whole if part is not None and whole else None
-
-
-def _quantile(values: list[float], share: float) -> float | None:
-    """The smallest value that at least ``share`` of them do not exceed."""
-    if not values:
-        return None
-    ordered = sorted(values)
-    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]

@@ -1,4 +1,4 @@
-"""A run while it is under way: its folder from the first status to the last, and the lock that keeps others away."""
+"""The folder of a run while it is worked on: its status from first to last, and the lock that keeps others away."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from omegaconf import OmegaConf
 
 from cache_zoo import UsageError
 from evaluation.config.identity import counted
+from evaluation.config.settings import Settings
+from evaluation.run.distributed import Processes
 from evaluation.run.journal import count_answered
-from evaluation.run.memory import is_out_of_memory
+from evaluation.run.out_of_memory import is_out_of_memory
 from evaluation.storage.disk import LOCKS, disk_trouble, require_place, require_whole
 from evaluation.storage.files import (
     ANSWERED,
@@ -37,125 +39,130 @@ from evaluation.storage.files import (
     write_status_in_place,
     write_text,
 )
-from evaluation.storage.readers import read_yaml
+from evaluation.storage.plain_yaml import read_yaml
 
-_BEATS = 2.0
-"""Seconds between two signs of life."""
-_PATIENCE = 5.0
-"""Seconds that a process which was told to end may need to do so."""
+HEARTBEAT_SECONDS = 2.0
+"""Time between two updates of a running status."""
+LOCK_TIMEOUT_SECONDS = 5.0
+"""How long to wait for a lock: a process that was told to end may need as long."""
 
 
-class Run:
+class RunFolder:
     """The folder of one run.
 
-    A process that works on it holds a lock, which the system takes back when the process ends, however it ends. So a
-    status of ``running`` without a lock is that of a run that was killed.
+    A process that works on the run holds a lock, which the system releases when the process ends in any way. So a
+    status of ``running`` without a lock is that of a killed run.
 
     Args:
-        folder: where; nothing is written before `start` or `put`.
+        path: of the folder; nothing is written before `start` or `put`.
         config: the resolved configuration.
-        writes: False in all processes but one.
+        writes: False in all processes but the main process.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], writes: bool = True) -> None:
-        self.folder, self._config, self._writes = folder, config, writes
-        self._lock = FileLock(folder.parent / LOCKS / f"{folder.name}.lock")
-        self._heart: Heart | None = None
+    def __init__(self, path: Path, config: dict[str, Any], writes: bool = True) -> None:
+        self.path, self._config, self._writes = path, config, writes
+        self._lock = FileLock(path.parent / LOCKS / f"{path.name}.lock")
+        self._heartbeat: Heartbeat | None = None
         self.started = False
+
+    @classmethod
+    def of(cls, settings: Settings, processes: Processes | None = None) -> RunFolder:
+        """The folder of a cell, which need not exist."""
+        path = Path(settings.output_dir) / settings.run_name
+        return cls(path, settings.config, writes=processes is None or processes.is_main_process)
 
     @property
     def status(self) -> dict[str, Any]:
-        """What ``status.json`` says; empty where there is none, or nothing that can be read."""
-        return read_status(self.folder)
+        """The content of ``status.json``; empty if it is missing or unreadable."""
+        return read_status(self.path)
 
     def require_usable(self) -> None:
-        """Raise `UsageError` if the run can't be kept in its folder; nothing is written.
+        """Raise `UsageError` if the run cannot be kept in its folder; nothing is written.
 
         Raises:
             InUseError: another process works on it.
             NoRoomError: the disk is full.
         """
         self.require_own()
-        require_place(self.folder.parent, self.folder)
-        if self.elsewhere:
+        require_place(self.path.parent, self.path)
+        if self.in_use:
             raise InUseError(self)
 
     def require_own(self) -> None:
-        """Raise `UsageError` if the folder is none, is damaged, or holds another run, as one that was renamed does."""
-        require_whole(self.folder)
-        there = _counted_in(self.folder)
-        if there is not None and there != counted(self._config):  # also where both have one hash
+        """Raise `UsageError` if the folder is not one, is damaged, or holds another run (it was renamed)."""
+        require_whole(self.path)
+        try:
+            held = counted(read_yaml(self.path / CONFIG))
+        except UsageError:  # missing or damaged; it will be written again
+            return
+        if held != counted(self._config):  # also where both have one hash
             raise UsageError(
-                f"{self.folder} holds another run, as its {CONFIG} says; give it back its own name, or delete it, or "
+                f"{self.path} holds another run, as its {CONFIG} says; give it back its own name, or delete it, or "
                 "give another output_dir"
             )
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether another process works on it."""
+    def in_use(self) -> bool:
+        """Whether another process works on the run."""
         if not Path(self._lock.lock_file).exists():
             return False
-        free = self._acquire(_PATIENCE)
+        free = self._acquire_lock()
         self._lock.release()
         return not free
 
-    def start(self, progress: Callable[[], dict[str, Any]] = dict, fresh: bool = False) -> None:
-        """Make the folder; results of an earlier run of the same configuration go.
+    def start(self, progress: Callable[[], dict[str, Any]] = dict) -> None:
+        """Make the folder, take the lock, and delete the results of an earlier run.
 
         Args:
-            progress: what the status has to say of the progress, asked every two seconds.
-            fresh: answers that an interrupted run left go, too.
+            progress: fields for the status, called with every heartbeat.
 
         Raises:
-            InUseError: another process works on it.
+            InUseError: another process works on the run.
         """
-        if self._writes:
-            Path(self._lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-            if not self._acquire(_PATIENCE):
-                raise InUseError(self)
-        self.started = True
         if not self._writes:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._heart = Heart(self.folder / STATUS, progress)
+        Path(self._lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        if not self._acquire_lock():
+            raise InUseError(self)
+        self.started = True
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._heartbeat = Heartbeat(self.path / STATUS, progress)
         for name in (RESULTS, SAMPLES, RESCORED):
-            (self.folder / name).unlink(missing_ok=True)
-        if fresh:
-            shutil.rmtree(self.folder / ANSWERED, ignore_errors=True)
+            (self.path / name).unlink(missing_ok=True)
         self._write_config()
 
     def finish(self, results: dict[str, Any], samples: list[dict[str, Any]]) -> None:
-        """Write everything; the status goes last.
+        """Write all files, the status last.
 
         Warns:
-            RuntimeWarning: something was NaN or infinite, and is null in the files; ``not_finite`` in the results and
-                the warning say what.
+            RuntimeWarning: NaN or infinity became null in the files; the warning and ``not_finite`` in the results
+                name the places.
         """
-        if lost := [*not_finite(results), *not_finite(samples, SAMPLES)]:
-            told = f"{', '.join(lost[:10])}{', ...' if len(lost) > 10 else ''}"
-            warnings.warn(f"{self.folder}: not finite, so null: {told}", RuntimeWarning, stacklevel=2)
-            results = {**results, "not_finite": lost}
-        write_text(self.folder / SAMPLES, "".join(as_json(sample) + "\n" for sample in samples))
-        write_text(self.folder / RESULTS, as_json(results, indent=2) + "\n")
+        if places := [*not_finite(results), *not_finite(samples, SAMPLES)]:
+            named = f"{', '.join(places[:10])}{', ...' if len(places) > 10 else ''}"
+            warnings.warn(f"{self.path}: not finite, so null: {named}", RuntimeWarning, stacklevel=2)
+            results = {**results, "not_finite": places}
+        write_text(self.path / SAMPLES, "".join(as_json(sample) + "\n" for sample in samples))
+        write_text(self.path / RESULTS, as_json(results, indent=2) + "\n")
         self._end({"status": "done"})
-        self.tidy()
+        self.delete_journal()
 
-    def tidy(self) -> None:
-        """Of a run that is done, take away what only helps one that is not; a kill may have come before that."""
-        shutil.rmtree(self.folder / ANSWERED, ignore_errors=True)
+    def delete_journal(self) -> None:
+        """Delete the answers so far, of which a finished run has no need."""
+        shutil.rmtree(self.path / ANSWERED, ignore_errors=True)
 
     def fail(self, error: BaseException) -> None:
         """Record why there are no results.
 
-        The status is ``partial`` where the run was interrupted or the disk was in the way, which leave the answers as
-        they are, else ``failed`` or ``oom``.
+        The status is ``partial`` after an interrupt or a disk error, which leave the journal intact, else ``failed``
+        or ``oom``.
         """
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         if not self._writes or (not self.started and (stopped or isinstance(error, UsageError))):
             return
         if stopped or disk_trouble(error):
-            total = self._heart.progress().get("total") if self._heart else None
-            answered = count_answered(self.folder / ANSWERED)
+            total = self._heartbeat.progress().get("total") if self._heartbeat else None
+            answered = count_answered(self.path / ANSWERED)
             reason = "interrupted" if stopped else disk_trouble(error)
             self._end({"status": "partial", "answered": answered, "total": total, "reason": reason})
         else:
@@ -166,75 +173,70 @@ class Run:
     def put(self, status: str, **more: Any) -> None:
         """Write a status without running anything: ``pending``, or ``skipped`` with its ``reason``.
 
-        Where it can't be written, standard error says so.
+        If it cannot be written, a line on standard error says so.
         """
-        with self._told():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._write_config()
-            write_status(self.folder / STATUS, status, **more)
+        with self._reporting_errors():
+            self._make()
+            write_status(self.path / STATUS, status, **more)
 
     def _end(self, status: dict[str, Any]) -> None:
-        if self._heart:
-            self._heart.stop()
+        """Write the last status and release the lock."""
+        if self._heartbeat:
+            self._heartbeat.stop()
         try:
             if status["status"] == "done":
-                write_status(self.folder / STATUS, **status)
+                write_status(self.path / STATUS, **status)
                 return
-            with self._told():  # what went wrong first is what counts
+            with self._reporting_errors():  # the first error is the one that counts
                 if not self.started:
-                    self.folder.mkdir(parents=True, exist_ok=True)
-                    self._write_config()
+                    self._make()
                 try:
-                    write_status(self.folder / STATUS, **status)
+                    write_status(self.path / STATUS, **status)
                 except OSError:
-                    write_status_in_place(self.folder / STATUS, **status)
+                    write_status_in_place(self.path / STATUS, **status)
         finally:
             self._lock.release()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _reporting_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            print(f"{self.folder / STATUS} can't be written: {error.strerror or error}", file=sys.stderr)
+            print(f"{self.path / STATUS} cannot be written: {error.strerror or error}", file=sys.stderr)
 
-    def _acquire(self, seconds: float) -> bool:
+    def _acquire_lock(self) -> bool:
         """Whether this process holds the lock now.
 
         Raises:
-            UsageError: locks can't be had there.
+            UsageError: the file system refuses locks.
         """
         problem: Exception
         try:
-            self._lock.acquire(timeout=seconds)
+            self._lock.acquire(timeout=LOCK_TIMEOUT_SECONDS)
             return True
         except Timeout:
-            if (found := _refusal(Path(self._lock.lock_file))) is None:
+            if (refusal := _lock_refusal(Path(self._lock.lock_file))) is None:
                 return False
-            problem = found
+            problem = refusal
         except (OSError, NotImplementedError) as error:
             if disk_trouble(error):
                 raise
             problem = error
         raise UsageError(
-            f"{self._lock.lock_file} can't be locked ({getattr(problem, 'strerror', None) or problem}), and locks keep "
-            "two processes from working on one run; give an output_dir on another disk"
+            f"{self._lock.lock_file} cannot be locked ({getattr(problem, 'strerror', None) or problem}), and locks "
+            "keep two processes from working on one run; give an output_dir on another disk"
         ) from problem
 
+    def _make(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write_config()
+
     def _write_config(self) -> None:
-        write_text(self.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(self._config)))
+        write_text(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(self._config)))
 
 
-def _counted_in(folder: Path) -> dict[str, Any] | None:
-    """What makes the run in a folder; None where there is none, or nothing that can be read."""
-    try:
-        return counted(read_yaml(folder / CONFIG))
-    except UsageError:  # it is not there, or damaged; the file is written anew
-        return None
-
-
-def _refusal(lock: Path) -> OSError | None:
-    """Why a file can't be locked at all; None where it can, or is locked by somebody else."""
+def _lock_refusal(lock: Path) -> OSError | None:
+    """Why the file system refuses to lock a file; None if it can be locked, or another process holds the lock."""
     try:
         import fcntl
 
@@ -250,37 +252,35 @@ def _refusal(lock: Path) -> OSError | None:
 class InUseError(UsageError):
     """Another process works on a run."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunFolder) -> None:
         status = run.status
+        worker = "another process"  # which has only just begun, if it has left no status
         if status.get("status") == "running":
-            who = f"process {status.get('pid')} on {status.get('host')}"
-            who += f", whose last sign of life is of {status.get('heartbeat')}"
-        else:  # it has only just begun
-            who = "another process"
-        super().__init__(f"{run.folder} is being worked on by {who}; wait for it, or end it")
+            worker = f"process {status.get('pid')} on {status.get('host')} (last heartbeat {status.get('heartbeat')})"
+        super().__init__(f"{run.path} is in use by {worker}; wait for it, or end it")
 
 
-class Heart:
-    """Keeps ``status.json`` of a running run fresh, from a thread of its own, until it is stopped."""
+class Heartbeat:
+    """A thread that keeps ``status.json`` of a running run fresh until it is stopped."""
 
     def __init__(self, file: Path, progress: Callable[[], dict[str, Any]]) -> None:
         self._file, self.progress = file, progress
-        self._still = threading.Event()
-        self._since = now()
+        self._stopped = threading.Event()
+        self._started_at = now()
         self._beat()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Write no more."""
-        self._still.set()
+        """Stop writing."""
+        self._stopped.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._still.wait(_BEATS):
-            with contextlib.suppress(OSError):  # a full disk must not end the run; it will where that matters
+        while not self._stopped.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(OSError):  # a full disk ends the run when a batch cannot be written, not here
                 self._beat()
 
     def _beat(self) -> None:
-        process = {"pid": os.getpid(), "host": socket.gethostname(), "started": self._since}
+        process = {"pid": os.getpid(), "host": socket.gethostname(), "started": self._started_at}
         write_status(self._file, "running", **process, heartbeat=now(), **self.progress())

@@ -1,7 +1,7 @@
 """cache-zoo as a model of lm-eval's own program and functions: ``cache-zoo lm-eval --model cache_zoo ...``.
 
-lm-eval looks for models only among its own; importing this file adds ``cache_zoo`` to them. As a program it does that
-and hands the command line on to lm-eval. The keys of ``--model_args`` are those of eval.py without their group.
+lm-eval knows only registered models; importing this file registers ``cache_zoo``. As a program it then runs lm-eval's
+own. The keys of ``--model_args`` are those of eval.py without their group.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from models import load_model
 from models.tokenizer import load_tokenizer
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-_MODEL = ("dtype", "device", "add_bos", "end_tokens", "stop_words")
-_NOT_GIVEN = "cuda:0"  # what lm-eval's program passes on as the device where nobody gave one
-_OF_LM_EVAL = {
+_MODEL_KEYS = ("dtype", "device", "add_bos", "end_tokens", "stop_words")
+_DEFAULT_DEVICE = "cuda:0"  # lm-eval passes it if no device was given
+_LM_EVAL_OPTIONS = {
     "apply_chat_template": "--apply_chat_template",
     "system_prompt": "--system_instruction",
     "tasks": "--tasks",
@@ -37,11 +37,11 @@ _OF_LM_EVAL = {
 
 
 def read_arguments(arguments: dict[str, Any]) -> Settings:
-    """Settings from what ``--model_args``, ``--batch_size`` and ``--device`` say.
+    """Settings from ``--model_args``, ``--batch_size`` and ``--device``.
 
     Args:
-        arguments: ``pretrained`` (a folder, a hub id or a name of ``configs/model``); ``model``, a name of
-            ``configs/model`` whose conventions a folder follows; ``cache`` and its parameters as ``cache_KEY`` or
+        arguments: ``pretrained`` (a folder, a hub id or a name in ``configs/model``); ``model``, the name
+            in ``configs/model`` whose conventions the folder follows; ``cache`` and its parameters as ``cache_KEY`` or
             ``cache.KEY``; options of `GenerationOptions` and `LikelihoodOptions`; ``dtype``, ``device``, ``add_bos``,
             ``end_tokens``, ``stop_words``, ``batch_size``, ``seed``.
 
@@ -49,13 +49,13 @@ def read_arguments(arguments: dict[str, Any]) -> Settings:
         UsageError: unknown or unusable arguments.
     """
     given = dict(arguments)
-    given.pop("max_batch_size", None)  # lm-eval always passes it on
-    if given.get("device") == _NOT_GIVEN:
+    given.pop("max_batch_size", None)  # lm-eval always passes it
+    if given.get("device") == _DEFAULT_DEVICE:
         given["device"] = "auto"
     overrides = []
     pretrained = given.pop("pretrained", None)
     if pretrained is None and "model" not in given:
-        raise UsageError("--model_args has no 'pretrained': give a folder, a hub id or a name of configs/model")
+        raise UsageError("--model_args has no 'pretrained': give a folder, a hub id or a name in configs/model")
     named = [path.stem for path in (CONFIGS / "model").glob("*.yaml")]
     if pretrained in named:
         given.setdefault("model", pretrained)
@@ -64,32 +64,32 @@ def read_arguments(arguments: dict[str, Any]) -> Settings:
     for group in ("model", "cache"):
         if group in given:
             overrides.append(f"{group}={given.pop(group)}")
-    homes = {"batch_size": "batch_size", "seed": "seed"}
-    homes |= {key: f"model.{key}" for key in _MODEL}
-    homes |= {field.name: f"generation.{field.name}" for field in fields(GenerationOptions)}
-    homes |= {field.name: f"likelihood.{field.name}" for field in fields(LikelihoodOptions)}
+    full_keys = {"batch_size": "batch_size", "seed": "seed"}
+    full_keys |= {key: f"model.{key}" for key in _MODEL_KEYS}
+    full_keys |= {field.name: f"generation.{field.name}" for field in fields(GenerationOptions)}
+    full_keys |= {field.name: f"likelihood.{field.name}" for field in fields(LikelihoodOptions)}
     for key, value in given.items():
-        if key in _OF_LM_EVAL:
-            raise UsageError(f"'{key}' is no part of --model_args; give {_OF_LM_EVAL[key]} to lm-eval itself")
+        if key in _LM_EVAL_OPTIONS:
+            raise UsageError(f"'{key}' is not a key of --model_args; give {_LM_EVAL_OPTIONS[key]} to lm-eval itself")
         if key.startswith(("cache_", "cache.")):
-            home = f"cache.{key[len('cache_') :]}"
-        elif key in homes:
-            home = homes[key]
+            full_key = f"cache.{key[len('cache_') :]}"
+        elif key in full_keys:
+            full_key = full_keys[key]
         else:
-            known = [*homes, "pretrained", "model", "cache"]
+            known = [*full_keys, "pretrained", "model", "cache"]
             raise UsageError(f"unknown key '{key}' in --model_args: {suggest(key, known)}")
-        overrides.append(as_override(home, _value(home, value)))
-    (settings,) = cells(CONFIGS, "eval", overrides, sweep=False)
+        overrides.append(as_override(full_key, _value(full_key, value)))
+    (settings,) = cells(overrides)
     return settings
 
 
-def _value(home: str, value: Any) -> Any:
-    """``value`` as the configuration has it; lm-eval reads true and numbers, but neither null nor lists."""
+def _value(key: str, value: Any) -> Any:
+    """``value`` as the configuration needs it; lm-eval parses booleans and numbers, but neither null nor lists."""
     if value in ("None", "null"):
         return None
-    if home in ("model.end_tokens", "model.stop_words") and isinstance(value, str):
+    if key in ("model.end_tokens", "model.stop_words") and isinstance(value, str):
         return [value]
-    if home == "batch_size" and isinstance(value, str) and value.isdigit():
+    if key == "batch_size" and isinstance(value, str) and value.isdigit():
         return int(value)
     return value
 
@@ -98,8 +98,7 @@ def _value(home: str, value: Any) -> Any:
 class CacheZooModel(CacheZooLM):
     """A model, a cache and decoding options from ``--model_args`` (see `read_arguments`).
 
-    Deviates from eval.py in what lm-eval's program decides: tasks, examples, chat template and what is written. One
-    process only.
+    lm-eval's program decides about tasks, examples, chat template and output files. One process only.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -116,7 +115,7 @@ class CacheZooModel(CacheZooLM):
 
 @refusing
 def main() -> int:
-    """lm-eval's program, with one more model."""
+    """Run lm-eval's program with the model ``cache_zoo``."""
     from lm_eval.__main__ import cli_evaluate
 
     cli_evaluate()

@@ -1,4 +1,4 @@
-"""What libraries say: warnings and worse, on standard error; standard output belongs to the result."""
+"""Logging setup."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ _SETTINGS = Path(__file__).resolve().parents[2] / "configs" / "hydra" / "job_log
 
 
 def configure_logging() -> None:
-    """As hydra does it for the jobs that it starts."""
+    """Send warnings and errors of libraries to standard error, as hydra does for its jobs."""
     logging.config.dictConfig(yaml.safe_load(_SETTINGS.read_text(encoding="utf-8")))

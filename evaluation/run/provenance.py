@@ -1,4 +1,4 @@
-"""What a result has to say about where it comes from."""
+"""Provenance of results: versions, commit, machine and date of each session."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _PACKAGES = (
     "latex2sympy2_extended",
     "sympy",
 )
-"""That shape answers, scores or seconds."""
+"""Those that shape answers, scores or seconds."""
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, commit, machine and date. What can't be had is None."""
+    """Versions, commit, machine and date; None for what is not available."""
     return {
         "date": now(),
         "versions": {
@@ -48,23 +48,29 @@ def provenance() -> dict[str, Any]:
 
 
 def merged(sessions: list[dict[str, Any]]) -> dict[str, Any]:
-    """Where the figures of all sessions of a run come from, each with what `provenance` said then and its ``rank``.
+    """The provenance of a run from that of its sessions, which have a ``rank`` besides.
 
-    It is the last one's. Where there were several, they are in ``sessions``; machine, commit, weights and code of the
-    cache are marked ``several`` where they were not the same throughout: seconds or answers are not those of one then.
+    It is that of the last session. A resumed run lists its ``sessions``, and marks machine, commit, weights or code as
+    ``several`` if they changed between sessions: its seconds or answers have more than one source.
     """
-    of_first = [one for one in sessions if one["rank"] == min(each["rank"] for each in sessions)]
-    listed = [{key: value for key, value in one.items() if key != "rank"} for one in of_first]
-    last = max(listed, key=lambda one: str(one["date"]))
-    found = {**last, "date": now()}
+    lowest = min(session["rank"] for session in sessions)
+    listed = [
+        {key: value for key, value in session.items() if key != "rank"}
+        for session in sessions
+        if session["rank"] == lowest
+    ]
+    listed.sort(key=lambda session: str(session["date"]))
+    last = listed[-1]
+    result = {**last, "date": now()}
     if len(listed) > 1:
-        found["sessions"] = sorted(listed, key=lambda one: str(one["date"]))
-    alone = {key: (key,) for key in ("git", "model", "cache_code", "strategy_code")}
-    for key, parts in {"machine": ("machine", "device", "dtype", "versions"), **alone}.items():
-        # of several processes one tells the model
-        if any(one.get(part, last.get(part)) != last.get(part) for one in sessions for part in parts):
-            found[key] = {**(last[key] or {}), "several": True}
-    return found
+        result["sessions"] = listed
+    compared: dict[str, tuple[str, ...]] = {key: (key,) for key in ("git", "model", "cache_code", "strategy_code")}
+    compared["machine"] = ("machine", "device", "dtype", "versions")
+    for key, parts in compared.items():
+        # only the main process records the model
+        if any(session.get(part, last.get(part)) != last.get(part) for session in sessions for part in parts):
+            result[key] = {**(last[key] or {}), "several": True}
+    return result
 
 
 def _version(package: str) -> str | None:
@@ -80,4 +86,4 @@ def _processor() -> str | None:
     except OSError:
         return platform.processor() or platform.machine() or None
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine() or None  # of ARM there are no names
+    return names[0] if names else platform.processor() or platform.machine() or None  # ARM lists no names

@@ -1,10 +1,10 @@
-"""Running generated Python programs, cut off from the machine and from their own verdict.
+"""Run untrusted Python programs, isolated from the machine and from their own verdict.
 
-docs/sandbox.md says what each layer is for, what attacks were tried and what is left open.
+The package imports the standard library only. docs/sandbox.md describes the layers, the attacks tried and what is left
+open.
 """
 
-from evaluation.sandbox.host import DEFAULT_LIMITS, Outcome, Sandbox, run_program
-from evaluation.sandbox.inside.terms import NAMES as LAYERS
-from evaluation.sandbox.inside.terms import Limits
+from evaluation.sandbox.client import DEFAULT_LIMITS, Sandbox, SandboxError, Verdict, run_program
+from evaluation.sandbox.inside.limits import LAYERS, Limits
 
-__all__ = ["DEFAULT_LIMITS", "LAYERS", "Limits", "Outcome", "Sandbox", "run_program"]
+__all__ = ["DEFAULT_LIMITS", "LAYERS", "Limits", "Sandbox", "SandboxError", "Verdict", "run_program"]

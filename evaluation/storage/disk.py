@@ -1,4 +1,4 @@
-"""Whether a run can be kept where it is asked for, found before anything is computed."""
+"""Check that a run can be written to its output_dir, before anything is computed."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from evaluation.storage.files import ANSWERED, CONFIG, RESCORED, RESULTS, SAMPLE
 
 LOCKS = ".locks"
 """Folder of the locks, beside the run folders."""
-_ROOM = 2**20
-"""Bytes that must be free for a run to begin."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_MENDABLE = (*_FULL, errno.EROFS, errno.EIO, errno.ESTALE)
+_MIN_FREE_BYTES = 2**20
+"""Needed to begin a run."""
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_ERRORS = (*_DISK_FULL, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
 class NoRoomError(UsageError):
-    """The disk is full; the same command goes on once there is room."""
+    """The disk is full; the same command resumes once there is room."""
 
 
 def disk_trouble(error: BaseException | None) -> str | None:
-    """What was wrong if ``error``, or one that it comes from, is of a disk that is full, read-only or failing."""
+    """What is wrong with the disk if ``error`` or one of its causes is a full, read-only or failing disk, else None."""
     seen = set[int]()
     while error is not None and id(error) not in seen:
         if isinstance(error, NoRoomError):
             return str(error)
-        if isinstance(error, OSError) and error.errno in _MENDABLE:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             return str(error.strerror)
         seen.add(id(error))
         error = error.__cause__ or error.__context__
@@ -37,50 +37,50 @@ def disk_trouble(error: BaseException | None) -> str | None:
 
 
 def require_place(output_dir: Path, run: Path | None = None) -> None:
-    """Raise `UsageError` unless run folders can be made and written in ``output_dir``, which need not exist.
-
-    Nothing is left behind.
+    """Check that run folders can be made and written in ``output_dir``; nothing is left behind.
 
     Args:
-        output_dir: the folder.
-        run: one of its run folders; if it is there, it must be writable as well.
+        output_dir: the folder; it need not exist.
+        run: one of its run folders; if it exists, it must be writable as well.
 
     Raises:
-        NoRoomError: there is no room.
-        UsageError: it is no folder, lies below a file, is read-only, or has a name that can't be.
+        NoRoomError: the disk is full.
+        UsageError: it is not a folder, lies below a file, is read-only, or has an impossible name.
     """
     try:
-        there = output_dir.absolute()
+        existing = output_dir.absolute()
     except OSError as error:
-        raise UsageError(f"the folder that this program was started in is gone: {_reason(error)}") from error
-    while _kind(there, output_dir) is None and there != there.parent:
-        there = there.parent
-    for folder in (there, output_dir / LOCKS, *((run, run / ANSWERED) if run else ())):
-        kind = _kind(folder, output_dir)
-        if kind is None:
+        raise UsageError(f"the current directory was deleted: {_reason(error)}") from error
+    while _mode(existing, output_dir) is None and existing != existing.parent:
+        existing = existing.parent
+    for folder in (existing, output_dir / LOCKS, *((run, run / ANSWERED) if run else ())):
+        mode = _mode(folder, output_dir)
+        if mode is None:
             continue
-        if not stat.S_ISDIR(kind):
-            raise UsageError(f"output_dir {output_dir} can't be used: {folder} is no folder; delete it or give another")
-        _write_something(folder, output_dir)
+        if not stat.S_ISDIR(mode):
+            raise UsageError(
+                f"output_dir {output_dir} can't be used: {folder} is not a folder; delete it or give another"
+            )
+        _test_write(folder, output_dir)
 
 
 def require_whole(folder: Path) -> None:
-    """Raise `UsageError` if in a run folder a file stands where a folder belongs, or a folder where a file does."""
+    """Raise `UsageError` if a run folder has a file in place of a folder, or a folder in place of a file."""
     lock = folder.parent / LOCKS / f"{folder.name}.lock"
-    for path, wanted in {
+    for path, expected in {
         folder: stat.S_IFDIR,
         folder / ANSWERED: stat.S_IFDIR,
         lock.parent: stat.S_IFDIR,
         lock: stat.S_IFREG,
         **{folder / name: stat.S_IFREG for name in (CONFIG, RESULTS, SAMPLES, RESCORED, STATUS)},
     }.items():
-        kind = _kind(path, folder.parent)
-        if kind is not None and stat.S_IFMT(kind) != wanted:
-            raise UsageError(f"{path} is no {'folder' if wanted == stat.S_IFDIR else 'plain file'}; delete it")
+        mode = _mode(path, folder.parent)
+        if mode is not None and stat.S_IFMT(mode) != expected:
+            raise UsageError(f"{path} is not a {'folder' if expected == stat.S_IFDIR else 'plain file'}; delete it")
 
 
-def _kind(path: Path, output_dir: Path) -> int | None:
-    """Mode of what is at ``path``, links followed; None where nothing is."""
+def _mode(path: Path, output_dir: Path) -> int | None:
+    """Mode of ``path``, links followed; None if it does not exist."""
     try:
         return path.stat().st_mode
     except FileNotFoundError:
@@ -93,15 +93,15 @@ def _kind(path: Path, output_dir: Path) -> int | None:
         raise UsageError(f"output_dir {str(output_dir)!r} can't be used: {_reason(error)}") from error
 
 
-def _write_something(folder: Path, output_dir: Path) -> None:
+def _test_write(folder: Path, output_dir: Path) -> None:
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(_ROOM))
+            file.write(bytes(_MIN_FREE_BYTES))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        kind = NoRoomError if error.errno in _FULL else UsageError
-        raise kind(f"output_dir {output_dir} can't be written to: {folder}: {_reason(error)}") from error
+        error_type = NoRoomError if error.errno in _DISK_FULL else UsageError
+        raise error_type(f"output_dir {output_dir} can't be written to: {folder}: {_reason(error)}") from error
 
 
 def _reason(error: OSError | ValueError) -> str:

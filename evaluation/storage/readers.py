@@ -1,190 +1,180 @@
-"""Reading files that anybody may have written: bounded in size, depth and time, and never more than data.
+"""Bounded readers of files that anyone may have written: plain files, JSON and JSON lines.
 
-A submission to the leaderboard is a pull request. What reads its run folders opens plain files only, stops while
-reading where one is larger than a run's can be, and imports, resolves and follows nothing that they name.
+A submission to the leaderboard is a pull request, so its run folders are untrusted. These readers open regular files
+only, stop at a size limit while reading, and import, resolve and follow nothing that a file names.
 """
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import math
-import re
+import os
+import stat
 import sys
 import zlib
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import yaml
+from typing import Any, BinaryIO, NoReturn
 
 from cache_zoo import UsageError
 from cache_zoo.errors import is_utf8, require, short
-from evaluation.storage.plain import open_plain, refuse_constant
 
-MOST_YAML = 64 << 10
-"""Bytes of a configuration, which has 2 KB; the parser reads some 100 KB a second."""
-MOST_JSON = 8 << 20
-"""Bytes of a JSON file; the results of a group of 1,000 tasks have 5 MB."""
-MOST_LINE = 2 << 20
-"""Bytes of a line of samples; an answer of 32,000 tokens has 1 MB."""
-MOST_ROWS = 100_000
-"""Lines of a file of samples; the largest groups of tasks ask 20,000 questions."""
-MOST_ALL_ROWS = 64 << 20
-"""Bytes of all lines, unpacked; GSM8K with 512 tokens to an answer has 20 MB."""
-MOST_MEMORY = 192 << 20
-"""Bytes that the values of a file may take in memory: a byte of JSON makes up to twenty."""
-MOST_VALUES = 250_000
-"""Commas and brackets of a JSON text, which bound its values before they are made."""
-MOST_DEPTH = 32
-"""Levels of lists and objects within each other; the files of a run have six."""
-_MOST_DIGITS = 30
-_LONGEST_NUMBER = 40
-_CHUNK = 1 << 16
+MAX_JSON_BYTES = 8 << 20
+"""Size of a JSON file; the results of a group of 1,000 tasks have 5 MB."""
+MAX_DEPTH = 32
+"""Nested lists and objects; the files of a run have six levels."""
+MAX_VALUES = 250_000
+"""Commas and brackets of a JSON text. They bound the number of its values before any is created."""
+MAX_MEMORY_BYTES = 192 << 20
+"""Memory of the values of a file: a byte of JSON takes up to twenty."""
+_MAX_DIGITS = 30
+_MAX_FLOAT_CHARACTERS = 40
+_CHUNK_BYTES = 1 << 16
 
 
-def read_bytes(path: Path, most: int) -> bytes:
-    """The content of a plain file of ``most`` bytes at most.
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a file of JSON lines; sizes are of the unpacked content.
+
+    Attributes:
+        lines: number of lines.
+        line_bytes, file_bytes: size of a line, and of the file.
+        trusted: the file is the user's own, so links, gzip files of several members and all JSON values are accepted.
+            Otherwise these are refused, as are repeated keys and values beyond the bounds of this module.
+    """
+
+    lines: int
+    line_bytes: int
+    file_bytes: int
+    trusted: bool = False
+
+
+SAMPLES_LIMITS = Limits(lines=100_000, line_bytes=2 << 20, file_bytes=64 << 20)
+"""Of ``samples.jsonl``: the largest task groups ask 20,000 questions, an answer of 32,000 tokens has 1 MB, GSM8K with
+512 tokens per answer has 20 MB."""
+
+
+def open_regular_file(path: Path, follow_links: bool = False) -> BinaryIO:
+    """Open a regular file for reading. Devices and pipes may be endless, and opening them must not block.
+
+    The type is that of the open descriptor, so the file can't be exchanged in between.
 
     Raises:
-        UsageError: it is not there, a link, a device or another thing that is no plain file, or longer.
+        UsageError: it can't be opened, or is not a regular file.
     """
-    with open_plain(path, follow=False) as file:
-        content = _guarded(path, lambda: file.read(most + 1))
-    require(len(content) <= most, f"{path} has more than {_size(most)}, which no file of its kind needs")
+    flags = ["O_NONBLOCK", "O_BINARY", "O_CLOEXEC", *([] if follow_links else ["O_NOFOLLOW"])]
+    try:
+        descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))  # no system has all
+    except ValueError as error:  # a NUL in the name
+        raise UsageError(f"{str(path)!r} is not a valid file name") from error
+    except OSError as error:
+        reason = "it is a link" if not follow_links and os.path.islink(path) else error.strerror
+        raise UsageError(f"{path} can't be read: {reason}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UsageError(f"{path} is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most ``limit`` bytes; links are not followed.
+
+    Raises:
+        UsageError: as in `open_regular_file`; or the file is larger.
+    """
+    with open_regular_file(path) as file:
+        try:
+            content = file.read(limit + 1)
+        except OSError as error:
+            raise UsageError(f"{path} can't be read: {error}") from error
+    require(len(content) <= limit, f"{path} has more than {_size(limit)}, which no file of its kind needs")
     return content
 
 
-def read_json(path: Path, most: int = MOST_JSON) -> dict[str, Any]:
-    """The JSON object that a file holds.
-
-    Numbers are finite and have at most 30 digits, no key is there twice, and every text can be written as UTF-8.
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Numbers are finite with at most 30 digits, keys are unique, strings are valid UTF-8.
 
     Raises:
-        UsageError: as in `read_bytes`; or it is no such object.
+        UsageError: as in `read_bytes`; or it is not such an object.
     """
-    found, _ = _parsed(str(path), read_bytes(path, most))
+    where = str(path)
+    found = _parse(where, decode_utf8(where, read_bytes(path, MAX_JSON_BYTES)), trusted=False)
+    check_values(where, found)
     return found
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number of the line and JSON object of each line that is not empty, one after the other.
+def read_json_lines(path: Path, limits: Limits = SAMPLES_LIMITS) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read a file of JSON objects line by line, skipping blank lines.
 
     Args:
-        path: UTF-8; one whose name ends in ``.gz`` is unpacked while it is read.
+        path: UTF-8; a file whose name ends in ``.gz`` is unpacked while it is read.
+        limits: bounds of the file.
+
+    Yields:
+        File and line for messages, and the object.
 
     Raises:
-        UsageError: as in `read_json`, with the line; or there is no row, or more than there may be.
+        UsageError: as in `read_json`, naming the line; or the file is empty or exceeds a limit.
     """
+    packed = path.suffix.lower() == ".gz"
     rows = size = memory = 0
-    with open_plain(path, follow=False) as plain:
-        file = io.BufferedReader(_Unpacked(path, plain), _CHUNK) if path.suffix == ".gz" else plain
-        for number in range(1, MOST_ROWS + 2):
-            line = _guarded(path, lambda: file.readline(MOST_LINE + 1))
-            if not line:
-                break
-            where = f"{path}, line {number}"
-            size += len(line)
-            require(number <= MOST_ROWS, f"{path} has more than {MOST_ROWS:,} lines, which no run has")
-            require(len(line) <= MOST_LINE, f"{where} has more than {_size(MOST_LINE)}, which no question needs")
-            require(size <= MOST_ALL_ROWS, f"{path} has more than {_size(MOST_ALL_ROWS)}, which no run needs")
-            if number == 1:
-                line = line.removeprefix(BOM_UTF8)
-            if not line.strip():
-                continue
-            row, weight = _parsed(where, line)
-            memory += weight
-            require(memory <= MOST_MEMORY, f"{path} takes more than {_size(MOST_MEMORY)} of memory")
-            rows += 1
-            yield number, row
-    require(rows > 0, f"{path} is empty")
+    with open_regular_file(path, follow_links=limits.trusted) as file:
+        content = _unpack(file, limits) if packed else file
+        try:
+            for number in count(1):
+                line = content.readline(limits.line_bytes + 1)
+                if not line:
+                    break
+                size += len(line)
+                if number > limits.lines:
+                    raise UsageError(f"{path} has more than {limits.lines:,} lines")
+                if len(line) > limits.line_bytes:
+                    raise UsageError(f"{path}, line {number} has more than {_size(limits.line_bytes)}")
+                if size > limits.file_bytes:
+                    raise UsageError(f"{path} has more than {_size(limits.file_bytes)}")
+                where = f"{path}, line {number}"
+                text = decode_utf8(where, line.removeprefix(BOM_UTF8) if number == 1 else line).rstrip("\r\n")
+                if not text.strip():
+                    continue
+                row = _parse(where, text, limits.trusted)
+                if not limits.trusted:
+                    memory += check_values(where, row)
+                    require(memory <= MAX_MEMORY_BYTES, f"{path} takes more than {_size(MAX_MEMORY_BYTES)} of memory")
+                rows += 1
+                yield where, row
+        except (OSError, EOFError, zlib.error) as error:
+            raise UsageError(f"{path} can't be {'unpacked' if packed else 'read'}: {error}") from error
+    require(rows > 0, f"{path} is empty; it must hold one JSON object per line")
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values that a YAML file holds, as plain data: ``${...}`` is text.
-
-    Raises:
-        UsageError: as in `read_json`; or it has anchors, aliases or tags.
-    """
-    text = _text(str(path), read_bytes(path, MOST_YAML))
-    try:
-        found = yaml.load(text, Loader=_PlainLoader)
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UsageError(f"{path}{line} is not YAML that is read here: {short(str(error.problem))}") from error
-    except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
-        raise UsageError(f"{path} is not valid YAML") from error
-    require(isinstance(found, dict), f"{path} must hold keys and values, not {type(found).__name__}")
-    _weigh(str(path), found)
-    return dict(found)
-
-
-def _guarded(path: Path, read: Any) -> bytes:
-    try:
-        return bytes(read())
-    except (OSError, zlib.error) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
-
-
-class _Unpacked(io.RawIOBase):
-    """What a gzip file of one part holds. `gzip` would go through any number of empty parts."""
-
-    def __init__(self, path: Path, packed: BinaryIO) -> None:
-        self._path, self._packed = path, packed
-        self._inflate = zlib.decompressobj(wbits=31)
-        self._ahead = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        found = b""
-        while not found and not self._inflate.eof:
-            self._ahead = self._ahead or self._packed.read(_CHUNK)
-            require(bool(self._ahead), f"{self._path} can't be unpacked: its end is missing")
-            try:
-                found = self._inflate.decompress(self._ahead, len(buffer))
-            except zlib.error as error:
-                raise UsageError(f"{self._path} can't be unpacked: {error}") from error
-            self._ahead = self._inflate.unconsumed_tail
-        if self._inflate.eof:
-            more = self._inflate.unused_data or self._packed.read(1)
-            require(not more, f"{self._path} has something after its end; pack it with gzip -n")
-        buffer[: len(found)] = found
-        return len(found)
-
-
-def _parsed(where: str, content: bytes) -> tuple[dict[str, Any], int]:
-    """The JSON object of a text, and the bytes that it takes."""
-    text = _text(where, content)
-    parts = sum(content.count(sign) for sign in (b",", b"[", b"{"))
-    require(parts <= MOST_VALUES, f"{where} has more than {MOST_VALUES:,} values")
-    try:
-        found = _DECODER.decode(text)
-    except RecursionError as error:
-        raise UsageError(f"{where} is nested more than {MOST_DEPTH} levels deep") from error
-    except ValueError as error:
-        raise UsageError(f"{where} is not valid JSON: {error}") from error
-    require(isinstance(found, dict), f"{where} must hold a JSON object, not {type(found).__name__}")
-    return found, _weigh(where, found)
-
-
-def _text(where: str, content: bytes) -> str:
+def decode_utf8(where: str, content: bytes) -> str:
+    """``content`` as text, or a `UsageError` that names the first invalid byte."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{where} is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def _weigh(where: str, found: Any) -> int:
-    """Bytes that a value takes with all that is in it, which is checked on the way, level by level."""
-    weight, level = 0, [found]
-    for _ in range(MOST_DEPTH + 1):
+def check_values(where: str, root: Any) -> int:
+    """Check all values within ``root``, level by level.
+
+    Returns:
+        The memory that they take, in bytes.
+
+    Raises:
+        UsageError: too deep, or a value that JSON of a run does not have.
+    """
+    memory, level = 0, [root]
+    for _ in range(MAX_DEPTH + 1):
         below: list[Any] = []
         for value in level:
-            weight += sys.getsizeof(value)
+            memory += sys.getsizeof(value)
             if isinstance(value, dict):
                 below += value.keys()
                 below += value.values()
@@ -195,79 +185,94 @@ def _weigh(where: str, found: Any) -> int:
             elif isinstance(value, float):
                 require(math.isfinite(value), f"{where} has a number that is not finite")
             elif isinstance(value, int):
-                require(abs(value) < 10**_MOST_DIGITS, f"{where} has a number of more than {_MOST_DIGITS} digits")
+                require(abs(value) < 10**_MAX_DIGITS, f"{where} has a number of more than {_MAX_DIGITS} digits")
             elif value is not None:
-                raise UsageError(f"{where} has a value of the kind {type(value).__name__}")
+                raise UsageError(f"{where} has a value of type {type(value).__name__}")
         level = below
         if not level:
-            return weight
-    raise UsageError(f"{where} is nested more than {MOST_DEPTH} levels deep")
+            return memory
+    raise UsageError(f"{where} is nested more than {MAX_DEPTH} levels deep")
 
 
-def _number(text: str) -> float:
-    value = float(text) if len(text) <= _LONGEST_NUMBER else math.inf
+def _parse(where: str, text: str, trusted: bool) -> dict[str, Any]:
+    if not trusted:
+        values = sum(text.count(sign) for sign in ",[{")
+        require(values <= MAX_VALUES, f"{where} has more than {MAX_VALUES:,} values")
+    try:
+        found = (_PLAIN_DECODER if trusted else _BOUNDED_DECODER).decode(text)
+    except RecursionError as error:
+        raise UsageError(f"{where} is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise UsageError(f"{where} is not valid JSON: {error.msg} in {line}column {error.colno}") from error
+    except ValueError as error:
+        raise UsageError(f"{where} is not valid JSON: {error}") from error
+    require(isinstance(found, dict), f"{where} must hold a JSON object, not {type(found).__name__}")
+    return dict(found)
+
+
+def _unpack(packed: BinaryIO, limits: Limits) -> BinaryIO:
+    if limits.trusted:
+        return gzip.GzipFile(fileobj=packed)  # type: ignore[return-value]
+    return io.BufferedReader(_GzipMember(packed), _CHUNK_BYTES)
+
+
+class _GzipMember(io.RawIOBase):
+    """A gzip file of a single member. `gzip` would read any number of empty members."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._packed = packed
+        self._inflate = zlib.decompressobj(wbits=31)
+        self._ahead = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        found = b""
+        while not found and not self._inflate.eof:
+            self._ahead = self._ahead or self._packed.read(_CHUNK_BYTES)
+            if not self._ahead:
+                raise EOFError("its end is missing")
+            found = self._inflate.decompress(self._ahead, len(buffer))
+            self._ahead = self._inflate.unconsumed_tail
+        if self._inflate.eof and (self._inflate.unused_data or self._packed.read(1)):
+            raise EOFError("there is data after its end; pack it with gzip -n")
+        buffer[: len(found)] = found
+        return len(found)
+
+
+def _parse_float(text: str) -> float:
+    value = float(text) if len(text) <= _MAX_FLOAT_CHARACTERS else math.inf
     if not math.isfinite(value):
-        raise ValueError(f"a number that is too large or too long: {short(text)}")
+        raise ValueError(f"a number is too large or too long: {short(text)}")
     return value
 
 
-def _integer(text: str) -> int:
-    if len(text) > _MOST_DIGITS + 1:
-        raise ValueError(f"a number of {len(text)} digits")
+def _parse_int(text: str) -> int:
+    if len(text) > _MAX_DIGITS + 1:
+        raise ValueError(f"a number has {len(text)} digits")
     return int(text)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_constant(text: str) -> NoReturn:
+    """`json` reads NaN and Infinity otherwise."""
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {short(ascii(twice))} is there twice")
+        (repeated, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {short(ascii(repeated))} appears twice")
     return found
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_number, parse_int=_integer, parse_constant=refuse_constant
+_PLAIN_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_BOUNDED_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_keys, parse_float=_parse_float, parse_int=_parse_int, parse_constant=_refuse_constant
 )
 
 
-class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no annotations
-    """YAML that is nothing but keys, lists and plain values; numbers are written as Hydra writes and reads them."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - as in the class above
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":merge", ":value"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def __init__(self, stream: Any) -> None:
-        super().__init__(stream)
-        self._depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
-        for key in ("anchor", "tag"):
-            if getattr(event, key, None) is not None:
-                raise yaml.composer.ComposerError(None, None, "anchors, aliases and tags", event.start_mark)
-        self._depth += 1
-        if self._depth > MOST_DEPTH:
-            raise yaml.composer.ComposerError(None, None, f"more than {MOST_DEPTH} levels", event.start_mark)
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value) or len(set(keys)) != len(keys):
-            raise yaml.constructor.ConstructorError(None, None, "a key that is there twice", node.start_mark)
-        found: dict[Any, Any] = super().construct_mapping(node, deep)
-        if not all(isinstance(key, str) for key in found):
-            raise yaml.constructor.ConstructorError(None, None, "a key that is no text", node.start_mark)
-        return found
-
-
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z"), list("-+0123456789")
-)
-
-
-def _size(most: int) -> str:
-    return f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
+def _size(size: int) -> str:
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"

@@ -1,4 +1,4 @@
-"""A run folder as it is read: its files, each as a typed record, and what two runs must share to be compared."""
+"""Read a run folder: its files as typed records, its answers and scores."""
 
 from __future__ import annotations
 
@@ -15,27 +15,37 @@ from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.config import identity
 from evaluation.storage.files import CONFIG, RESULTS, SAMPLES, STATUS
-from evaluation.storage.readers import read_json, read_rows, read_yaml
-from evaluation.storage.schema import LARGEST, Config, Efficiency, Provenance, Results, Sample, Status, Summary, parse
+from evaluation.storage.plain_yaml import read_yaml
+from evaluation.storage.readers import read_json, read_json_lines
+from evaluation.storage.schema import (
+    MAX_NUMBER,
+    Efficiency,
+    Provenance,
+    Results,
+    Sample,
+    SavedConfig,
+    Status,
+    Summary,
+)
+from evaluation.storage.validation import parse
 
 BASELINE = "none"
-DONE = "done"
 _AXES = ("model", "cache", "generation", "dataset")
 
-Question = tuple[str, int, int]
-"""Task, row of the dataset, and which of several answers to it."""
+QuestionId = tuple[str, int, int]
+"""Task, row of the dataset, and the number of the answer if it was asked repeatedly."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a comparison needs of a `Sample`, in little memory.
+class SavedAnswer:
+    """The part of a `Sample` that a comparison needs, in little memory.
 
     Attributes:
-        ids: tokens; empty where answers were given.
-        generated: whether it was, token by token.
-        batch: its number; None where the run does not say.
+        ids: generated tokens; empty for given answers.
+        generated: False for given answers.
+        batch: number of the batch; None if not recorded.
         seconds: of the batch.
-        score: value of the headline metric; None where it is no number.
+        score: value of the headline metric; None if it is not a number.
     """
 
     ids: array[int]
@@ -48,11 +58,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run in its folder; each file is read once, when it is first needed.
+    """A run folder; each file is read once, on first use.
+
+    Only ``config.yaml`` and ``status.json`` exist before the run is done.
 
     Raises:
-        UsageError: from all properties that read a file that is missing or damaged, or that holds what the file of a
-            run can't; all but ``config.yaml`` and ``status.json`` are there only once the run is done.
+        UsageError: from every property whose file is missing, damaged or out of bounds (`evaluation.storage.schema`).
     """
 
     folder: Path
@@ -64,7 +75,7 @@ class SavedRun:
 
     @property
     def done(self) -> bool:
-        return self.status.status == DONE
+        return self.status.status == "done"
 
     @cached_property
     def results(self) -> Results:
@@ -85,7 +96,7 @@ class SavedRun:
 
     @property
     def config_path(self) -> Path:
-        """Of ``config.yaml``, which a run that was not begun may lack."""
+        """Path of ``config.yaml``, which a run that never started may lack."""
         return self.folder / CONFIG
 
     @cached_property
@@ -94,53 +105,51 @@ class SavedRun:
         return read_yaml(self.config_path)
 
     @cached_property
-    def config(self) -> Config:
-        """What of the configuration is shown."""
-        return parse(Config, self.resolved, str(self.config_path))
+    def config(self) -> SavedConfig:
+        """The keys of the configuration that are shown."""
+        return parse(SavedConfig, self.resolved, str(self.config_path))
 
     @cached_property
     def options(self) -> dict[str, Any]:
         """The resolved configuration, flat: ``{"cache.name": ...}``."""
-        return flat(self.resolved)
+        return flatten(self.resolved)
 
     @property
     def samples_path(self) -> Path:
-        """Of ``samples.jsonl`` or, where a run is kept compressed, ``samples.jsonl.gz``."""
+        """Path of ``samples.jsonl``, or of ``samples.jsonl.gz`` in a compressed run."""
         plain, packed = self.folder / SAMPLES, self.folder / f"{SAMPLES}.gz"
         return packed if os.path.isfile(packed) and not os.path.isfile(plain) else plain
 
     def read_samples(self) -> Iterator[Sample]:
-        """The questions with all that was kept of them, in the order of the file, one at a time.
+        """The samples one at a time, in the order of the file.
 
         Raises:
-            UsageError: the file is missing or damaged, or an answer is there twice.
+            UsageError: the file is missing or damaged, or an answer appears twice.
         """
-        seen: set[Question] = set()
-        path = self.samples_path
-        for line, row in read_rows(path):
-            where = f"{path}, line {line}"
+        seen: set[QuestionId] = set()
+        for where, row in read_json_lines(self.samples_path):
             sample = parse(Sample, row, where)
-            question = question_of(sample)
-            require(question not in seen, f"{where}: {named(question)} is there twice")
+            question = question_id(sample)
+            require(question not in seen, f"{where}: {question_name(question)} appears twice")
             seen.add(question)
             yield sample
 
     @cached_property
-    def answers(self) -> dict[Question, Answer]:
-        """What a comparison needs of the questions, in order."""
+    def answers(self) -> dict[QuestionId, SavedAnswer]:
+        """The answers in order of their questions."""
         metric = self.summary.metric or ""
-        found = {question_of(sample): _answer(sample, metric) for sample in self.read_samples()}
+        found = {question_id(sample): _answer(sample, metric) for sample in self.read_samples()}
         return dict(sorted(found.items(), key=lambda item: item[0]))
 
-    def forget(self) -> None:
-        """Give the memory of `answers` back; they are read again when they are needed again."""
+    def free_answers(self) -> None:
+        """Free the memory of `answers`, which are read again on the next use."""
         vars(self).pop("answers", None)
 
     @property
     def scores(self) -> dict[tuple[str, int], float] | None:
-        """Headline score of each question, by task and row: of several answers to it, their mean.
+        """Headline score of each question by task and row; the mean over repeated answers.
 
-        None where there is none, or where the score is not the mean of them.
+        None if there is no score, or if it is not the mean of these.
         """
         score = self.summary.score
         if score is None:
@@ -155,7 +164,7 @@ class SavedRun:
 
     @property
     def axes(self) -> dict[str, str]:
-        """Names of model, cache, generation and dataset, of which the folder is called."""
+        """Names of model, cache, generation and dataset in the folder's name."""
         return dict(zip(_AXES, self.folder.name.split("__"), strict=False))
 
     @property
@@ -164,53 +173,50 @@ class SavedRun:
 
     @cached_property
     def setting(self) -> dict[str, Any]:
-        """What of the configuration two runs must share for their answers to be compared (`identity.setting`), flat."""
+        """The keys that two runs must share to be compared (`identity.setting`), flat."""
         try:
             return identity.setting(self.resolved)
         except UsageError as error:
             raise UsageError(f"{self.config_path}: {error}") from error
 
     @property
-    def moved(self) -> bool:
-        """Whether it went on on another machine than it was begun on."""
+    def changed_machine(self) -> bool:
+        """Whether it was resumed on a different machine."""
         return self.provenance.machine.several
 
     @cached_property
     def clock(self) -> str:
-        """Everything that two runs must share besides for their seconds to be compared."""
+        """What two runs must also share for their seconds to be compared."""
         found = self.provenance
         return json.dumps([found.machine.model_dump(), found.device, found.dtype, self.efficiency.processes])
 
 
-def question_of(sample: Sample) -> Question:
-    """What a sample answers."""
+def question_id(sample: Sample) -> QuestionId:
+    """The question that a sample answers."""
     return sample.task, sample.doc_id, sample.repeat
 
 
-def named(question: Question) -> str:
+def question_name(question: QuestionId) -> str:
     """A question in words."""
     task, row, repeat = question
     return f"{task}, row {row}" + (f", answer {repeat + 1}" if repeat else "")
 
 
-def flat(values: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, keys joined by dots."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
-def _answer(sample: Sample, metric: str) -> Answer:
+def _answer(sample: Sample, metric: str) -> SavedAnswer:
     value = sample.metrics.get(metric)
-    return Answer(
+    return SavedAnswer(
         ids=array("i", sample.ids),
         generated=sample.tokens_out is not None,
         batch=sample.batch,
         seconds=sample.seconds,
         prompt_sha256=sample.prompt_sha256,
-        score=float(value) if isinstance(value, int | float) and abs(value) <= LARGEST else None,
+        score=float(value) if isinstance(value, int | float) and abs(value) <= MAX_NUMBER else None,
     )

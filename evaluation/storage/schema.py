@@ -1,28 +1,22 @@
-"""What the files of a run folder may hold: each field with its type and its bounds.
+"""The files of a run folder as typed records: the one declaration of what they may hold.
 
-A run folder may come from anybody, so nothing that is read from one is used before it went through here, behind
-`evaluation.storage.readers`, which bounds the file. What a run of every age and kind has is asked for; anything else is
-None where it is not there. Numbers are finite and fit into a column of a table; a name is one line of printable text.
+Run folders are untrusted: `evaluation.storage.readers` bounds the files, and these records bound each field. Fields
+that some runs lack are None. Numbers are finite and fit into a column; a name is one line of printable text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from cache_zoo import UsageError
-from cache_zoo.errors import visible
-
-_LONGEST_NAME = 500
-_LONGEST_TEXT = 1_000_000
-_LONGEST_SHOWN = 80
-_LARGEST_COUNT = 2**53  # a double holds it exactly
-_LARGEST_SEED = 2**63 - 1
-LARGEST = 1e12
-_MOST_WORK = 1e30
-_LONGEST_TIME = 1e9  # seconds
+MAX_NUMBER = 1e12
+_MAX_NAME_CHARACTERS = 500
+_MAX_TEXT_CHARACTERS = 1_000_000
+_MAX_COUNT = 2**53  # exact as a double
+_MAX_SEED = 2**63 - 1
+_MAX_WORK = 1e30
+_MAX_SECONDS = 1e9
 
 
 def _printable(text: str) -> str:
@@ -31,19 +25,19 @@ def _printable(text: str) -> str:
     return text
 
 
-Name = Annotated[str, Field(max_length=_LONGEST_NAME), AfterValidator(_printable)]
-Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
-Count = Annotated[int, Field(ge=0, le=_LARGEST_COUNT)]
-Seed = Annotated[int, Field(ge=-_LARGEST_SEED, le=_LARGEST_SEED)]
-Amount = Annotated[float, Field(ge=0, le=_MOST_WORK)]
-Seconds = Annotated[float, Field(ge=0, le=_LONGEST_TIME)]
-Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Name = Annotated[str, Field(max_length=_MAX_NAME_CHARACTERS), AfterValidator(_printable)]
+Text = Annotated[str, Field(max_length=_MAX_TEXT_CHARACTERS)]
+Count = Annotated[int, Field(ge=0, le=_MAX_COUNT)]
+Seed = Annotated[int, Field(ge=-_MAX_SEED, le=_MAX_SEED)]
+Amount = Annotated[float, Field(ge=0, le=_MAX_WORK)]
+Seconds = Annotated[float, Field(ge=0, le=_MAX_SECONDS)]
+Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Object = dict[str, Any]
-"""What a task or a cache makes of it: any JSON within the bounds of the file."""
+"""Content that a task or a cache defines: any JSON within the bounds of the file."""
 
 
 class Record(BaseModel):
-    """An object of a file. Keys that are not named here are left out."""
+    """An object of a file; unknown keys are ignored."""
 
     model_config = ConfigDict(
         strict=True, frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True, protected_namespaces=()
@@ -62,7 +56,7 @@ class Status(Record):
 
 
 class Summary(Record):
-    """The headline of a run that is done. ``note`` says why there is no score."""
+    """Headline figures of a finished run; ``note`` says why there is no score."""
 
     n: Count
     model: Name | None = None
@@ -85,22 +79,42 @@ class Summary(Record):
 
 
 class Latency(Record):
-    """Seconds of a batch."""
+    """Seconds per batch."""
 
     mean: Seconds | None = None
     median: Seconds | None = None
     p90: Seconds | None = None
 
 
-class Shortage(Record):
-    """A batch that did not fit into memory, and the size that was tried then."""
+class MemoryShortage(Record):
+    """A batch ``size`` that ran out of memory, and the size tried next."""
 
     size: Count
     then: Count
 
 
-class Efficiency(Record):
-    """What a run cost (`evaluation.run.efficiency.efficiency`)."""
+class WorkCounts(Record):
+    """Counted work."""
+
+    forwards: Amount | None = None
+    rows: Amount | None = None
+    rows_full: Amount | None = None
+    keys: Amount | None = None
+    logits: Amount | None = None
+    flops: Amount | None = None
+    cache_bytes: Amount | None = None
+    compute_ratio: Amount | None = None
+    peak_memory_bytes: Amount | None = None
+
+
+class BatchWork(WorkCounts):
+    """Counted work of a batch."""
+
+    sequences: Count | None = None
+
+
+class Efficiency(WorkCounts):
+    """Cost of a run (`evaluation.run.efficiency.efficiency`)."""
 
     samples: Count | None = None
     processes: Count | None = None
@@ -112,22 +126,13 @@ class Efficiency(Record):
     latency_seconds: Latency = Latency()
     nfe: Amount | None = None
     tokens_per_forward: Amount | None = None
-    compute_ratio: Amount | None = None
-    forwards: Amount | None = None
-    rows: Amount | None = None
-    rows_full: Amount | None = None
     rows_per_token: Amount | None = None
-    keys: Amount | None = None
-    logits: Amount | None = None
-    flops: Amount | None = None
     flops_per_token: Amount | None = None
-    cache_bytes: Amount | None = None
-    peak_memory_bytes: Amount | None = None
-    memory_shortages: list[Shortage] = []
+    memory_shortages: list[MemoryShortage] = []
 
 
 class Git(Record):
-    """The commit that was run."""
+    """The commit of the code."""
 
     commit: Name | None = None
     dirty: bool | None = None
@@ -136,7 +141,7 @@ class Git(Record):
 
 
 class Machine(Record):
-    """What the clock ran on."""
+    """The machine that was timed."""
 
     system: Name | None = None
     processor: Name | None = None
@@ -146,14 +151,14 @@ class Machine(Record):
 
 
 class Package(Record):
-    """A distribution."""
+    """An installed distribution."""
 
     name: Name
     version: Name | None = None
 
 
 class Code(Record):
-    """Where a class lies: in this project, in the installed package that is named, or neither."""
+    """Origin of a class: this project, the named installed package, or neither."""
 
     origin: Literal["cache-zoo", "package", "unknown"]
     name: Name | None = None
@@ -163,7 +168,7 @@ class Code(Record):
 
 
 class Weights(Record):
-    """The checkpoint by what is in it."""
+    """Identity of the checkpoint."""
 
     name: Name | None = None
     family: Name | None = None
@@ -172,8 +177,8 @@ class Weights(Record):
     several: bool = False
 
 
-class Origin(Record):
-    """Where the figures of one session are from."""
+class Session(Record):
+    """Origin of the figures of one session."""
 
     date: Name | None = None
     versions: dict[Name, Name | None] = {}
@@ -183,8 +188,8 @@ class Origin(Record):
     dtype: Name | None = None
 
 
-class Provenance(Origin):
-    """Where the figures of a run are from."""
+class Provenance(Session):
+    """Origin of the figures of a run."""
 
     cache_package: Package | Name | None = None
     cache_code: Code | None = None
@@ -194,19 +199,18 @@ class Provenance(Origin):
     dataset_sha256: dict[Name, Name] = {}
     chat_template_sha256: Name | None = None
     end_ids: list[Count] = []
-    sessions: list[Origin] = []
+    sessions: list[Session] = []
 
 
-class Asked(Record):
-    """How many questions a task has, and how many of them were asked."""
+class QuestionCounts(Record):
+    """Questions of a task: how many it has, and how many were asked."""
 
     original: Count | None = None
     effective: Count | None = None
 
 
 class Results(Record):
-    """``results.json``, as far as it is read; ``results`` are lm-eval's figures by task and metric, ``configs`` what it
-    says of the tasks."""
+    """``results.json``; ``results`` has lm-eval's figures by task and metric, ``configs`` its task configurations."""
 
     summary: Summary
     efficiency: Efficiency
@@ -215,11 +219,11 @@ class Results(Record):
     results: dict[Name, Object] = {}
     configs: dict[Name, Any] = {}
     n_shot: dict[Name, Count] = Field(default={}, alias="n-shot")
-    n_samples: dict[Name, Asked] = Field(default={}, alias="n-samples")
+    n_samples: dict[Name, QuestionCounts] = Field(default={}, alias="n-samples")
 
 
-class ModelConfig(Record):
-    """Group ``model`` of a configuration."""
+class ModelGroup(Record):
+    """Group ``model`` of the configuration."""
 
     name: Name
     path: Name | None = None
@@ -227,15 +231,15 @@ class ModelConfig(Record):
     device: Name | None = None
 
 
-class CacheConfig(Record):
-    """Group ``cache``; its parameters are whatever the class takes."""
+class CacheGroup(Record):
+    """Group ``cache``, without the parameters of the class."""
 
     name: Name | None = None
     target: Name | None = Field(default=None, alias="_target_")
 
 
-class GenerationConfig(Record):
-    """Group ``generation``, as far as a table has columns for it."""
+class GenerationGroup(Record):
+    """Group ``generation``: the options with a column of their own."""
 
     strategy: Name
     gen_length: Count | None = None
@@ -245,7 +249,7 @@ class GenerationConfig(Record):
     threshold: Number | None = None
 
 
-class DatasetConfig(Record):
+class DatasetGroup(Record):
     """Group ``dataset``."""
 
     name: Name
@@ -253,34 +257,19 @@ class DatasetConfig(Record):
     n_shot: Count | None = None
 
 
-class Config(Record):
-    """``config.yaml``, as far as it is shown; `evaluation.config.identity` says what of it two runs must share."""
+class SavedConfig(Record):
+    """The keys of ``config.yaml`` that are shown."""
 
-    model: ModelConfig
-    cache: CacheConfig
-    generation: GenerationConfig
-    dataset: DatasetConfig
+    model: ModelGroup
+    cache: CacheGroup
+    generation: GenerationGroup
+    dataset: DatasetGroup
     batch_size: Count | None = None
     seed: Seed | None = None
 
 
-class Work(Record):
-    """Counted work of a batch."""
-
-    sequences: Count | None = None
-    forwards: Amount | None = None
-    rows: Amount | None = None
-    rows_full: Amount | None = None
-    keys: Amount | None = None
-    logits: Amount | None = None
-    flops: Amount | None = None
-    cache_bytes: Amount | None = None
-    compute_ratio: Amount | None = None
-    peak_memory_bytes: Amount | None = None
-
-
-class Choice(Record):
-    """A given answer and what the model makes of it (`evaluation.run.efficiency.Choice`)."""
+class SavedChoice(Record):
+    """A given answer with its log-likelihood."""
 
     answer: Text
     answer_tokens: Count
@@ -290,7 +279,7 @@ class Choice(Record):
 
 
 class Sample(Record):
-    """A line of ``samples.jsonl``: a question that was answered, or one whose answers were given (``choices``)."""
+    """A line of ``samples.jsonl``: a generated answer, or a question with scored ``choices``."""
 
     task: Name
     doc_id: Count
@@ -305,63 +294,11 @@ class Sample(Record):
     seconds: Seconds | None = None
     seed: Seed | None = None
     batch: Count | None = None
-    work: Work | None = None
-    choices: list[Choice] | None = None
+    work: BatchWork | None = None
+    choices: list[SavedChoice] | None = None
     prompt_sha256: Name | None = None
     doc_sha256: Name | None = None
     metrics: Object = {}
     target: Any = None
     doc: Object | None = None
     filtered: Any = None
-
-
-R = TypeVar("R", bound=Record)
-
-
-def parse(kind: type[R], content: Any, where: str) -> R:
-    """``content`` as a record.
-
-    Args:
-        kind: of the record.
-        content: what JSON or YAML was read as.
-        where: the file, and the line in it, for messages.
-
-    Raises:
-        UsageError: a field is missing, of another type or out of bounds; it names file, field and what was given.
-    """
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise UsageError(f"{where}{_told(first)}") from error
-
-
-_KINDS = {
-    "model_type": "an object",
-    "dict_type": "an object",
-    "list_type": "a list",
-    "string_type": "text",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-}
-"""What was wanted, by pydantic's name of the mistake; of others its own words are shown."""
-
-
-def _told(error: Mapping[str, Any]) -> str:
-    field = visible(".".join(str(part) for part in error["loc"]))[:_LONGEST_NAME]
-    if error["type"] == "missing":
-        return f" has no '{field}'"
-    wanted = f"must be {_KINDS[error['type']]}" if error["type"] in _KINDS else str(error["msg"])
-    wanted = wanted.removeprefix("Value error, ").replace("Input should be", "must be")
-    return f"{f': {field}' if field else ''} {wanted}, not {_shown(error['input'])}"
-
-
-def _shown(value: Any) -> str:
-    """``value`` in a few printable letters."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**_LONGEST_SHOWN:
-        return "a number of many digits"
-    if isinstance(value, Mapping | list):
-        return "an object" if isinstance(value, Mapping) else "a list"
-    text = visible(repr(value[:_LONGEST_SHOWN] if isinstance(value, str) else value))
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -1,4 +1,4 @@
-"""The runs without a cache that the cells of a sweep are compared with."""
+"""The cells of a sweep: baselines added, duplicates removed."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from evaluation.storage.saved_run import BASELINE
 
 
 def with_baselines(cells: Sequence[Settings]) -> list[Settings]:
-    """The cells of a sweep, and before each the run without a cache that decodes as it does, where there is none.
+    """The cells of a sweep, each missing baseline inserted before the first cell that needs it.
 
-    A recipe may decode in another way for each cache, so that one run without a cache is not enough. Only a sweep that
-    has such runs at all is added to.
+    A recipe may decode differently for each cache, so one ``cache=none`` may not be the baseline of all cells. Nothing
+    is added to a sweep without ``cache=none``.
     """
     if not any(cell.cache.target == BASELINE for cell in cells):
         return list(cells)
-    there = {_folder(cell) for cell in cells}
-    found = []
+    none = CacheSettings(BASELINE, BASELINE, {})
+    seen = {_folder(cell) for cell in cells}
+    complete = []
     for cell in cells:
-        none = CacheSettings(BASELINE, BASELINE, {})
         baseline = replace(cell, cache=none, config={**cell.config, "cache": none.config})
-        if _folder(baseline) not in there:
-            there.add(_folder(baseline))
-            found.append(baseline)
-        found.append(cell)
-    return found
+        if _folder(baseline) not in seen:
+            seen.add(_folder(baseline))
+            complete.append(baseline)
+        complete.append(cell)
+    return complete
 
 
 def distinct(cells: Sequence[Settings]) -> list[Settings]:
-    """The cells without those that mean the same run as an earlier one, in another spelling.
+    """The cells without those that are the same run as an earlier one, in another spelling.
 
     Raises:
-        UsageError: two that mean different runs have one name.
+        UsageError: two different runs have one name.
     """
-    found: dict[tuple[str, str], Settings] = {}
+    kept: dict[tuple[str, str], Settings] = {}
     for cell in cells:
-        kept = found.setdefault(_folder(cell), cell)
+        first = kept.setdefault(_folder(cell), cell)
         require(
-            kept is cell or counted(kept.config) == counted(cell.config),
+            first is cell or counted(first.config) == counted(cell.config),
             f"two different cells of the sweep have one name, {cell.run_name}, by chance; give them one by one, each "
             "with an output_dir of its own",
         )
-    return list(found.values())
+    return list(kept.values())
 
 
 def _folder(cell: Settings) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""How far a sweep is: a live view in a terminal, a line per cell elsewhere. On standard error."""
+"""Progress of a sweep on standard error: a live view in a terminal, else a line per cell."""
 
 from __future__ import annotations
 
@@ -13,30 +13,28 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from evaluation.config.settings import Settings
-from evaluation.run.evaluate import run_of
-from evaluation.storage.saved_run import flat
-from evaluation.sweep.outcome import axes
-from evaluation.sweep.workers import log_of
+from evaluation.storage.saved_run import flatten
+from evaluation.sweep.cell import Cell
 
-_SHOWN = ("done", "running", "failed", "oom", "skipped", "partial")
+_STATUSES = ("done", "running", "failed", "oom", "skipped", "partial")
+"""Of the summary line, in this order."""
 
 
 class Display:
-    """Shows a sweep. What a running cell has answered is read from its status.
+    """Shows a sweep. The progress of a running cell is read from its ``status.json``.
 
     Args:
         cells: of the sweep.
-        console: where; standard error by default.
+        console: where to show it; standard error by default.
     """
 
-    def __init__(self, cells: Sequence[Settings], console: Console | None = None) -> None:
+    def __init__(self, cells: Sequence[Cell], console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._labels = dict(zip(map(_key, cells), labels(cells), strict=True))
+        self._labels = dict(zip(cells, labels(cells), strict=True))
         self._total, self._counts = len(cells), Counter[str]()
-        self._begun: dict[str, float] = {}
-        self._seconds: list[float] = []
-        # lines of JSON go above the view where both are in one terminal, and nowhere else but to standard output
+        self._started: dict[Cell, float] = {}
+        self._durations: list[float] = []
+        # lines of JSON go above the view if both are in one terminal, and nowhere but to standard output otherwise
         together = self._console.is_terminal and sys.stdout.isatty()
         self._live = Live(console=self._console, refresh_per_second=2, transient=True, redirect_stdout=together)
 
@@ -48,39 +46,40 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def refresh(self, running: Sequence[Settings]) -> None:
-        """Show what the running cells have answered by now."""
+    def refresh(self, running: Sequence[Cell]) -> None:
+        """Show the progress of the running cells."""
         for cell in running:
-            self._begun.setdefault(_key(cell), time.monotonic())
+            self._started.setdefault(cell, time.monotonic())
         if self._console.is_terminal:
             self._live.update(Group(self._summary(len(running)), self._bars(running)))
 
-    def ended(self, cell: Settings, line: dict[str, Any]) -> None:
-        """A cell has ended; ``line`` is what is printed of it."""
-        self._counts[line["status"]] += 1
-        seconds = time.monotonic() - self._begun.pop(_key(cell), time.monotonic())
-        if line["status"] == "done" and seconds >= 1:  # below it is one that was done before
-            self._seconds.append(seconds)
+    def ended(self, cell: Cell, line: dict[str, Any]) -> None:
+        """Show that a cell has ended; ``line`` is its `CellResult.line`."""
+        status = line["status"]
+        self._counts[status] += 1
+        seconds = time.monotonic() - self._started.pop(cell, time.monotonic())
+        if status == "done" and seconds >= 1:  # faster ones were done before
+            self._durations.append(seconds)
         number = f"[{sum(self._counts.values())}/{self._total}]"
-        text = f"{number} {line['status']:7} {self._labels[_key(cell)]}: {_told(cell, line)}"
+        text = f"{number} {status:7} {self._labels[cell]}: {_ending(cell, line)}"
         self._console.print(Text(text), soft_wrap=True)
-        if not self._console.is_terminal and (left := self._left(1)):
-            self._console.print(Text(f"{' ' * len(number)} {left}"), soft_wrap=True)
+        if not self._console.is_terminal and (remaining := self._remaining(1)):
+            self._console.print(Text(f"{' ' * len(number)} {remaining}"), soft_wrap=True)
 
     def _summary(self, running: int) -> Text:
         counts = {**self._counts, "running": running}
-        told = ", ".join(f"{counts[status]} {status}" for status in _SHOWN if counts.get(status))
-        return Text("; ".join(part for part in (f"{told} of {self._total} cells", self._left(running)) if part))
+        listed = ", ".join(f"{counts[status]} {status}" for status in _STATUSES if counts.get(status))
+        return Text("; ".join(part for part in (f"{listed} of {self._total} cells", self._remaining(running)) if part))
 
-    def _left(self, jobs: int) -> str:
-        """An estimate from the cells that have ended; nothing before the first has."""
+    def _remaining(self, jobs: int) -> str:
+        """The estimated time left, from the cells that have ended; empty before the first has."""
         left = self._total - sum(self._counts.values())
-        if not self._seconds or not left:
+        if not self._durations or not left:
             return ""
-        seconds = sum(self._seconds) / len(self._seconds) * left / max(1, jobs)
+        seconds = sum(self._durations) / len(self._durations) * left / max(1, jobs)
         return f"about {duration(seconds)} left"
 
-    def _bars(self, running: Sequence[Settings]) -> Progress:
+    def _bars(self, running: Sequence[Cell]) -> Progress:
         bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -89,11 +88,11 @@ class Display:
             console=self._console,
         )
         for cell in running:
-            # a status may be of another version, or of anybody
-            status = {key: value for key, value in run_of(cell).status.items() if isinstance(value, int | float)}
+            # another version may have written the status, or anybody
+            status = {key: value for key, value in cell.run.status.items() if isinstance(value, int | float)}
             speed = status.get("tokens_per_second")
             bars.add_task(
-                self._labels[_key(cell)],
+                self._labels[cell],
                 total=status.get("total") or None,
                 completed=int(status.get("answered", 0)),
                 speed=f"{speed:.1f} tokens/s" if speed else "",
@@ -101,19 +100,22 @@ class Display:
         return bars
 
 
-def labels(cells: Sequence[Settings]) -> list[str]:
-    """A name for each cell: its choices, and what else differs between the cells."""
-    named = {"model.name", "model.path", "cache.name", "dataset.name", "output_dir"}
-    configs = [flat(cell.config) for cell in cells]
-    keys = list(dict.fromkeys(key for config in configs for key in config if key not in named))
-    swept = [key for key in keys if key.split(".")[0] not in ("cache", "recipe") and len(_values(configs, key)) > 1]
-    found = []
+def labels(cells: Sequence[Cell]) -> list[str]:
+    """A name for each cell: its choices, and the values that differ between cells."""
+    in_axes = {"model.name", "model.path", "cache.name", "dataset.name", "output_dir"}
+    configs = [flatten(cell.settings.config) for cell in cells]
+    keys = list(dict.fromkeys(key for config in configs for key in config if key not in in_axes))
+    swept = [key for key in keys if key.split(".")[0] not in ("cache", "recipe") and _differs(configs, key)]
+    names = []
     for cell, config in zip(cells, configs, strict=True):
-        alike = [other for one, other in zip(cells, configs, strict=True) if one.cache.label == cell.cache.label]
-        tuned = [key for key in keys if key.startswith("cache.") and len(_values(alike, key)) > 1]
-        more = [f"{key.split('.')[-1]}={_written(config.get(key))}" for key in [*swept, *tuned]]
-        found.append(" ".join([*dict.fromkeys(axes(cell).values()), *more]))
-    return found
+        same_cache = [
+            other for one, other in zip(cells, configs, strict=True) if one.axes["cache"] == cell.axes["cache"]
+        ]
+        tuned = [key for key in keys if key.startswith("cache.") and _differs(same_cache, key)]
+        values = [(key.split(".")[-1], config.get(key)) for key in [*swept, *tuned]]
+        written = [f"{key}={'null' if value is None else value}" for key, value in values]
+        names.append(" ".join([*dict.fromkeys(cell.axes.values()), *written]))
+    return names
 
 
 def duration(seconds: float) -> str:
@@ -124,22 +126,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def _key(cell: Settings) -> str:
-    return str(run_of(cell).folder)
+def _differs(configs: Sequence[dict[str, Any]], key: str) -> bool:
+    return len({repr(config.get(key)) for config in configs}) > 1
 
 
-def _values(configs: Sequence[dict[str, Any]], key: str) -> set[str]:
-    return {repr(config.get(key)) for config in configs}
-
-
-def _written(value: Any) -> str:
-    return "null" if value is None else str(value)
-
-
-def _told(cell: Settings, line: dict[str, Any]) -> str:
+def _ending(cell: Cell, line: dict[str, Any]) -> str:
+    """How a cell ended: score and speed, or the first line of the reason."""
     if line["status"] != "done":
-        reason = str(line.get("reason", "")).splitlines()[:1] or [""]
-        return f"{reason[0]} (log: {log_of(cell)})" if line["status"] in ("failed", "oom") else reason[0]
-    score = "no score" if line["score"] is None else f"{100 * line['score']:.1f} %"
-    speed = line["tokens_per_second"]
+        reason = next(iter(str(line.get("reason", "")).splitlines()), "")
+        return f"{reason} (log: {cell.log})" if line["status"] in ("failed", "oom") else reason
+    score = "no score" if line.get("score") is None else f"{100 * line['score']:.1f} %"
+    speed = line.get("tokens_per_second")
     return f"{score} of {line['n']}" + (f", {speed:.1f} tokens/s" if speed else "")

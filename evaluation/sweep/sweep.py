@@ -1,4 +1,4 @@
-"""A sweep on this machine: all cells, one after the other or side by side, whatever becomes of each."""
+"""A sweep on this machine: every cell runs, one after the other or side by side, whatever becomes of the others."""
 
 from __future__ import annotations
 
@@ -9,48 +9,46 @@ from itertools import chain
 from cache_zoo import UsageError
 from cache_zoo.errors import DONE, require
 from evaluation.config.settings import Settings
-from evaluation.run.evaluate import run_of
 from evaluation.storage.files import as_json
 from evaluation.sweep.baselines import distinct
-from evaluation.sweep.outcome import settled
+from evaluation.sweep.cell import Cell
 from evaluation.sweep.progress import Display
-from evaluation.sweep.workers import Pool, places
+from evaluation.sweep.workers import WorkerPool, assign_resources
 
 
-def sweep(cells: Sequence[Settings]) -> int:
-    """Run what is not done yet, print a line of JSON per cell as it ends, and return the exit status.
+def sweep(settings: Sequence[Settings]) -> int:
+    """Run the cells that are not done, print a line of JSON as each ends, and return the exit status.
 
     Raises:
-        UsageError: ``jobs`` is not one number, or more than the machine has room for; or two cells have one name.
+        UsageError: ``jobs`` differs between cells or exceeds the machine, or two different cells have one name.
     """
-    jobs = {cell.jobs for cell in cells}
+    jobs = {one.jobs for one in settings}
     require(len(jobs) == 1, f"jobs is of the whole sweep, not of its cells; give one of {sorted(jobs)}")
-    cells = distinct(cells)
-    pool = Pool(places(jobs.pop(), [cell.model.device for cell in cells]))
+    cells = [Cell(one) for one in distinct(settings)]
+    pool = WorkerPool(assign_resources(jobs.pop(), [cell.settings.model.device for cell in cells]))
     announce(cells)
-    known = [(cell, outcome) for cell in cells if (outcome := settled(cell))]
-    there = [cell for cell, _ in known]
-    code = DONE
+    results = {cell: cell.settled() for cell in cells}
+    settled = ((cell, result) for cell, result in results.items() if result)
+    exit_status = DONE
     try:
         with Display(cells) as display:
-            for ended in chain(known, pool.run([cell for cell in cells if cell not in there])):
+            for ended in chain(settled, pool.run([cell for cell, result in results.items() if not result])):
                 if ended is None:
                     display.refresh(pool.running)
                     continue
-                cell, outcome = ended
-                display.ended(cell, outcome.line)
-                print(as_json(outcome.line), flush=True)
-                code = max(code, outcome.code)
+                cell, result = ended
+                display.ended(cell, result.line)
+                print(as_json(result.line), flush=True)
+                exit_status = max(exit_status, result.code)
     finally:
         pool.stop()
-    return code
+    return exit_status
 
 
-def announce(cells: Sequence[Settings]) -> None:
-    """Leave a folder for every cell that has none, so that what a sweep did not come to is seen, too."""
+def announce(cells: Sequence[Cell]) -> None:
+    """Make a ``pending`` folder for every cell without one, so that cells a sweep never reached are visible."""
     for cell in cells:
-        run = run_of(cell)
-        with suppress(UsageError):  # the folder is in the way, or of another run: left alone, and told in its turn
-            run.require_own()
-            if not run.status:
-                run.put("pending")
+        with suppress(UsageError):  # the folder is unusable or holds another run; `Cell.settled` reports it
+            cell.run.require_own()
+            if not cell.run.status:
+                cell.run.put("pending")

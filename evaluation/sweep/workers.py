@@ -1,7 +1,7 @@
-"""Cells side by side on one machine: a process per job, with a GPU or a share of the cores to itself.
+"""Worker processes of a sweep, each with a GPU or a share of the cores to itself.
 
-A process goes on to the next cell as long as all goes well. After anything else it is replaced, since a failed
-allocation or a device error can outlive the cell that caused it.
+A worker runs cell after cell as long as each is done. After any other result it is replaced, since a failed allocation
+or a device error can outlive the cell that caused it.
 """
 
 from __future__ import annotations
@@ -23,29 +23,28 @@ from cache_zoo import standard_streams
 from cache_zoo.errors import require
 
 if TYPE_CHECKING:
-    from evaluation.config.settings import Settings
-    from evaluation.sweep.outcome import Outcome
+    from evaluation.sweep.cell import Cell, CellResult
 
-_TICK = 0.5
-"""Seconds between two looks at the workers."""
-_GRACE = 30.0
-"""Seconds that a worker may take to write down where it stopped."""
+_POLL_SECONDS = 0.5
+"""Time between two refreshes of the display."""
+_SHUTDOWN_SECONDS = 30.0
+"""How long a worker may take to record where it stopped."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a job has to itself.
+class Resources:
+    """What a worker has to itself.
 
     Attributes:
-        cores: processors; empty: all, and as many threads as the environment says.
-        gpu: as in CUDA_VISIBLE_DEVICES; None: those that are there.
+        cores: processors; empty: all, with as many threads as the environment says.
+        gpu: value of CUDA_VISIBLE_DEVICES; None: all.
     """
 
     cores: tuple[int, ...] = ()
     gpu: str | None = None
 
     def claim(self) -> None:
-        """Confine this process to it; before torch is imported, which reads the environment."""
+        """Confine this process; call it before torch is imported, which reads the environment."""
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu
         if self.cores:
@@ -54,78 +53,76 @@ class Place:
                 os.sched_setaffinity(0, self.cores)
 
 
-def places(jobs: int, devices: Sequence[str]) -> list[Place]:
-    """One place per job.
+def assign_resources(jobs: int, devices: Sequence[str]) -> list[Resources]:
+    """Resources for each of ``jobs`` workers.
 
     Args:
-        jobs: how many.
-        devices: those that the cells ask for.
+        jobs: number of workers.
+        devices: that the cells ask for.
 
     Raises:
-        UsageError: there is not enough for so many.
+        UsageError: the machine has too few GPUs or cores.
     """
     if jobs == 1:
-        return [Place()]
-    gpus: list[str | None] | None = None
+        return [Resources()]
+    gpus: list[str | None] = [None] * jobs
     if any(device.startswith("cuda") for device in devices):
-        named = sorted({device for device in devices if device.startswith("cuda:")})
-        require(not named, f"jobs={jobs} gives each job a GPU of its own; give model.device=cuda, not {named[:1]}")
-        there = _gpus()
-        require(
-            jobs <= len(there), f"jobs={jobs} takes as many GPUs, and there are {len(there)}; give jobs={len(there)}"
-        )
-        gpus = list(there[:jobs])
+        numbered = sorted({device for device in devices if device.startswith("cuda:")})
+        require(not numbered, f"jobs={jobs} gives each job a GPU of its own; give model.device=cuda, not {numbered[0]}")
+        visible = _visible_gpus()
+        require(jobs <= len(visible), f"jobs={jobs} needs {jobs} GPUs, {len(visible)} are visible; give fewer jobs")
+        gpus = list(visible[:jobs])
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    require(jobs <= len(cores), f"jobs={jobs} takes as many cores, and there are {len(cores)}; give jobs={len(cores)}")
+    require(jobs <= len(cores), f"jobs={jobs} needs {jobs} cores, {len(cores)} are available; give jobs={len(cores)}")
     share = len(cores) // jobs
-    return [Place(tuple(cores[n * share : (n + 1) * share]), gpus[n] if gpus else None) for n in range(jobs)]
+    return [Resources(tuple(cores[n * share : (n + 1) * share]), gpus[n]) for n in range(jobs)]
 
 
-def _gpus() -> list[str]:
+def _visible_gpus() -> list[str]:
     import torch
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    there = range(torch.cuda.device_count())
-    return visible.split(",")[: len(there)] if visible else [str(number) for number in there]
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    numbers = range(torch.cuda.device_count())
+    return named.split(",")[: len(numbers)] if named else [str(number) for number in numbers]
 
 
-class Pool:
-    """Processes that run cells.
+class WorkerPool:
+    """The workers of a sweep.
 
     Args:
-        where: a place per process.
+        resources: of each worker.
     """
 
-    def __init__(self, where: Sequence[Place]) -> None:
-        self._free = list(where)
+    def __init__(self, resources: Sequence[Resources]) -> None:
+        self._free = list(resources)
         self._workers: list[_Worker] = []
 
     @property
-    def running(self) -> list[Settings]:
-        """The cells that are being run."""
+    def running(self) -> list[Cell]:
+        """The cells that are running."""
         return [worker.cell for worker in self._workers if worker.cell is not None]
 
-    def run(self, cells: Sequence[Settings]) -> Iterator[tuple[Settings, Outcome] | None]:
-        """Run all cells, in order as places become free.
+    def run(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, CellResult] | None]:
+        """Run all cells, in order as workers become free.
 
         Yields:
-            Each cell with what became of it, as it ends; None now and then, so that a display can be kept fresh.
+            Each cell with its result, as it ends; None in between, so that a display can be refreshed.
         """
         waiting = deque(cells)
         while waiting or self.running:
-            while waiting and (worker := self._idle()):
-                worker.give(waiting.popleft())
-            ready = wait([worker.pipe for worker in self._workers if worker.cell is not None], _TICK)
+            while waiting and (worker := self._idle_worker()):
+                worker.start(waiting.popleft())
+            ready = wait([worker.pipe for worker in self._workers if worker.cell is not None], _POLL_SECONDS)
             for worker in [one for one in self._workers if one.pipe in ready]:
-                cell, outcome = worker.take()
-                if outcome.line["status"] != "done":
+                cell, result = worker.finish()
+                if result.line["status"] != "done":
                     self._dismiss(worker)
-                yield cell, outcome
+                yield cell, result
             yield None
         for worker in list(self._workers):
             self._dismiss(worker)
 
-    def _idle(self) -> _Worker | None:
+    def _idle_worker(self) -> _Worker | None:
         for worker in self._workers:
             if worker.cell is None:
                 return worker
@@ -137,10 +134,10 @@ class Pool:
     def _dismiss(self, worker: _Worker) -> None:
         worker.end()
         self._workers.remove(worker)
-        self._free.append(worker.place)
+        self._free.append(worker.resources)
 
     def stop(self) -> None:
-        """End all processes; cells that they work on are left as ``partial``."""
+        """Terminate all workers; their cells become ``partial``."""
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:
@@ -149,77 +146,60 @@ class Pool:
 
 
 class _Worker:
-    """One process, seen from outside."""
+    """A process that runs cells, seen from the sweep."""
 
-    def __init__(self, place: Place) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would share what torch has begun
-        self.place = place
-        self.cell: Settings | None = None
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, place))
+    def __init__(self, resources: Resources) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would share the state of torch
+        self.resources = resources
+        self.cell: Cell | None = None
+        self.pipe, child_pipe = context.Pipe()
+        self.process = context.Process(target=_run_cells, args=(child_pipe, resources))
         self.process.start()
-        theirs.close()  # so that the pipe ends when the process does
+        child_pipe.close()  # so that the pipe ends with the process
 
-    def give(self, cell: Settings) -> None:
+    def start(self, cell: Cell) -> None:
         self.cell = cell
-        with contextlib.suppress(BrokenPipeError):  # it has died; `take` says so
-            self.pipe.send(cell)
+        with contextlib.suppress(BrokenPipeError):  # the worker died; `finish` reports it
+            self.pipe.send((cell.settings, cell.log))
 
-    def take(self) -> tuple[Settings, Outcome]:
-        """The cell it worked on and what became of it."""
+    def finish(self) -> tuple[Cell, CellResult]:
+        """The cell that ran, and its result."""
         assert self.cell is not None
         cell, self.cell = self.cell, None
         try:
             return cell, self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
-            return cell, _died(cell, self.process.exitcode)
+            return cell, cell.died(self.process.exitcode)
 
     def end(self) -> None:
         self.pipe.close()
-        self.process.join(_GRACE)
+        self.process.join(_SHUTDOWN_SECONDS)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
 
 
-def _died(cell: Settings, code: int | None) -> Outcome:
-    """Of a process that ended without a word, as one does that the system ends for want of memory."""
-    from evaluation.run.evaluate import run_of
-    from evaluation.sweep.outcome import outcome_of
-
-    how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with status {code}"
-    run = run_of(cell)
-    if run.status.get("status") != "done":
-        run.put("failed", error=f"the process ended {how}; what it printed is in {log_of(cell)}")
-    return outcome_of(cell)
-
-
-def log_of(cell: Settings) -> Path:
-    """Where what is printed during a cell of a sweep goes."""
-    return Path(cell.output_dir) / ".sweep" / f"{cell.run_name}.log"
-
-
-def _work(pipe: Connection, place: Place) -> None:
-    """Run what comes through the pipe, until it is closed."""
+def _run_cells(pipe: Connection, resources: Resources) -> None:
+    """The program of a worker: run each cell that comes through the pipe, until it is closed."""
     standard_streams.harden()
-    place.claim()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one tells the others
+    resources.claim()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the sweep tells its workers
     signal.signal(signal.SIGTERM, _terminated)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     from evaluation.run.logs import configure_logging
-    from evaluation.sweep.outcome import attempt  # here, because torch must find the place claimed
+    from evaluation.sweep.cell import Cell  # torch must be imported after `claim`
 
     configure_logging()
     while True:
         try:
-            cell = pipe.recv()
+            settings, log = pipe.recv()
         except EOFError:
             return
-        with _printing_to(log_of(cell)):
-            outcome = attempt(cell)
-        pipe.send(outcome)
+        with _output_in(log):
+            result = Cell(settings).attempt()
+        pipe.send(result)
 
 
 def _terminated(number: int, _: object) -> None:
@@ -234,10 +214,15 @@ def _end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _printing_to(file: Path) -> Iterator[None]:
-    """Standard output and error of this process and of those it starts go to ``file``; nowhere if it can't be had."""
+def _output_in(file: Path) -> Iterator[None]:
+    """Send standard output and error, also those of child processes, to ``file``, or nowhere if it is unwritable."""
     kept = [os.dup(number) for number in (1, 2)]
-    opened = _opened(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o666)
+    except OSError as error:  # a cell runs without its log
+        print(f"{file} cannot be written: {error.strerror}", file=sys.stderr)
+        opened = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(opened, number)
     os.close(opened)
@@ -250,12 +235,3 @@ def _printing_to(file: Path) -> Iterator[None]:
         for number, old in zip((1, 2), kept, strict=True):
             os.dup2(old, number)
             os.close(old)
-
-
-def _opened(file: Path) -> int:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o666)
-    except OSError as error:  # a log is no reason to lose a cell
-        print(f"{file} can't be written: {error.strerror}", file=sys.stderr)
-        return os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""Tasks: how a name becomes an lm-eval task (`loading`), and how answers are scored (`scorers`).
+"""Tasks: load a dataset (`loading`) and score its answers (`scorers`, and one module per dataset).
 
-Nothing is imported here, so that scorers can be used without lm-eval and torch.
+Nothing is imported here: scorers work without lm-eval and torch.
 """

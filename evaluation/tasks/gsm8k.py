@@ -1,38 +1,61 @@
-"""GSM8K and nano-gsm: the number that an answer gives, as lm-eval's filters and its exact match find it."""
+"""GSM8K and nano-gsm: find the number in an answer and compare it, as lm-eval's filters and exact match do."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
 _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 _NANO = re.compile(r"#### (-?[0-9]+)")
-_NONE = "[invalid]"
+_INVALID = "[invalid]"
+_NUMBER = re.compile(r"-?\$?-?[0-9][0-9,]*(?:\.[0-9]+)?\.?|-?\$?\.[0-9]+")
+
+
+def score(doc: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """The metrics of an answer to a question of GSM8K."""
+    return {
+        "exact_match,strict-match": float(same(strict(text), doc["answer"])),
+        "exact_match,flexible-extract": float(same(flexible(text), doc["answer"])),
+    }
+
+
+def score_nano(doc: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """The metric of an answer to a question of nano-gsm."""
+    return {"exact_match,strict-match": float(nano(text) == doc["answer"].rpartition("#### ")[2])}
+
+
+def problem(doc: Mapping[str, Any]) -> str | None:
+    """Why a row can't be scored; None if it can."""
+    if _NUMBER.fullmatch(doc["answer"].rpartition("#### ")[2]) and "#### " in doc["answer"]:
+        return None
+    return "'answer' must end with #### and a number, and nothing behind it"
 
 
 def strict(text: str) -> str:
     """The number behind the first ``####``."""
-    found = _STRICT.search(text)
-    return found.group(1).strip() if found else _NONE
+    match = _STRICT.search(text)
+    return match.group(1).strip() if match else _INVALID
 
 
 def flexible(text: str) -> str:
     """The last number."""
     found = _FLEXIBLE.findall(text)
-    return next(one for one in found[-1] if one).strip() if found else _NONE
+    return next(group for group in found[-1] if group).strip() if found else _INVALID
 
 
 def nano(text: str) -> str:
     """The whole number behind the first ``####``."""
-    found = _NANO.search(text)
-    return found.group(1) if found else _NONE
+    match = _NANO.search(text)
+    return match.group(1) if match else _INVALID
 
 
 def same(answer: str, target: str) -> bool:
-    """lm-eval's exact match for GSM8K: commas, dollar signs, a last full stop and the reasoning do not count."""
-    return _counted(answer) == _counted(target)
+    """lm-eval's exact match for GSM8K: ignores commas, dollar signs, a final full stop and the reasoning."""
+    return _normalized(answer) == _normalized(target)
 
 
-def _counted(text: str) -> str:
-    """What counts of a text. lm-eval's pattern for the reasoning, ``.*#### ``, takes quadratic time where none is."""
+def _normalized(text: str) -> str:
+    # lm-eval removes the reasoning with ``.*#### ``, which takes quadratic time where there is none
     return re.sub(r"\.$", "", text.replace(",", "").replace("$", "").rpartition("#### ")[2]).lower()

@@ -1,10 +1,12 @@
-"""How ``dataset.name`` becomes lm-eval tasks."""
+"""Load lm-eval's tasks by ``dataset.name``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from copy import copy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ from cache_zoo.errors import require
 from evaluation.config.settings import DatasetSettings
 from evaluation.config.task_names import OWN, check_name, files_in, folder_of, unknown
 from evaluation.sandbox import Sandbox
-from evaluation.tasks.arrow import as_dataset
+from evaluation.tasks.code_execution import check_sandbox, unscored_reason
+from evaluation.tasks.datasets import as_dataset
 from evaluation.tasks.jsonl import check_row, read_splits
 from evaluation.tasks.scorers import SCORERS, Scorer
-from evaluation.tasks.unscored import reason
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,11 @@ class LoadedTask:
 
     Attributes:
         name: as in ``dataset.name``.
-        loaded: what `lm_eval.evaluate` takes: tasks and groups by name.
+        loaded: argument of `lm_eval.evaluate`: tasks and groups by name.
         score: metric and filter of the headline score; None: lm-eval's first, if any.
-        unscored: why there are no scores, as a sentence; None where there are.
-        needs: columns that scoring reads, where the scorer is our own.
-        sha256: of the rows that can be asked, by task.
+        unscored: why there are no scores; None if there are.
+        needs: columns that scoring reads, if this package scores the task.
+        sha256: of all questions, by task.
     """
 
     name: str
@@ -48,26 +50,26 @@ class LoadedTask:
 def load_task(
     settings: DatasetSettings, seed: int, sandbox: Sandbox | None = None, include_path: str | None = None
 ) -> LoadedTask:
-    """Load the data, and set the number of few-shot examples and the seed that picks them.
+    """Load a task and its data, and set the number of few-shot examples.
 
     Args:
         settings: of the dataset.
-        seed: of the choice of examples.
-        sandbox: where generated code may be run, if that is how a task is scored; None: nowhere.
-        include_path: folder of further task files; a name there goes before lm-eval's own.
+        seed: for the choice of examples.
+        sandbox: for tasks whose score runs generated code; None: such tasks are not scored.
+        include_path: folder of further task files; its names take precedence over lm-eval's.
 
     Raises:
-        UsageError: unknown name, data that can't be had or used, too few examples, a task that needs more than
-            generation, or code to run on a machine that can't.
+        UsageError: unknown name, missing or unusable data, too few examples, an unsupported kind of task, or a sandbox
+            that does not work here.
     """
     check_name(settings.name, include_path)
     known = SCORERS.get(settings.name)
     unscored = None
-    if known and known.execute:
+    if known and known.runs_code:
         if sandbox:
-            sandbox.check()
+            check_sandbox(sandbox)
         else:
-            unscored = reason(settings.name)
+            unscored = unscored_reason(settings.name)
     included = None if include_path is None else Path(include_path).expanduser()
     if included is not None:
         _check_included(included, settings.name)
@@ -84,7 +86,7 @@ def load_task(
         ) from error
     tasks = loaded["tasks"]
     for name, task in tasks.items():
-        if known and settings.path is None:  # of files, lines are checked while they are read
+        if known and settings.path is None:  # rows of files are checked while they are read
             for number, row in enumerate(task.eval_docs):
                 check_row(f"dataset '{name}', row {number}", row, known.columns, known.problem)
         _check_kind(name, task)
@@ -102,9 +104,9 @@ def load_task(
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what went wrong; lm-eval says of a missing column nothing but its name."""
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"there is no {said}" if isinstance(error, KeyError) else said
+    """The first line of an error; of a missing column lm-eval gives the name alone."""
+    message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"there is no {message}" if isinstance(error, KeyError) else message
 
 
 def _advice(settings: DatasetSettings, error: Exception) -> str:
@@ -116,7 +118,7 @@ def _advice(settings: DatasetSettings, error: Exception) -> str:
 
 
 def _check_included(folder: Path, name: str) -> None:
-    """Refuse what would be passed over: files that can't be read, and a task with the name of one of ours.
+    """Refuse what lm-eval would skip: unreadable files, and a task with the name of one of this package.
 
     Raises:
         UsageError: there is such a file.
@@ -130,7 +132,7 @@ def _check_included(folder: Path, name: str) -> None:
             raise UsageError(f"include_path: {file} is not a task file: {' '.join(str(error).split())}") from error
         require(
             name not in SCORERS or config.get("task") != name or file.parent in (OWN, folder_of(name)),
-            f"include_path: {file} has a task '{name}', which is one of ours: give it a name of its own",
+            f"include_path: {file} has a task '{name}', a name that cache-zoo uses: give it another one",
         )
 
 
@@ -141,7 +143,7 @@ _SPLIT_KEYS = ("training_split", "validation_split", "fewshot_split", "test_spli
 def _spec(
     settings: DatasetSettings, manager: Any, known: Scorer | None, sandbox: Sandbox | None
 ) -> str | dict[str, Any]:
-    """A name, or a group of one task, which is how lm-eval takes changes to a task."""
+    """The name, or a group of one changed task: lm-eval takes changes in no other way."""
     changes = _local_data(settings, manager, known)
     if known and (execute := known.execute) and sandbox:
         changes["process_results"] = lambda doc, results: execute(sandbox, doc, results)
@@ -149,7 +151,7 @@ def _spec(
 
 
 def _local_data(settings: DatasetSettings, manager: Any, known: Scorer | None) -> dict[str, Any]:
-    """What makes a task read files in place of the hub; nothing where there are none to read."""
+    """Changes that make a task read the files in ``dataset.path``, if that is set."""
     if settings.path is None:
         return {}
     if settings.name in manager.all_groups or settings.name in manager.all_tags:
@@ -163,7 +165,7 @@ def _local_data(settings: DatasetSettings, manager: Any, known: Scorer | None) -
         known.columns if known else {},
         known.problem if known else None,
     )
-    # A task that names a split without data would fail even where it is not needed.
+    # lm-eval fails on a split without data even if it is not needed
     absent = {key: None for key in _SPLIT_KEYS if config.get(key) not in splits}
 
     def local_data(**_: Any) -> DatasetDict:
@@ -173,18 +175,35 @@ def _local_data(settings: DatasetSettings, manager: Any, known: Scorer | None) -
 
 
 def _manager(name: str, included: Path | None) -> TaskManager:
-    """What knows a task; of lm-eval's thousands no more than its folder, unless it is a group or a tag."""
+    """lm-eval's index, limited to the folder of the task or group if possible."""
     if name in SCORERS:
         folder = OWN if (OWN / f"{name}.yaml").is_file() else folder_of(name)
         return TaskManager(include_path=str(folder), include_defaults=False)
     for folder in (included, folder_of(name)):
         if folder is not None:
             manager = TaskManager(include_path=str(folder), include_defaults=False)
-            if name in manager.all_subtasks:
+            if name in manager.all_subtasks or _is_complete_group(name, manager):
                 return manager
             if name in manager.task_index:
                 break
-    return TaskManager(include_path=str(included) if included else None)
+    if included:
+        return TaskManager(include_path=str(included))
+    manager = copy(_lm_eval_manager())
+    manager._index = dict(manager._index)  # loading a group adds names to it
+    return manager
+
+
+@cache
+def _lm_eval_manager() -> TaskManager:
+    """The index of all tasks of lm-eval, built once per process: it takes seconds to parse 14,000 files."""
+    return TaskManager()
+
+
+def _is_complete_group(name: str, manager: TaskManager) -> bool:
+    """Whether the index has a group and each of its tasks."""
+    members = (manager.task_index[name].cfg or {}).get("task") if name in manager.all_groups else None
+    tasks = manager.all_subtasks
+    return isinstance(members, list) and all(isinstance(member, str) and member in tasks for member in members)
 
 
 def _check_kind(name: str, task: Any) -> None:
@@ -196,21 +215,21 @@ def _check_kind(name: str, task: Any) -> None:
     )
     require(
         not getattr(task, "MULTIMODAL", False),
-        f"task '{name}' shows pictures or plays sound, which models of text can't take; give a task of texts",
+        f"task '{name}' has images or audio, which text models can't read; give a text task",
     )
     require(
         not getattr(task, "UNSAFE_CODE", False),
-        f"task '{name}' runs generated code in lm-eval's own way, without a sandbox; "
-        f"the tasks that run it here are {', '.join(one for one, scorer in SCORERS.items() if scorer.execute)}",
+        f"task '{name}' runs generated code without a sandbox; tasks that run it in the sandbox: "
+        f"{', '.join(own for own, scorer in SCORERS.items() if scorer.runs_code)}",
     )
 
 
 def _check_scoring(name: str, task: Any) -> None:
-    """Refuse a task that generates, and of which lm-eval would say after all work that it can't be scored."""
+    """Refuse a generation task that lm-eval could not score after all the work is done."""
     if not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE != "generate_until":
         return
-    require(task.config.repeats >= 1, f"task '{name}' has repeats: {task.config.repeats}, so that nothing is answered")
-    require(bool(task._filters), f"task '{name}' has an empty filter_list, so that no answer is scored: leave it out")
+    require(task.config.repeats >= 1, f"task '{name}' has repeats: {task.config.repeats}, so nothing is generated")
+    require(bool(task._filters), f"task '{name}' has an empty filter_list, so no answer is scored: remove it")
     functions = {} if task.config.process_results else task._metric_fn_list
     unknown_ones = [
         f"{what} of '{metric}'" if what else f"metric '{metric}'"
@@ -226,7 +245,7 @@ def _check_scoring(name: str, task: Any) -> None:
 
 
 def _set_shots(name: str, task: Any, n_shot: int | None, seed: int) -> None:
-    """As lm-eval does, but what is asked for is used or refused, never passed over."""
+    """As lm-eval does, but refuse a number that it would silently reduce."""
     if n_shot is not None:
         task.set_config(key="num_fewshot", value=n_shot)
     elif task.get_config("num_fewshot") is None:
@@ -237,13 +256,13 @@ def _set_shots(name: str, task: Any, n_shot: int | None, seed: int) -> None:
         examples = len(task.sampler.df) if _has_examples(task) else 0
         require(
             number <= examples,
-            f"task '{name}' puts {number} examples in the prompt, but there are {examples}; "
+            f"task '{name}' needs {number} few-shot examples, {examples} are available; "
             f"give more data (train.jsonl) or dataset.n_shot={examples}",
         )
 
 
 def _has_examples(task: Any) -> bool:
-    """Whether few-shot examples have a source; lm-eval would take the questions, the one that is asked included."""
+    """Whether few-shot examples have a source of their own; else lm-eval draws them from the questions themselves."""
     shots = task.config.fewshot_config
     if shots is not None and (shots.split is not None or shots.samples is not None):
         return True

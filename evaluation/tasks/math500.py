@@ -1,27 +1,28 @@
-r"""MATH-500: the final answer of a solution, and whether it is the same as the reference.
+"""MATH-500: find the final answer of a solution and compare it with the reference.
 
-Two metrics, named as in lm-eval's ``minerva_math500``: ``math_verify`` compares as mathematics (``1/2`` is ``0.5``),
-reading formulas with the library of that name, ``exact_match`` compares normalised strings.
+Two metrics, named as in lm-eval's ``minerva_math500``: ``math_verify`` compares values (``1/2`` is ``0.5``), parsing
+formulas with the library of that name; ``exact_match`` compares normalised strings.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from cache_zoo.time_limit import cpu_time_limit
-from evaluation.tasks.fenced import without_thoughts
-from evaluation.tasks.mathematics.comparing import equal
-from evaluation.tasks.mathematics.kinds import spelled
-from evaluation.tasks.mathematics.reading import choice, read, readings
-from evaluation.tasks.mathematics.text import tidy
+from evaluation.tasks.answer_parts import without_thoughts
+from evaluation.tasks.mathematics.answer_types import canonical
+from evaluation.tasks.mathematics.compare import equal
+from evaluation.tasks.mathematics.normalize import normalize
+from evaluation.tasks.mathematics.parse import choice, interpretations, parse
 
-SECONDS = 5
-"""Limit of one comparison, in seconds of the processor. Real ones take milliseconds. The limit is a signal, which
-needs the main thread; without it the bounds on length, depth and size hold alone."""
+CPU_SECONDS = 5
+"""Limit of one comparison; real ones take milliseconds. It is a signal, which only the main thread gets; elsewhere the
+bounds on length, depth and size must do."""
 
-LONGEST = 1000
-"""Characters of the longest text that is taken for an answer; the longest answer of MATH-500 has 53."""
+MAX_CHARACTERS = 1000
+"""Of an answer; the longest of MATH-500 has 53."""
 
 _IS = r"\s(?:is|are|(?:would|should|must|will)\sbe)\b"
 _PHRASE = re.compile(
@@ -39,7 +40,7 @@ _PROSE = re.compile(
     r"(?:[A-Za-z]{3,}|(?i:an|as|at|be|by|cm|do|ft|he|if|in|is|it|kg|km|me|mm|my|no|of|on|so|to|up|us|we)\b)(?:'[a-z]+)?"
     r"|\b[aAI]\b(?=\s[A-Za-z]{2})|(?:[.?;:]|(?<![\d)])!)(?=\s|$)|\n"
 )
-"""What a formula in plain writing does not go on over: words, and the end of a sentence."""
+"""What ends a formula in plain text: words, and the end of a sentence."""
 _DENIED = re.compile(
     r"(?i)(?:\b(?:not|never|cannot|than|least|most|about|approximately|roughly|nearly|almost|around|over|under|between)"
     r"|n't)(?:\s+be)?\W*$"
@@ -47,68 +48,80 @@ _DENIED = re.compile(
 _TAG = re.compile(
     r"</?[a-zA-Z]+>|(?<![\w\\}])\((?=[^()]*(?<![\\A-Za-z])[A-Za-z]{3,}\s)[^()]*\)|(?i:\\?\b(?:boxed|fbox|framebox)(?![a-z])\s{0,9})"
 )
-_MOST = 30  # boxes that are one answer
-_NEAR = 60  # characters at most between two boxes that are one answer
+_MAX_BOXES = 30  # of one answer
+_MAX_GAP = 60  # characters between two boxes of one answer
 _BRACES = re.compile(r"\\(?:boxed|fbox|framebox)\s{0,9}\{|\\.|[{}]", re.DOTALL)
 
 
-def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """Both metrics of one generation, as lm-eval asks for them."""
+def score(doc: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """The metrics of an answer."""
+    return {f"{metric},none": value for metric, value in process_results(doc, [text]).items()}
+
+
+def problem(doc: Mapping[str, Any]) -> str | None:
+    """Why a row can't be scored; None if it can."""
+    if not doc["answer"].strip("$ \t\r\n\\."):
+        return "'answer' is blank"
+    return None if same(doc["answer"], doc["answer"]) else "'answer' can't be read: it does not even equal itself"
+
+
+def process_results(doc: Mapping[str, Any], results: list[str]) -> dict[str, float]:
+    """Both metrics of one answer, for lm-eval."""
     text, gold = without_thoughts(results[0]), doc["answer"]
     answer = final_answer(text)
     if answer is None:
-        last = _last(text[-LONGEST:])
+        last = _last_formula(text[-MAX_CHARACTERS:])
         return {"math_verify": float(last is not None and same(gold, last)), "exact_match": 0.0}
     right = same(gold, answer)
-    return {"math_verify": float(right), "exact_match": float(right and normal(answer) == normal(gold))}
+    return {"math_verify": float(right), "exact_match": float(right and normalized(answer) == normalized(gold))}
 
 
 def final_answer(text: str) -> str | None:
     r"""The last ``\boxed{...}``, else what follows "final answer is"; None without either.
 
-    Boxes that are joined by nothing but a comma, "and" or "or" are one answer; of those that are the same, the last.
+    Boxes joined by nothing but a comma, "and" or "or" are one answer; of equal ones the last counts.
     """
     boxes = [box for box in _boxes(text) if text[box[1] : box[2]].strip()]
     if boxes:
-        return _together(text, boxes, 1)
-    phrases = [found.end() for found in _PHRASE.finditer(text)]
-    return _sentence(text[phrases[-1] : phrases[-1] + LONGEST]) if phrases else None
+        return _join(text, boxes, 1)
+    phrases = [match.end() for match in _PHRASE.finditer(text)]
+    return _sentence(text[phrases[-1] : phrases[-1] + MAX_CHARACTERS]) if phrases else None
 
 
-def _together(text: str, places: list[tuple[int, int, int]], width: int) -> str:
-    """The last of these places, with those before it that are one answer with it.
+def _join(text: str, spans: list[tuple[int, int, int]], width: int) -> str:
+    """The last of these boxes or formulas, joined with those before it that belong to the same answer.
 
     Args:
         text: the whole.
-        places: where each begins, where what it holds does, and where that ends.
-        width: of what closes one.
+        spans: of each its start, and the start and end of its content.
+        width: of the closing delimiter.
     """
-    start, first, last = places[-1]
+    start, first, last = spans[-1]
     answers = [text[first:last].strip()]
-    for begin, first, last in reversed(places[-_MOST:-1]):
-        if start - last > _NEAR or not _linked(text[last + width : start]):
+    for begin, first, last in reversed(spans[-_MAX_BOXES:-1]):
+        if start - last > _MAX_GAP or not _linked(text[last + width : start]):
             break
-        one, start = text[first:last].strip(), begin
-        if not any(same(one, other) for other in answers):
-            answers.insert(0, one)
+        answer, start = text[first:last].strip(), begin
+        if not any(same(answer, other) for other in answers):
+            answers.insert(0, answer)
     return ", ".join(answers)
 
 
 def same(gold: str, answer: str) -> bool:
-    """Whether ``answer`` is as good as ``gold``; one that is too long, or takes too long, is not."""
-    if max(len(gold), len(answer)) > LONGEST:
+    """Whether ``answer`` equals ``gold``; one that is too long, or takes too long to compare, does not."""
+    if max(len(gold), len(answer)) > MAX_CHARACTERS:
         return False
     try:
-        with cpu_time_limit(SECONDS, _OutOfTime()):
-            return _same(tidy(gold), tidy(answer))
-    except (Exception, _OutOfTime):  # an answer may be any text at all, and what can't be read is wrong
+        with cpu_time_limit(CPU_SECONDS, _OutOfTime()):
+            return _same(normalize(gold), normalize(answer))
+    except (Exception, _OutOfTime):  # an answer may be any text; one that can't be read is wrong
         return False
 
 
-def normal(answer: str) -> str:
+def normalized(answer: str) -> str:
     """One spelling for answers that are written alike; empty for one that is too long."""
     try:
-        return spelled(read(tidy(answer))) if len(answer) <= LONGEST else ""
+        return canonical(parse(normalize(answer))) if len(answer) <= MAX_CHARACTERS else ""
     except Exception:  # as above
         return ""
 
@@ -119,8 +132,9 @@ def _same(gold: str, answer: str) -> bool:
     option = _option(gold) or (gold if re.fullmatch("[A-J]", gold) else None)
     if option and _option(answer) == option:
         return True
-    first, *others = readings(gold)
-    return any(equal(first, one) for one in readings(answer)) or any(equal(one, read(answer)) for one in others)
+    first, *others = interpretations(gold)
+    meanings = interpretations(answer)
+    return any(equal(first, meaning) for meaning in meanings) or any(equal(other, parse(answer)) for other in others)
 
 
 def _option(text: str) -> str | None:
@@ -128,7 +142,7 @@ def _option(text: str) -> str | None:
 
 
 def _boxes(text: str) -> list[tuple[int, int, int]]:
-    r"""``\boxed{...}`` and ``\fbox{...}`` that are in no other: where each and its inside starts, and the end."""
+    r"""Outermost ``\boxed{...}`` and ``\fbox{...}``: of each its start, and the start and end of its content."""
     found: list[tuple[int, int, int]] = []
     opened: list[tuple[int, int] | None] = []
     for match in _BRACES.finditer(text):
@@ -146,16 +160,16 @@ def _boxes(text: str) -> list[tuple[int, int, int]]:
 
 
 def _linked(between: str) -> bool:
-    """Whether nothing but a comma, "and" or "or" stands between two boxes, and perhaps the ``x =`` of the second."""
+    """Whether only a comma, "and" or "or" stands between two boxes, and perhaps the ``x =`` of the second."""
     between = re.sub(r"\\(?:text\w*|mathrm|mbox|quad|qquad)(?![a-z])|[\s$*_{}~\\]", " ", between)
     between = re.sub(r"[a-zA-Z]\s*=\s*$", "", between)
     return bool(between.strip()) and all(word in ("and", "or") for word in re.sub("[,;]", " ", between).split())
 
 
 def _sentence(text: str) -> str:
-    """The rest of a sentence; full stops and ends of lines within a formula do not end it."""
+    """The rest of a sentence; full stops and line ends within a formula do not end it."""
     text = text.lstrip()
-    formulas = [(found.start(), found.end()) for found in _FORMULA.finditer(text)]
+    formulas = [(match.start(), match.end()) for match in _FORMULA.finditer(text)]
     for stop in _STOP.finditer(text):
         inside = any(start < stop.start() < end for start, end in formulas)
         if not inside and not re.search(r"(?i)\b[ap]$", text[max(0, stop.start() - 2) : stop.start()]):
@@ -167,23 +181,23 @@ def _sentence(text: str) -> str:
     return (plain if whole else text).strip(" \n\t*_")
 
 
-def _last(text: str) -> str | None:
-    """What "answer is" says, else the last formula of a text, or what its last number stands in where that is later."""
+def _last_formula(text: str) -> str | None:
+    """What follows "answer is", else the last formula or the formula around the last number, whichever is later."""
     text = _TAG.sub(" ", text)
     answers = list(_ANSWER.finditer(text))
     rest = text[answers[-1].end() :] if answers else ""
     sentence = _sentence(rest)
     if re.search(r"[\d$\\]", sentence) or (sentence and not re.search(r"[\d$\\]", rest)):
         return sentence
-    formulas = [(found.start(), *found.span(found.lastindex or 0)) for found in _FORMULA.finditer(text)]
+    formulas = [(match.start(), *match.span(match.lastindex or 0)) for match in _FORMULA.finditer(text)]
     digit = re.search(r"\d\D*$", text)
     if formulas and (not digit or digit.start() < formulas[-1][2]):
-        return _together(text, formulas, 1 if text[formulas[-1][2]] == "$" else 2)
-    return _plain(text, digit.start()) if digit else None
+        return _join(text, formulas, 1 if text[formulas[-1][2]] == "$" else 2)
+    return _plain_formula(text, digit.start()) if digit else None
 
 
-def _plain(text: str, place: int) -> str | None:
-    """What a number stands in, in plain writing; None where the words before it say that it is no answer."""
+def _plain_formula(text: str, place: int) -> str | None:
+    """The formula around a number in plain text; None if the words before it deny that it is the answer."""
     words = [found.span() for found in _PROSE.finditer(text)]
     start = max((end for _, end in words if end <= place), default=0)
     end = min((start for start, _ in words if start > place), default=len(text))
@@ -195,4 +209,4 @@ def _plain(text: str, place: int) -> str | None:
 
 
 class _OutOfTime(BaseException):
-    """Not an Exception, so that nothing on the way catches it."""
+    """A BaseException, so that no handler on the way catches it."""

@@ -12,8 +12,8 @@ from evaluation.config.settings import Settings
 from evaluation.run.checkpoint import find_checkpoint
 from evaluation.run.lm import CacheZooLM
 from evaluation.run.provenance import provenance
-from evaluation.run.requests import Request, check_request, digest, request_seed
-from evaluation.run.stopping import Answer, Ending
+from evaluation.run.requests import GenerationRequest, digest, request_seed
+from evaluation.run.stopping import Ending, TrimmedAnswer
 from evaluation.trace.pieces import pieces
 from evaluation.trace.prompt import Asked, ask
 from generation import GenerationOutput, TraceStep, generate, stream
@@ -45,7 +45,7 @@ class Trace:
     config: ModelConfig
     asked: Asked
     output: GenerationOutput
-    answer: Answer
+    answer: TrimmedAnswer
     prompt_pieces: list[str | None]
     pieces: list[str | None]
     special: frozenset[int]
@@ -120,8 +120,8 @@ def record(
 
     asked = ask(settings, CacheZooLM(settings, config, tokenizer, load), row, task)
     seed = request_seed(settings.seed, asked.task, asked.row)
-    request = Request(asked.task, asked.row, 0, asked.prompt, asked.ids, asked.until, seed)
-    check_request(request, settings.generation.gen_length, config)
+    request = GenerationRequest(asked.task, asked.row, 0, asked.prompt, asked.ids, seed, asked.until)
+    request.check(config, settings.generation.gen_length)
     if saved is not None:
         _check_prompt(asked, saved)
     loaded = load()
@@ -153,7 +153,7 @@ def _check_prompt(asked: Asked, saved: Mapping[str, Any]) -> None:
         )
 
 
-def _decode(model: Transformer, settings: Settings, request: Request) -> GenerationOutput:
+def _decode(model: Transformer, settings: Settings, request: GenerationRequest) -> GenerationOutput:
     options, seed = asdict(settings.generation), request.seed
     for _ in islice(stream(model, [request.ids], settings.cache.make(), seed=seed, **options), WARM_UP):
         pass

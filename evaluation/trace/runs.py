@@ -14,7 +14,8 @@ import torch
 from cache_zoo import UsageError
 from cache_zoo.errors import nearest, require
 from evaluation.config.settings import ModelSettings, Settings
-from evaluation.storage.readers import read_rows, read_yaml
+from evaluation.storage.plain_yaml import read_yaml
+from evaluation.storage.readers import read_json_lines
 from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import Sample
 from evaluation.tasks.scorers import SCORERS
@@ -76,7 +77,7 @@ def choose(folder: Path, sample: str | None, device: str | None = None, settings
     settings = settings or _read_settings(run, device)
     require(
         not settings.model.device.startswith("cuda") or torch.cuda.is_available(),
-        f"{folder.name} ran on {settings.model.device}, which this machine does not have; give --device cpu",
+        f"{folder.name} ran on {settings.model.device}, which this machine does not have; give device=cpu",
     )
     return Choice(run, settings, found, rows)
 
@@ -127,7 +128,7 @@ def _check_data(path: Path) -> None:
     """Refuse data that a run names and that would not end, before they are read as a whole."""
     there = sorted(path.glob("*.jsonl")) if os.path.isdir(path) else [path, *sorted(path.parent.glob("*.jsonl"))]
     for file in dict.fromkeys(map(os.path.realpath, there)):
-        for _ in read_rows(Path(file)):
+        for _ in read_json_lines(Path(file)):
             pass
 
 
@@ -180,7 +181,7 @@ def _find(run: SavedRun, sample: str | None) -> tuple[Sample, list[Row]]:
     task, _, row = (sample or "").rpartition(":")
     require(
         sample is None or (row.isascii() and row.isdecimal() and len(row) < _DIGITS),
-        f"--sample takes a row of the dataset, such as 3, not '{sample}'",
+        f"sample= takes a row of the dataset, such as 3, not '{sample}'",
     )
     fitting: dict[Row, Sample] = {}
     rows: set[Row] = set()
@@ -196,7 +197,7 @@ def _find(run: SavedRun, sample: str | None) -> tuple[Sample, list[Row]]:
         raise UsageError(f"{run.folder.name} has no question {sample}; {_nearest(questions, task, int(row))}")
     require(
         len(fitting) == 1,
-        f"{run.folder.name} has row {row} in several tasks; give --sample {min(fitting)[0]}:{row} or another of "
+        f"{run.folder.name} has row {row} in several tasks; give sample={min(fitting)[0]}:{row} or another of "
         f"{', '.join(one for one, _ in sorted(fitting))}",
     )
     return next(iter(fitting.values())), questions
@@ -222,7 +223,7 @@ def _near(folder: Path) -> str:
 def page_of(choices: Sequence[Choice]) -> Path:
     """``trace_3.html`` in the first run's folder; ``trace_3_beside_NAME.html`` for two."""
     first, *others = choices
-    require(not first.run.folder.is_symlink(), f"{first.run.folder} is a link; say with --out where the page goes")
+    require(not first.run.folder.is_symlink(), f"{first.run.folder} is a link; give out=FILE for the page")
     task, row = first.question
     parts = ["trace", *([task] if len({one for one, _ in first.rows}) > 1 else []), str(row)]
     parts += [f"beside_{other.settings.cache.label}" for other in others]

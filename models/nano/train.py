@@ -1,4 +1,4 @@
-"""Train an embedded model: ``python -m models.nano.train OUT --family llada``.
+"""Train an embedded model: ``python -m models.nano.train OUT family=llada``.
 
 The objective is masked diffusion (LLaDA, arXiv 2502.09992, section 2.3): answer tokens are replaced by [MASK] and
 predicted, prompts stay clean, and end-of-sequence tokens fill the canvas behind the last answer. LLaDA's 1/t weight has
@@ -14,6 +14,7 @@ Batch ``n`` depends on seed and ``n`` alone, so a run can stop and resume at any
 from __future__ import annotations
 
 import json
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from cache_zoo.arguments import Parser
+from cache_zoo.arguments import grouped, positional, read
+from cache_zoo.errors import DONE, refusing
 from models.config import ModelConfig
 from models.loading import find_family
 from models.nano.code import function
@@ -370,20 +372,32 @@ def train(
     return losses
 
 
-def main() -> None:
-    """Run the command line."""
-    defaults = Plan()
-    parser = Parser(prog="python -m models.nano.train", description="Train an embedded model.")
-    parser.add_argument("out", type=Path, help="folder of the run; an existing run is resumed")
-    for name, value in vars(defaults).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
-    parser.add_argument("--keep-every", type=int, metavar="STEPS", help="steps between checkpoints that are kept")
-    parser.add_argument("--stop-after", type=float, help="stop after this many seconds")
-    parser.add_argument("--device", default="cpu")
-    arguments = vars(parser.parse_args())
-    run = {name: arguments.pop(name) for name in ("out", "keep_every", "stop_after", "device")}
-    train(Plan(**arguments), **run)
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train an embedded model.
+
+    Attributes:
+        out: folder of the run; an unfinished one is resumed.
+        keep_every: keep a checkpoint every N steps.
+        stop_after: stop after this many seconds.
+        device: of the training.
+        plan: what the run depends on.
+    """
+
+    out: Path = positional()
+    keep_every: int | None = None
+    stop_after: float | None = None
+    device: str = "cpu"
+    plan: dict[str, Any] = grouped("", Plan)
+
+
+@refusing
+def main() -> int:
+    """Train, and return the exit status."""
+    options = vars(read(TrainOptions, "python -m models.nano.train"))
+    train(Plan(**options.pop("plan")), **options)
+    return DONE
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,9 +1,9 @@
-"""The two pipes between the program and its tests, as one side sees them.
+"""Calls between the program and its tests over two pipes.
 
-A side asks, and while it waits it answers what the other asks meanwhile: a function of the program that was given a
-function of the tests calls that. Functions, iterators and objects pass as numbers of what their side has lent. The
-other side can call a function, take a step of an iterator and give all of them back, and nothing else: none has
-attributes or methods there, which would answer in place of those of plain data.
+Each side asks, and answers what the other asks while it waits: a program that was given a function of the tests calls
+it. Functions, iterators and objects pass as the number under which their side has lent them. The other side holds a
+stand-in, with which it can call a function, step an iterator and give either back, and nothing else: stand-ins have no
+attributes or methods that could answer in place of plain data.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from . import errors, frames, values
+from . import exceptions, messages, serialize
 
 
 class Borrowed:
-    """Stands for something of the other side."""
+    """A stand-in for something of the other side."""
 
     def __init__(self, channel: Channel, number: int, name: str) -> None:
         self._borrowed, self.__name__ = (channel, number), name
@@ -48,13 +48,13 @@ class _Iterator(Borrowed):
         channel.use(number, "close", (), {})
 
 
-KINDS: dict[str, type[Borrowed]] = {
+STAND_INS: dict[str, type[Borrowed]] = {
     "function": _Function,
     "class": _Function,
     "iterator": _Iterator,
     "object": Borrowed,
 }
-"""What stands for something of the other side, by what it was lent as."""
+"""The class of a stand-in, by the kind of what was lent."""
 _STEPS: dict[str, Callable[..., Any]] = {
     "next": next,
     "send": lambda value, item: value.send(item),
@@ -66,8 +66,8 @@ class Channel:
     """One side of the pipes.
 
     Args:
-        reads: descriptor that the other side's messages come from.
-        writes: descriptor for messages to it.
+        reads: descriptor of the other side's messages.
+        writes: descriptor of messages to the other side.
 
     Attributes:
         operations: what the other side may ask for beside calls and steps.
@@ -82,38 +82,38 @@ class Channel:
         self._stand_ins: dict[int, Any] = {}
 
     def ask(self, *question: Any) -> tuple[str, list[Any]]:
-        """Ask, and answer what is asked meanwhile; the kind of the answer, and what it says."""
+        """Ask, answer what is asked meanwhile, and return the kind and content of the answer."""
         self._write(["ask", *question])
         return self.wait()
 
     def wait(self) -> tuple[str, list[Any]]:
         """The next answer."""
         while True:
-            kind, *content = frames.read_json(self._reads)
+            kind, *content = messages.read_json(self._reads)
             if kind != "ask":
                 return kind, content
             self._write(self.answer(*content))
 
     def use(self, number: int, operation: str, positional: Any, keywords: dict[str, Any]) -> Any:
-        """Ask for an operation on something borrowed; its result, or its exception."""
-        given = self.encode([list(positional), keywords])
-        kind, content = self.ask(operation, number, given)
+        """Ask for an operation on something borrowed; return its result or raise its exception."""
+        arguments = self.encode([list(positional), keywords])
+        kind, content = self.ask(operation, number, arguments)
         if kind == "stop" and operation in _STEPS:
             raise self.end(*content)
         if kind == "raised":
             self.raised(*content)
         return self.result(kind, content, [*positional, *keywords.values()])
 
-    def result(self, kind: str, content: list[Any], given: list[Any]) -> Any:
-        """The result that an answer tells of.
+    def result(self, kind: str, content: list[Any], arguments: list[Any]) -> Any:
+        """The result in an answer.
 
         Args:
             kind: of the answer.
             content: of the answer.
-            given: the arguments; those that were changed in place on the other side are so here.
+            arguments: of the call; those that the other side changed in place are changed here, too.
 
         Raises:
-            Exception: of many kinds, where it is no such answer.
+            Exception: of many kinds, if the answer is malformed.
         """
         if kind != "returned":
             raise ValueError(f"an answer of kind {kind}")
@@ -121,19 +121,19 @@ class Channel:
         if after is not None:
             positional, keywords = self.decode(after)
             done: dict[int, tuple[int, Any]] = {}
-            for old, new in zip(given, [*positional, *keywords.values()], strict=True):
-                values.overwrite(old, new, done)
-        return given[result["given"]] if isinstance(result, dict) and "given" in result else self.decode(result)
+            for old, new in zip(arguments, [*positional, *keywords.values()], strict=True):
+                serialize.overwrite(old, new, done)
+        return arguments[result["given"]] if isinstance(result, dict) and "given" in result else self.decode(result)
 
     def answer(self, operation: str, *content: Any) -> list[Any]:
-        """Do what the other side asks for: what that comes to, and what its arguments are afterwards, if they changed.
+        """Do what the other side asks: the result, and the arguments afterwards if they changed.
 
         Raises:
-            Exception: what was raised in doing so.
+            Exception: whatever the operation raised.
         """
-        number, given = content
+        number, arguments = content
         value = self._lent[number]
-        positional, keywords = self.decode(given)
+        positional, keywords = self.decode(arguments)
         if operation not in _STEPS:
             result = self._act(operation, value, positional, keywords)
         else:
@@ -143,9 +143,9 @@ class Channel:
                 self.caught(error)
                 return ["stop", self.encode(error.value)]
         after = self.encode([positional, keywords])
-        places = [place for place, value in enumerate([*positional, *keywords.values()]) if value is result]
-        message = {"given": places[0]} if places else self.encode(result)  # it stays the same object
-        return ["returned", message, None if after == given else after]
+        same = [index for index, item in enumerate([*positional, *keywords.values()]) if item is result]
+        message = {"given": same[0]} if same else self.encode(result)  # an argument stays the same object
+        return ["returned", message, None if after == arguments else after]
 
     def _act(self, operation: str, value: Any, positional: list[Any], keywords: dict[str, Any]) -> Any:
         if operation == "call":
@@ -153,18 +153,18 @@ class Channel:
         return self.operations[operation](value, *positional)
 
     def raised(self, *content: Any) -> NoReturn:
-        """Raise what the other side's exception becomes here."""
+        """Raise the counterpart of the other side's exception."""
         raise NotImplementedError
 
     def end(self, value: Any) -> StopIteration:
-        """What is to be raised at the end of one of the other side's iterators, which has this value."""
+        """The exception for the end of one of the other side's iterators, with its value."""
         return StopIteration() if value is None else StopIteration(self.decode(value))
 
     def caught(self, error: BaseException | None) -> None:
-        """An exception has come to where it is taken."""
+        """An exception has reached the code that handles it."""
 
     def kind_of(self, value: Any) -> str:
-        """As what something may be lent.
+        """The kind as which something may be lent.
 
         Raises:
             TypeError: it may not.
@@ -176,12 +176,12 @@ class Channel:
         raise TypeError(f"{type(value).__name__} is not plain data")
 
     def encode(self, value: Any) -> Any:
-        """`values.encode`, where what is not plain data is lent."""
-        return values.encode(value, self.refer)
+        """`serialize.encode`; what is not plain data is lent."""
+        return serialize.encode(value, self.refer)
 
     def decode(self, message: Any) -> Any:
-        """`values.decode`, where what is not plain data is borrowed."""
-        return values.decode(message, self.resolve)
+        """`serialize.decode`; what is not plain data is borrowed."""
+        return serialize.decode(message, self.resolve)
 
     def refer(self, value: Any) -> Any:
         """Lend something, or give it back.
@@ -195,22 +195,22 @@ class Channel:
         kind = self.kind_of(value)
         if number is None:
             number = self._numbers[id(value)] = len(self._lent)
-            self._lent.append(value)  # kept, so that no other object gets its identity
+            self._lent.append(value)  # kept alive, so that no other object gets its id
         return {"mine": [number, kind, str(getattr(value, "__name__", type(value).__name__))[:100]]}
 
     def resolve(self, message: Any) -> Any:
-        """What a message of the other side's `refer` means here.
+        """What a message of the other side's `refer` stands for.
 
         Raises:
-            Exception: of many kinds, where that made no such message.
+            Exception: of many kinds, if the message is malformed.
         """
         if "yours" in message:
             return self._lent[message["yours"]]
         if "exception" in message:
             number, name, bases, home = message["exception"]
             if number not in self._stand_ins:
-                found = errors.of_library(name, home) or errors.own(name, [self.decode(base) for base in bases])
-                self._stand_ins[number] = found
+                known = exceptions.from_library(name, home)
+                self._stand_ins[number] = known or exceptions.make_class(name, [self.decode(base) for base in bases])
             return self._stand_ins[number]
         number, kind, name, *methods = message["mine"]
         if number not in self._stand_ins:
@@ -218,14 +218,14 @@ class Channel:
         return self._stand_ins[number]
 
     def stand_in(self, kind: str, methods: list[str]) -> type[Borrowed]:
-        """The class of what stands for something that is lent as of this kind, with these special methods."""
-        return KINDS[kind]
+        """The class of a stand-in for something of this kind with these special methods."""
+        return STAND_INS[kind]
 
     def _write(self, message: list[Any]) -> None:
         text = json.dumps(message).encode()
-        if len(text) > frames.MOST:
+        if len(text) > messages.MAX_BYTES:
             if message[0] == "ask":
                 raise ValueError("the arguments are too long")
-            said = "the result is too long"
-            text = json.dumps(["raised", "ValueError", ["ValueError"], said, [said], ""]).encode()
-        frames.write(self._writes, text)
+            reason = "the result is too long"
+            text = json.dumps(["raised", "ValueError", ["ValueError"], reason, [reason], ""]).encode()
+        messages.write(self._writes, text)

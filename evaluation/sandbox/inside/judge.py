@@ -1,7 +1,7 @@
-"""The part that runs the tests, in a process that the program never was in and can't reach.
+"""The process that runs the tests; the program never runs here and can't reach it.
 
-The names of the program stand for calls to it: arguments and results pass as plain data. So the comparisons are made
-here, with built-ins that the program can't change, on values that have no code.
+The program's names stand for calls to its process, with arguments and results as plain data. All comparisons happen
+here, with built-ins that the program can't change, on values without code.
 """
 
 from __future__ import annotations
@@ -17,33 +17,31 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import errors, objects
+from . import exceptions, objects
 from .channel import Borrowed, Channel
 
-Verdict = tuple[str, str]
-"""Reason and detail of an `Outcome`; ``gone``: the program's part closed its pipe or ended."""
-
+Result = tuple[str, str]
+"""Reason and detail of a verdict; reason ``gone``: the program's process closed its pipe or ended."""
 
 FILE = "<tests>"
 _GARBAGE = "it wrote to the pipe of its answers"
+_MAX_CAUGHT = 1000  # exceptions
+_MAX_DETAIL = 1000  # characters; the caller keeps fewer
+_CAUGHT, _LOST = "<caught>", "<lost>"  # hooks in the tests, under names that no source can have
 _Raised = tuple[BaseException, str]
-"""An exception of the program, and the line that it comes from."""
-
-_KEPT = 1000  # exceptions
-_LONGEST = 1000  # characters of a detail; the evaluation shows fewer
-_CAUGHT, _LOST = "<caught>", "<lost>"  # no program's and no test's names
+"""An exception of the program, and the source line that raised it."""
 
 
 class _EndedError(BaseException):
-    """The verdict is clear, whatever the tests catch."""
+    """Ends the tests with a verdict; a BaseException, so that they can't catch it."""
 
 
 class _Program(Channel):
-    """The program, as the tests see it."""
+    """The judge's side of the pipes."""
 
     def __init__(self, asks: int, answers: int) -> None:
         super().__init__(answers, asks)
-        self.verdict: Verdict | None = None
+        self.verdict: Result | None = None
         self._asks_objects = False
         self._uncaught: list[_Raised] = []
         self._caught: list[_Raised] = []
@@ -55,31 +53,32 @@ class _Program(Channel):
         if (kind, content) != ("loaded", []):
             self._end("crashed", _GARBAGE)
 
-    def names(self, wanted: set[str], dotted: set[str]) -> dict[str, Any]:
-        """What the program has of these names.
+    def names(self, requested: set[str], dotted: set[str]) -> dict[str, Any]:
+        """The program's values of these names, as far as it has them.
 
         Args:
-            wanted: names.
-            dotted: those whose attributes the tests use: a module's must be the module.
+            requested: names.
+            dotted: names whose attributes the tests use; if a module of the standard library has such a name, only
+                that module will do.
         """
-        kind, content = self.ask("names", sorted(wanted))
+        kind, content = self.ask("names", sorted(requested))
         found: dict[str, Any] = {}
         with self._reading():
             (described,) = content
-            if kind != "names" or not described.keys() <= wanted:
+            if kind != "names" or not described.keys() <= requested:
                 raise ValueError(kind)
-            if any(name[0].isupper() and _is_class(*said) for name, said in described.items()):
+            if any(name[0].isupper() and _is_class(*description) for name, description in described.items()):
                 self._asks_objects = True
-            for name, (what, said, *value) in described.items():
+            for name, (what, detail, *value) in described.items():
                 is_module = name in dotted and name in sys.stdlib_module_names
-                # nothing is imported because a program alone says so
-                if what == "module" and said == name and (is_module or name in _loaded()):
+                # never import a module on the program's word alone
+                if what == "module" and detail == name and (is_module or name in _loaded()):
                     found[name] = importlib.import_module(name)
-                elif what == "library" and said in _loaded():
-                    found[name] = getattr(sys.modules[said], name)
+                elif what == "library" and detail in _loaded():
+                    found[name] = getattr(sys.modules[detail], name)
                 elif not is_module and (what == "value" or (what == "library" and value)):
-                    decoded = self.decode(said if what == "value" else value[0])
-                    if not _takes_failures(decoded):
+                    decoded = self.decode(detail if what == "value" else value[0])
+                    if not _catches_failures(decoded):
                         found[name] = decoded
         return found
 
@@ -96,42 +95,42 @@ class _Program(Channel):
             return super().wait()
 
     def answer(self, operation: str, *content: Any) -> list[Any]:
-        """What a function or an iterator of the tests, which was an argument, says to the program."""
+        """Answer the program, which uses a function or an iterator that the tests passed to it."""
         try:
             return super().answer(operation, *content)
         except MemoryError:
             raise
         except Exception as error:
-            self.caught(error)  # what becomes of it is up to the program
-            return ["raised", *errors.told(error, self.refer)]
+            self.caught(error)  # the program may handle it
+            return ["raised", *exceptions.describe(error, self.refer)]
 
-    def result(self, kind: str, content: list[Any], given: list[Any]) -> Any:
+    def result(self, kind: str, content: list[Any], arguments: list[Any]) -> Any:
         with self._reading():
-            return super().result(kind, content, given)
+            return super().result(kind, content, arguments)
 
     def raised(self, *content: Any) -> NoReturn:
-        """Raise what was raised in the program; what is meant to end a process ends the tests."""
+        """Raise the program's exception; one that ends a process ends the tests."""
         with self._reading():
-            name, kinds, said, arguments, line = content
-            kind = errors.kind_of([self.decode(kind) for kind in kinds])
-            error = errors.made(kind, name, said, self.decode(arguments))
-        if kind is SystemExit:
+            name, bases, message, arguments, line = content
+            base = exceptions.nearest_class([self.decode(base) for base in bases])
+            error = exceptions.rebuild(base, name, message, self.decode(arguments))
+        if base is SystemExit:
             self._end("exited", "")
         if error is None:
-            self._end("failed", f"{name}: {said or line}")
+            self._end("failed", f"{name}: {message or line}")
         if not _is_expected_by_unittest(error):
             self._uncaught.append((error, line))
         raise error
 
     def stand_in(self, kind: str, methods: list[str]) -> type[Borrowed]:
-        return objects.kind_of(kind, tuple(methods)) if self._asks_objects else super().stand_in(kind, methods)
+        return objects.stand_in_class(kind, tuple(methods)) if self._asks_objects else super().stand_in(kind, methods)
 
     def end(self, value: Any) -> StopIteration:
         with self._reading():
             return super().end(value)
 
     def next(self, iterator: Iterator[Any], *default: Any) -> Any:
-        """`next` of the tests. Their function that it ends is not to end `all` or `map`, which call that, as well."""
+        """`next` of the tests: a StopIteration must not also end an `all` or `map` that called the tests' function."""
         try:
             return next(iterator, *default)
         except StopIteration as error:
@@ -141,7 +140,7 @@ class _Program(Channel):
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """End the tests where what the program says can't be read; no exception of that kind reaches them."""
+        """End the tests if a message can't be read; they never see such an exception."""
         try:
             yield
         except (EOFError, OSError):
@@ -152,11 +151,11 @@ class _Program(Channel):
             self._end("crashed", _GARBAGE)
 
     def caught(self, error: BaseException | None) -> None:
-        """The tests take this exception, and what it comes from."""
+        """The tests handle this exception, and those that caused it."""
         self._move(error, self._uncaught, self._caught)
 
     def lost(self, error: BaseException | None) -> None:
-        """The tests have not kept this exception, nor what it comes from."""
+        """This exception has left the tests' handler again, with those that caused it."""
         self._move(error, self._caught, self._uncaught)
 
     @staticmethod
@@ -164,23 +163,23 @@ class _Program(Channel):
         while error is not None:
             moved = [pair for pair in source if pair[0] is error]
             source[:] = [pair for pair in source if pair[0] is not error]
-            target[:] = [*target, *moved][-_KEPT:]
+            target[:] = [*target, *moved][-_MAX_CAUGHT:]
             error = error.__cause__ or error.__context__
 
     def raise_uncaught(self) -> None:
-        """Raise the first exception that something else than the tests has taken."""
+        """Raise the first exception that something other than the tests handled."""
         for error, _ in self._uncaught:
             raise error
 
-    def said(self, error: BaseException, tests: str) -> str:
-        """Exception and message, or the line where it has none."""
+    def detail(self, error: BaseException, tests: str) -> str:
+        """Class and message of an exception, or its source line if it has no message."""
         try:
             lines = [line for other, line in self._uncaught + self._caught if other is error]
-            said = str(error) or "".join(lines) or errors.line(error, tests, FILE)
+            message = str(error) or "".join(lines) or exceptions.source_line(error, tests, FILE)
         except Exception:
-            said = ""
+            message = ""
         name = type(error).__name__
-        return f"{name}: {said}" if said else name
+        return f"{name}: {message}" if message else name
 
     def _end(self, reason: str, detail: str) -> NoReturn:
         if self.verdict is None:
@@ -188,25 +187,25 @@ class _Program(Channel):
         raise _EndedError
 
 
-def _is_class(what: str, *said: Any) -> bool:
-    """Whether a name is described as that of a class of the program, which is not one of exceptions."""
-    return what == "value" and isinstance(said[0], dict) and said[0].get("mine", ("", ""))[1] == "class"
+def _is_class(what: str, *content: Any) -> bool:
+    """Whether a name is described as a class of the program, exceptions aside."""
+    return what == "value" and isinstance(content[0], dict) and content[0].get("mine", ("", ""))[1] == "class"
 
 
 def _loaded() -> set[str]:
-    """The modules of the standard library that are here."""
+    """The modules of the standard library that are loaded here."""
     return {name for name in sys.modules if name.partition(".")[0] in sys.stdlib_module_names}
 
 
-def _takes_failures(value: Any) -> bool:
-    """Whether an ``except`` of this, if it is a class or some, would take a failed assertion of the tests."""
+def _catches_failures(value: Any) -> bool:
+    """Whether ``except value`` would catch a failed assertion."""
     if isinstance(value, tuple | list):
-        return any(map(_takes_failures, value))
+        return any(map(_catches_failures, value))
     return isinstance(value, type) and issubclass(AssertionError, value)
 
 
 def _is_expected_by_unittest(error: BaseException) -> bool:
-    """Whether `unittest` itself calls the program and expects that, as in ``assertRaises(ValueError, f, 1)``."""
+    """Whether `unittest` called the program and expects this, as in ``assertRaises(ValueError, f, 1)``."""
     frame = sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
         frame = frame.f_back
@@ -215,12 +214,12 @@ def _is_expected_by_unittest(error: BaseException) -> bool:
     return isinstance(error, getattr(frame.f_locals.get("self"), "expected", ()))
 
 
-def judge(tests: str, own: list[str], asks: int, answers: int) -> Verdict:
+def judge(tests: str, own: list[str], asks: int, answers: int) -> Result:
     """Run tests against the program at the other end of two pipes.
 
     Args:
-        tests: Python source; what it names and doesn't define comes from the program, but for built-ins.
-        own: names that come from the program though there are such built-ins.
+        tests: Python source; names that are neither defined there nor built-ins come from the program.
+        own: names of built-ins that come from the program.
         asks: descriptor for questions to the program.
         answers: descriptor of its answers.
     """
@@ -236,19 +235,19 @@ def judge(tests: str, own: list[str], asks: int, answers: int) -> Verdict:
     except MemoryError:
         verdict = ("memory", "")
     except BaseException as error:
-        verdict = ("failed", program.said(error, tests))
+        verdict = ("failed", program.detail(error, tests))
     reason, detail = program.verdict or verdict
-    return reason, detail[:_LONGEST]
+    return reason, detail[:_MAX_DETAIL]
 
 
 def _run(tests: str, own: set[str], program: _Program) -> None:
     program.await_loaded()
     tree = ast.parse(tests, FILE)
     free = _free_names(tests)
-    wanted = {name for name in free if not name.startswith("__") and (name in own or not hasattr(builtins, name))}
+    requested = {name for name in free if not name.startswith("__") and (name in own or not hasattr(builtins, name))}
     nodes = list(ast.walk(tree))
     dotted = {node.value.id for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
-    names = program.names(wanted, dotted - own) if wanted else {}
+    names = program.names(requested, dotted - own) if requested else {}
 
     def caught() -> None:
         program.caught(sys.exc_info()[1])
@@ -257,14 +256,14 @@ def _run(tests: str, own: set[str], program: _Program) -> None:
         program.lost(sys.exc_info()[1])
 
     if any(isinstance(node, ast.ExceptHandler | ast.With) for node in nodes):
-        tree = ast.fix_missing_locations(_Watched().visit(tree))
-    module = sys.modules["tests"] = ModuleType("tests")  # some of the standard library looks a class's module up
+        tree = ast.fix_missing_locations(_WatchHandlers().visit(tree))
+    module = sys.modules["tests"] = ModuleType("tests")  # the standard library looks up the module of some classes
     module.__dict__.update({"__builtins__": builtins, "next": program.next, _CAUGHT: caught, _LOST: lost, **names})
     exec(compile(tree, FILE, "exec", dont_inherit=True), module.__dict__)
 
 
 def _free_names(tests: str) -> set[str]:
-    """What the tests use and nowhere define."""
+    """Names that the tests use and do not define."""
 
     def tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
         yield table
@@ -282,26 +281,26 @@ def _free_names(tests: str) -> set[str]:
     return used - bound
 
 
-class _Watched(ast.NodeTransformer):
-    """Tests that say which exceptions they take: those that come to an ``except``, or to the end of a ``with``.
+class _WatchHandlers(ast.NodeTransformer):
+    """Make tests report the exceptions they handle: those that reach an ``except`` or the end of a ``with``.
 
-    Much else ends with an exception and goes on, as a loop does with `StopIteration`. A program must not get past its
-    tests in that way. What leaves the ``except`` or the ``with`` again is not taken.
+    Other code swallows exceptions, too, as a loop does with `StopIteration`; a program must not pass its tests that
+    way. An exception that leaves the ``except`` or the ``with`` again is not handled.
     """
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
         self.generic_visit(node)
-        node.body = [_call(_CAUGHT, node), _passing(node.body, _LOST, node)]
+        node.body = [_call(_CAUGHT, node), _on_exception(node.body, _LOST, node)]
         return node
 
     def visit_With(self, node: ast.With) -> ast.AST:
         self.generic_visit(node)
-        node.body = [_passing(node.body, _CAUGHT, node)]
-        return _passing([node], _LOST, node)
+        node.body = [_on_exception(node.body, _CAUGHT, node)]
+        return _on_exception([node], _LOST, node)
 
 
-def _passing(body: list[ast.stmt], name: str, place: ast.AST) -> ast.stmt:
-    """Statements, with a call whenever an exception leaves them."""
+def _on_exception(body: list[ast.stmt], name: str, place: ast.AST) -> ast.stmt:
+    """Statements, with a call if an exception leaves them."""
     handler = ast.ExceptHandler(type=None, name=None, body=[_call(name, place), ast.Raise()])
     return ast.copy_location(ast.Try(body=body, handlers=[handler], orelse=[], finalbody=[]), place)
 

@@ -1,8 +1,8 @@
-"""Objects and classes of the program in tests that are about classes: they are asked, operation by operation.
+"""Stand-ins for objects and classes of the program, which forward each operation to the program.
 
-That is for tests that name a class of the program as classes are named, with a capital. In all others an object of the
-program is opaque, since a function could return one that answers in place of plain data. Even here none is equal to
-plain data, and none keeps an exception of the tests.
+Only tests that name a class of the program (by a capitalised name) get them. In all other tests objects of the program
+are opaque, since a function could return one that answers in place of plain data. No stand-in equals plain data or
+suppresses an exception of the tests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from .channel import KINDS, Borrowed
+from .channel import STAND_INS, Borrowed
 
 _OPERATORS = (
     "eq ne lt le gt ge add sub mul truediv floordiv mod pow matmul and or xor neg abs contains getitem setitem delitem "
@@ -36,17 +36,17 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     **{f"__r{name}__": _reflected(name) for name in _REFLECTED.split()},
     **{f"__{kind.__name__}__": kind for kind in _CONVERSIONS},
 }
-"""What the program does for its objects when it is asked to."""
+"""What the program does with its objects on request."""
 
 
 def methods_of(value: Any) -> list[str]:
-    """The special methods that something of the program has, of those that it can be asked for."""
+    """The special methods that something of the program has, among those in `OPERATIONS`."""
     found = [name for name in OPERATIONS if name.startswith("__") and hasattr(type(value), name)]
     return [*found, "__getitem__"] if hasattr(value, "__class_getitem__") else found
 
 
 class Object(Borrowed):
-    """Something of the program that can be asked."""
+    """A stand-in that forwards attributes and operators."""
 
     def _ask(self, operation: str, *arguments: Any) -> Any:
         channel, number = self._borrowed
@@ -77,18 +77,18 @@ class Object(Borrowed):
 
 
 @lru_cache
-def kind_of(kind: str, methods: tuple[str, ...]) -> type[Borrowed]:
-    """A class of what stands for something of the program.
+def stand_in_class(kind: str, methods: tuple[str, ...]) -> type[Borrowed]:
+    """A class of stand-ins.
 
     Args:
-        kind: as what it is lent.
-        methods: the special ones that it has.
+        kind: of what was lent.
+        methods: special methods that it has.
     """
 
-    def asking(name: str) -> Callable[..., Any]:
+    def forward(name: str) -> Callable[..., Any]:
         if name == "__exit__":
-            return lambda self, *error: self._ask(name) and None  # what the tests raised goes on
+            return lambda self, *error: self._ask(name) and None  # never suppresses what the tests raised
         return lambda self, *arguments: self._ask(name, *arguments)
 
-    has = {name: asking(name) for name in methods if name in OPERATIONS and name not in vars(Object)}
-    return type("Object", (Object,) if kind == "object" else (KINDS[kind], Object), has)
+    forwarded = {name: forward(name) for name in methods if name in OPERATIONS and name not in vars(Object)}
+    return type("Object", (Object,) if kind == "object" else (STAND_INS[kind], Object), forwarded)

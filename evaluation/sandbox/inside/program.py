@@ -1,4 +1,4 @@
-"""The part that runs the program, and then calls its functions for the judge. Nothing that it says is relied on."""
+"""The process that runs the program, then calls its functions for the judge. Nothing it says is trusted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import errors, frames, objects
+from . import exceptions, messages, objects
 from .channel import Channel
 
 FILE = "<program>"
@@ -17,20 +17,20 @@ def run(asks: int, answers: int) -> None:
     """Read a program, run it, and answer questions about it until they end.
 
     Args:
-        asks: descriptor that the program and the questions come from.
-        answers: descriptor for what is answered.
+        asks: descriptor of the program and the questions.
+        answers: descriptor for the answers.
     """
     random.seed(0)  # the same program ends the same way
-    source = frames.read(asks)
-    module = sys.modules["program"] = ModuleType("program")  # some of the standard library looks a class's module up
+    source = messages.read(asks)
+    module = sys.modules["program"] = ModuleType("program")  # the standard library looks up the module of some classes
     program = _Program(asks, answers, module)
     try:
         program.source = source.decode("utf-8", "surrogatepass").removeprefix("\ufeff")
         exec(compile(program.source, FILE, "exec", dont_inherit=True), module.__dict__)
     except BaseException as error:
-        frames.write_json(answers, program.told(error))
+        messages.write_json(answers, program.describe_error(error))
         return
-    frames.write_json(answers, ["loaded"])
+    messages.write_json(answers, ["loaded"])
     try:
         program.wait()
     except EOFError:
@@ -47,37 +47,38 @@ class _Program(Channel):
         self._module = module
         self.source = ""
 
-    def told(self, error: BaseException) -> list[Any]:
-        name, kinds, *rest = errors.told(error, self.refer, self.source, FILE)
-        own = [self.refer(type(error))] if errors.is_own(type(error)) else []
-        return ["raised", name, [*own, *kinds], *rest]
+    def describe_error(self, error: BaseException) -> list[Any]:
+        name, bases, *rest = exceptions.describe(error, self.refer, self.source, FILE)
+        own = [self.refer(type(error))] if exceptions.is_custom(type(error)) else []
+        return ["raised", name, [*own, *bases], *rest]
 
     def answer(self, operation: str, *content: Any) -> list[Any]:
         try:
             if operation != "names":
                 return super().answer(operation, *content)
             names = self._module.__dict__
-            return ["names", {name: self._described(name, names[name]) for name in content[0] if name in names}]
+            return ["names", {name: self._describe(name, names[name]) for name in content[0] if name in names}]
         except BaseException as error:
-            return self.told(error)
+            return self.describe_error(error)
 
     def raised(self, *content: Any) -> NoReturn:
-        name, kinds, said, arguments, _ = content
-        raise errors.made(errors.kind_of(kinds), name, said, self.decode(arguments)) or RuntimeError(said)
+        name, bases, message, arguments, _ = content
+        error = exceptions.rebuild(exceptions.nearest_class(bases), name, message, self.decode(arguments))
+        raise error or RuntimeError(message)
 
     def refer(self, value: Any) -> Any:
-        """Tests may catch the program's exceptions by their classes."""
+        """Exception classes pass as such, so that tests can catch them."""
         message = super().refer(value)
         if "mine" not in message:
             return message
         number, kind, name = message["mine"]
-        if not errors.is_own(value):
+        if not exceptions.is_custom(value):
             return {"mine": [number, kind, name, *objects.methods_of(value)]}
         bases = [self.encode(base) for base in value.__bases__ if issubclass(base, Exception)]
         return {"exception": [number, name, bases, str(value.__module__)]}
 
     def kind_of(self, value: Any) -> str:
-        """Everything of the program may be used by its tests."""
+        """The tests may use everything of the program."""
         if isinstance(value, type):
             return "class"
         try:
@@ -85,15 +86,15 @@ class _Program(Channel):
         except TypeError:
             return "object"
 
-    def _described(self, name: str, value: Any) -> list[Any]:
+    def _describe(self, name: str, value: Any) -> list[Any]:
         if isinstance(value, ModuleType):
             return ["module", value.__name__]
         home = getattr(value, "__module__", None)
         if isinstance(home, str) and getattr(sys.modules.get(home), name, None) is value and home != "program":
-            return ["library", home, self._said(value)]
-        return ["value", self._said(value)]
+            return ["library", home, self._encode_or_refer(value)]
+        return ["value", self._encode_or_refer(value)]
 
-    def _said(self, value: Any) -> Any:
+    def _encode_or_refer(self, value: Any) -> Any:
         try:
             return self.encode(value)
         except (TypeError, RecursionError):

@@ -1,9 +1,8 @@
-"""The warm interpreter. It makes its own tree, then forks a keeper for each program that it is told of.
+"""The warm interpreter: it enters its own file tree, then forks a supervisor for each program.
 
-It reads, on its standard input: the layers to go without, and a folder for what programs write if ``namespaces`` is one
-of them; then for each program its `Limits`, itself and its tests.
-It writes, on its standard output: the layers that are missing; then for each program that it is ready for it, and what
-became of it.
+It reads from standard input the disabled layers and, without ``namespaces``, the folder that programs write to; then
+for each program its `Limits`, its source and its tests. It writes to standard output the missing layers; then for each
+program ``"ready"`` and the verdict.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ import os
 import signal
 import sys
 
-from . import confine, folders, frames, kernel, library, namespaces
-from .confine import Layers
-from .keeper import keep
-from .terms import NAMES, Limits
+from . import cleanup, layers, messages, namespaces, syscalls, visible_files
+from .limits import LAYERS, Limits
+from .supervisor import supervise
 
 _IN, _OUT = 0, 1
 
@@ -24,66 +22,66 @@ _IN, _OUT = 0, 1
 def serve() -> None:
     """Serve until the input ends."""
     os.environ.clear()
-    sys.argv[:] = [""]  # a program that looks finds no arguments
-    sys.setrecursionlimit(sys.getrecursionlimit() + 50)  # for what is below a program's own frames
-    library.load()
+    sys.argv[:] = [""]  # hide the arguments from programs
+    sys.setrecursionlimit(sys.getrecursionlimit() + 50)  # for the frames below a program's own
+    visible_files.preload()
     try:
-        without, folder = frames.read_json(_IN)
+        disabled, folder = messages.read_json(_IN)
     except EOFError:
         return
-    found = library.find()
-    missing = confine.missing(found, without)
-    layers = Layers(frozenset(NAMES) - frozenset(missing), found)
-    frames.write_json(_OUT, missing)
-    if "namespaces" in layers.names:
-        namespaces.enter(found)
-        _go_on_as_child()
+    files = visible_files.find()
+    missing = layers.missing(files, disabled)
+    used = layers.Layers(frozenset(LAYERS) - frozenset(missing), files)
+    messages.write_json(_OUT, missing)
+    if "namespaces" in used.names:
+        namespaces.enter(files)
+        _continue_as_child()
     if sys.platform.startswith("linux"):
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # no other process of the user reads its memory
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # no other process of the user reads its memory
     gc.collect()
-    gc.freeze()  # so that children share the memory
+    gc.freeze()  # children share the memory
     while True:
         if folder is not None:
-            folders.empty(folder)  # of what the program before has left; that may take time, which is no program's
+            cleanup.empty(folder)  # of the previous program; it may take time, so before the next one's starts
         try:
-            frames.write_json(_OUT, "ready")
-            budget = Limits(**frames.read_json(_IN))
+            messages.write_json(_OUT, "ready")
+            limits = Limits(**messages.read_json(_IN))
         except (EOFError, OSError):
             return
-        if not _keep(layers, budget, folder):
+        if not _run_one(used, limits, folder):
             return
 
 
-def _keep(layers: Layers, budget: Limits, folder: str | None) -> bool:
-    """Have a program run and say what became of it; False where the rest of the input is of no use."""
+def _run_one(used: layers.Layers, limits: Limits, folder: str | None) -> bool:
+    """Run a program and report its verdict; False if the rest of the input is useless."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             if sys.platform.startswith("linux"):
-                kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-            frames.write_json(writer, keep(layers, budget, folder, _IN))
+                syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+            messages.write_json(writer, supervise(used, limits, folder, _IN))
         except (OSError, ValueError) as error:
-            frames.write_json(writer, {"reason": "broken", "detail": str(error), "seconds": 0.0})
+            messages.write_json(writer, {"reason": "broken", "detail": str(error), "seconds": 0.0})
         finally:
             os._exit(0)
     os.close(writer)
-    os.waitpid(child, 0)  # so that nobody is told before the last process is gone; what it says is short
+    os.waitpid(child, 0)  # report only when the last process is gone; the verdict fits into the pipe
     try:
-        outcome = frames.read_json(reader)
+        verdict = messages.read_json(reader)
     except EOFError:
         return False
     finally:
         os.close(reader)
-    frames.write_json(_OUT, outcome)
-    return bool(outcome["reason"] != "broken")
+    messages.write_json(_OUT, verdict)
+    return bool(verdict["reason"] != "broken")
 
 
-def _go_on_as_child() -> None:
-    """Become the first process of the new number space: all others in it die with this one."""
+def _continue_as_child() -> None:
+    """Become the first process of the new PID namespace: all others in it die with this one."""
     child = os.fork()
     if child:
         os.close(_IN)
         os.waitpid(child, 0)
         os._exit(0)
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)

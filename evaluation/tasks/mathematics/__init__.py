@@ -1,10 +1,8 @@
-"""Answers of mathematics: from characters to one spelling, to the kind of answer, to a comparison.
+"""Compare final answers of mathematics: normalise the text, parse it to a kind of answer, compare.
 
-- `text`: one spelling for typographic characters, Markdown, LaTeX and words;
-- `brackets`: where a text can be split;
-- `units`: what may stand behind a number;
-- `kinds`: what an answer can be;
-- `reading`: from the one spelling to a kind;
-- `comparing`: whether two answers are the same;
-- `expressions`: numbers and formulas, read with math-verify's parser.
+- `normalize`: one spelling for typographic characters, Markdown, LaTeX and words;
+- `parse`: from that spelling to one of the `answer_types`;
+- `compare`: whether two answers are equal;
+- `expressions`: numbers and formulas, with math-verify's parser;
+- `units`: units behind a number; `brackets`: splitting a text outside of brackets.
 """

@@ -1,4 +1,4 @@
-"""Where a text can be split: outside of all brackets."""
+"""Split a text outside of brackets."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import re
 
 
 def depths(text: str) -> list[int]:
-    """In how many brackets each character stands; an opening bracket is outside of itself, a closing one inside."""
-    found, depth = [], 0
-    for one in text:
-        found.append(depth)
-        depth = max(0, depth + (one in "([{") - (one in ")]}"))
-    return found
+    """Nesting depth of each character; an opening bracket counts as outside, a closing one as inside."""
+    levels, depth = [], 0
+    for char in text:
+        levels.append(depth)
+        depth = max(0, depth + (char in "([{") - (char in ")]}"))
+    return levels
 
 
 def outside(text: str, sign: re.Pattern[str]) -> list[re.Match[str]]:
-    """Where ``sign`` is found outside of all brackets."""
+    """Matches of ``sign`` outside of brackets."""
     depth = depths(text)
     return [match for match in sign.finditer(text) if depth[match.start()] == 0]
 
 
 def split(text: str, sign: re.Pattern[str]) -> list[str]:
-    """The parts of a text between those places."""
+    """The parts of a text between these matches."""
     parts, start = [], 0
     for match in outside(text, sign):
         parts.append(text[start : match.start()].strip())
@@ -30,7 +30,7 @@ def split(text: str, sign: re.Pattern[str]) -> list[str]:
 
 
 def enclosed(text: str) -> tuple[str, str, str] | None:
-    """The bracket that opens a text, what is in it, and the one that closes it; None if no pair holds all of it."""
+    """Opening bracket, content and closing bracket, if one pair encloses the whole text."""
     size = 2 if text.startswith(r"\{") and text.endswith(r"\}") else 1
     if size == 1 and not (text[:1] in ("(", "[") and text[-1:] in (")", "]")):
         return None

@@ -1,7 +1,7 @@
-"""Expressions without words: read with math-verify's parser, compared exactly or at fifty digits.
+"""Expressions without words: parse them with math-verify's parser, compare them exactly or at fifty digits.
 
-The parser leaves what it reads unevaluated. It is evaluated here, from the leaves up, so that a tower of powers is
-given up before it takes memory.
+The parser returns an unevaluated tree. It is evaluated here, from the leaves up: a tower of powers is refused before it
+takes memory.
 """
 
 from __future__ import annotations
@@ -15,40 +15,42 @@ from typing import Any
 import sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
 
-LONGEST = 400
-"""Characters of the longest expression that is read; the longest answer of MATH-500 has 53."""
+MAX_CHARACTERS = 400
+"""Of an expression; the longest answer of MATH-500 has 53."""
 
-_DEEPEST = 7  # brackets within each other: the parser takes 1.5 times as long for each
-_BITS = 20_000  # of the largest number that is written out
-_FACTORIAL = 1000  # of the largest number whose factorial is taken
-_EXPONENT = 1_000_000  # of the largest number that is not
-_DIGITS = 50
-_LARGE = 3000  # digits of a number that is compared at all of them
-_EQUAL = sympy.Rational(1, 10**30)  # relative difference of two numbers at that many digits
-_SAMPLES = 3
-_LETTERS = ConversionConfig(lowercase_symbols=False)  # R and r are two
+_MAX_DEPTH = 7  # of brackets: the parser takes 1.5 times as long for each
+_MAX_BITS = 20_000  # of an exact number
+_MAX_FACTORIAL = 1000  # its argument
+_MAX_MAGNITUDE_BITS = 1_000_000  # of an inexact number
+_DIGITS = 50  # of an inexact comparison
+_MAX_DIGITS = 3000  # of an inexact comparison of large numbers
+_TOLERANCE = sympy.Rational(1, 10**30)  # relative
+_SAMPLES = 3  # values for each variable
+_LETTERS = ConversionConfig(lowercase_symbols=False)  # R and r differ
 _PLAIN = r"(?:[\d./ -]|\\frac\{\d+\}\{\d+\})+"  # a number
 _ARGUMENT = r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
-_BINOMIAL = re.compile(rf"\\binom{_ARGUMENT}{_ARGUMENT}")  # the parser evaluates it, however large
+_BINOMIAL = re.compile(
+    rf"\\binom{_ARGUMENT}{_ARGUMENT}"
+)  # rewritten below: the parser would evaluate it, however large
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?|\\frac\{(-?\d+)\}\{0*([1-9]\d*)\}")
 _Values = Mapping[str, sympy.Expr]
 
 
 class NotReadError(Exception):
-    """What is given is no expression, or is one too large to be evaluated."""
+    """This is no expression, or one that is too large to evaluate."""
 
 
 def equal(one: str, other: str) -> bool:
-    """Whether two expressions are the same for all positive values of their variables, or for all real ones.
+    """Whether two expressions agree for all positive values of their variables, or for all real ones.
 
-    A decimal of six significant digits or more is the same as a number that has no end, if it is that number rounded.
+    A decimal of at least six significant digits equals a number without a finite decimal that rounds to it.
 
     Args:
-        one: an expression, in the spelling of `text.tidy`.
+        one: an expression, as `normalize.normalize` spells it.
         other: another one.
 
     Returns:
-        False as well if one of them can't be read.
+        False also if one of them can't be parsed.
     """
     try:
         first, second = tree(one), tree(other)
@@ -66,12 +68,12 @@ def equal(one: str, other: str) -> bool:
 
 
 def proportional(one: tuple[str, str], other: tuple[str, str], signed: bool = False) -> bool:
-    """Whether two relations say the same: the differences of their sides are, but for a constant factor.
+    """Whether two relations are equivalent: the differences of their sides are proportional.
 
     Args:
         one: left and right side of a relation.
         other: those of another one.
-        signed: the factor has to be positive, as between inequalities; else denominators do not count.
+        signed: the factor must be positive, as for inequalities; otherwise denominators are ignored.
     """
     try:
         first, second = _difference(*one, signed), _difference(*other, signed)
@@ -87,7 +89,7 @@ def proportional(one: tuple[str, str], other: tuple[str, str], signed: bool = Fa
 
 
 def number(text: str) -> sympy.Expr | None:
-    """The value of an expression without variables; None if it has some, or can't be read."""
+    """The value of an expression; None if it has variables or can't be parsed."""
     try:
         found = tree(text)
         value = evaluate(found, {})
@@ -98,10 +100,10 @@ def number(text: str) -> sympy.Expr | None:
 
 @lru_cache(maxsize=4096)
 def tree(text: str) -> sympy.Expr:
-    """An expression as the parser reads it, unevaluated; decimals are fractions, i and e the constants.
+    """Parse an expression without evaluating it; decimals become fractions, i and e the constants.
 
     Raises:
-        NotReadError: words, unknown commands, too long, too deep.
+        NotReadError: it has words or unknown commands, or is too long or too deep.
     """
     text = _spelled(_unnested(text))
     commas = "" if re.search(r"\\(?:max|min|gcd|lcm)(?![a-z])", text) else ","
@@ -109,12 +111,12 @@ def tree(text: str) -> sympy.Expr:
         rf"\\text|\\\\|\\begin|\d\s+[\d.]|[\d)]\s*_|\^\{{T\}}|\\Pi(?![a-z])|"
         rf"[=<>;:'\"?@#&{commas}]|\\(?:int|sum|prod|lim)"
     )
-    if not text or len(text) > LONGEST or re.search(foreign, text):
+    if not text or len(text) > MAX_CHARACTERS or re.search(foreign, text):
         raise NotReadError
     plain = _NUMBER.fullmatch(text)
     if plain:  # most answers; the parser takes ten milliseconds
         return sympy.Rational(plain[0] if plain[1] is None else f"{plain[1]}/{plain[2]}")
-    if _depth(text) > _DEEPEST:
+    if _depth(text) > _MAX_DEPTH:
         raise NotReadError
     try:
         found = latex2sympy(text, conversion_config=_LETTERS, normalization_config=None)
@@ -129,12 +131,12 @@ def evaluate(node: Any, values: _Values, absolute: bool = True) -> sympy.Expr:
     """The value of a tree.
 
     Args:
-        node: a tree, or a part of one.
-        values: numbers for the variables; those without one stay.
-        absolute: absolute values are taken; else each is some number of its own, so that |x| is not x.
+        node: a tree or subtree.
+        values: numbers for variables; variables without one stay.
+        absolute: evaluate absolute values; otherwise each is an arbitrary number, so that |x| is not x.
 
     Raises:
-        NotReadError: something that is not evaluated here, or a number that is too large.
+        NotReadError: an unsupported operation, or a number that is too large.
     """
     if isinstance(node, sympy.Float):
         return sympy.Rational(str(node))
@@ -149,7 +151,7 @@ def evaluate(node: Any, values: _Values, absolute: bool = True) -> sympy.Expr:
     if isinstance(node, sympy.Pow | sympy.exp):
         return _finite(_power(*(parts if isinstance(node, sympy.Pow) else (sympy.E, *parts))))
     if isinstance(node, sympy.factorial):
-        if parts[0].is_number and not abs(numeric(parts[0], 5)) <= _FACTORIAL:
+        if parts[0].is_number and not abs(numeric(parts[0], 5)) <= _MAX_FACTORIAL:
             raise NotReadError
         return _finite(sympy.gamma(parts[0] + 1))
     if isinstance(node, sympy.UnevaluatedExpr):
@@ -172,10 +174,10 @@ def _power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
         size = abs(numeric(exponent, 5)) * abs(numeric(sympy.log(abs(numeric(base, 5)) + 2, 2), 5))
         exact = base.is_Rational and exponent.is_Integer
         bits = max(_bits(base), 1) * abs(exponent) if exact else size
-        if bits > (_BITS if exact else _EXPONENT):
+        if bits > (_MAX_BITS if exact else _MAX_MAGNITUDE_BITS):
             raise NotReadError
     if base.is_negative and exponent.is_Rational and exponent.q > 1 and exponent.q % 2:
-        return (-1) ** exponent.p * sympy.Pow(-base, exponent)  # the real root of three
+        return (-1) ** exponent.p * sympy.Pow(-base, exponent)  # the real root
     return sympy.Pow(base, exponent)
 
 
@@ -184,16 +186,16 @@ def _bits(value: sympy.Expr) -> int:
 
 
 def _finite(value: sympy.Expr) -> sympy.Expr:
-    if value is sympy.nan or value is sympy.zoo or _bits(value) > _BITS:
+    if value is sympy.nan or value is sympy.zoo or _bits(value) > _MAX_BITS:
         raise NotReadError
     return value
 
 
 def numeric(value: sympy.Expr, digits: int = _DIGITS) -> sympy.Expr:
-    """A number at so many digits.
+    """A number to this many digits.
 
     Raises:
-        NotReadError: it is none.
+        NotReadError: it is not a number.
     """
     try:
         found = sympy.N(value, digits)
@@ -215,9 +217,9 @@ def _same_number(one: sympy.Expr, other: sympy.Expr, written: str = "", beside: 
 
 
 def _close(one: sympy.Expr, other: sympy.Expr) -> bool:
-    """Whether two numbers agree to thirty digits, and to thirty places if they are large.
+    """Whether two numbers agree to thirty digits, and to thirty decimal places if they are large.
 
-    The scale is that of the terms, which may cancel.
+    The scale is that of the terms, since these may cancel.
     """
     difference = one - other
     if difference.is_Rational:
@@ -225,21 +227,21 @@ def _close(one: sympy.Expr, other: sympy.Expr) -> bool:
     terms = (*sympy.Add.make_args(one), *sympy.Add.make_args(other))
     scale = max(abs(numeric(term, 15)) for term in terms)
     digits = _DIGITS + max(0, int(sympy.log(scale + 1, 10).n(5)))
-    if digits > _LARGE:
+    if digits > _MAX_DIGITS:
         raise NotReadError
-    return bool(abs(numeric(numeric(one, digits) - numeric(other, digits), 15)) <= _EQUAL * min(1, scale))
+    return bool(abs(numeric(numeric(one, digits) - numeric(other, digits), 15)) <= _TOLERANCE * min(1, scale))
 
 
 def _rounded(one: sympy.Expr, other: sympy.Expr, written: str, beside: str) -> bool:
-    """Whether one is a decimal of six digits or more, and the other is no decimal and is one when rounded."""
+    """Whether one is a decimal of at least six digits, and the other is no decimal and rounds to it."""
     for decimal, text, value, exact in ((one, written, other, beside), (other, beside, one, written)):
-        found = re.fullmatch(r"-?0*(\d*)\.(\d+)", text)
-        if not found or len((found[1] + found[2]).lstrip("0")) < 6 or re.fullmatch(r"[\d.-]*", exact):
+        match = re.fullmatch(r"-?0*(\d*)\.(\d+)", text)
+        if not match or len((match[1] + match[2]).lstrip("0")) < 6 or re.fullmatch(r"[\d.-]*", exact):
             continue
         if value.is_Rational and _terminates(int(value.q)):
             continue
         near = numeric(value, 15 + len(text))
-        return bool(near.is_real and abs(near - decimal) <= sympy.Rational(1, 2 * 10 ** len(found[2])))
+        return bool(near.is_real and abs(near - decimal) <= sympy.Rational(1, 2 * 10 ** len(match[2])))
     return False
 
 
@@ -260,7 +262,7 @@ def _names(node: sympy.Expr) -> frozenset[str]:
 
 
 def _samples(names: frozenset[str], real: bool) -> list[dict[str, sympy.Expr]]:
-    """Numbers to put in for variables, the same at each call; some are negative if ``real``."""
+    """Numbers for variables, the same at each call; some are negative if ``real``."""
     signs: list[Callable[[int], int]] = [lambda place: 1, lambda place: -1 if place % 2 else 1, lambda place: -1]
     return [
         {name: _sample(name, turn) * (signs[turn](place) if real else 1) for place, name in enumerate(sorted(names))}
@@ -274,14 +276,14 @@ def _sample(name: str, turn: int) -> sympy.Expr:
 
 
 def _unnested(text: str) -> str:
-    """``text`` without brackets that hold nothing but a pair of brackets, or all of it."""
+    """``text`` without brackets that enclose another pair of brackets only, or the whole text."""
     closing: dict[int, int] = {}
     opened: list[int] = []
-    for place, one in enumerate(text):
-        if one in "({":
+    for place, char in enumerate(text):
+        if char in "({":
             opened.append(place)
-        elif one in ")}":
-            if not opened or text[opened[-1]] + one not in ("()", "{}"):
+        elif char in ")}":
+            if not opened or text[opened[-1]] + char not in ("()", "{}"):
                 raise NotReadError
             closing[opened.pop()] = place
     if opened:
@@ -293,19 +295,19 @@ def _unnested(text: str) -> str:
         for place in (start, end)
         if text[start] == "(" or text[start + 1 : start + 2] == "{"
     }
-    return "".join(one for place, one in enumerate(text) if place not in gone)
+    return "".join(char for place, char in enumerate(text) if place not in gone)
 
 
 def _depth(text: str) -> int:
     deepest, depth = text.count("|") // 2, 0
-    for one in text:
-        depth += (one in "({[") - (one in ")}]")
+    for char in text:
+        depth += (char in "({[") - (char in ")}]")
         deepest = max(deepest, depth)
     return deepest
 
 
 def _spelled(text: str) -> str:
-    """``text`` as the parser wants it: mixed numbers, repeating decimals, powers of ten, no plus in front."""
+    """``text`` for the parser: mixed numbers, repeating decimals, powers of ten, no leading plus."""
     text = re.sub(r"(\d+(?:\.\d+)?)\s*\^\{\s*\\circ\s*\}", r"\\frac{\1\\pi}{180}", text)
     text = re.sub(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\{(\d+)\}(?!\d)", _repeating, text)
     text = re.sub(r"(\d*)\.(\d*)\((\d+)\)(?!\d)", _repeating, text)
@@ -313,7 +315,7 @@ def _spelled(text: str) -> str:
     text = re.sub(r"(?<![\d.}])(\d+) (\d+)/(\d+)(?![\d.])", r"\1\\frac{\2}{\3}", text)
     text = re.sub(r"(?<![\w.}/)])(\d+) ?/ ?(\d+)(?![\w./(\\{])", r"\\frac{\1}{\2}", text)  # 1/2 x
     text = re.sub(r"(?<![\d.])(\d+) ?\\frac\{(\d+)\}\{(\d+)\}", _mixed, text)
-    # the parser takes other products of a whole number and a number for mixed numbers, too: 2(3) would be 5
+    # without a sign the parser takes such products for mixed numbers: 2(3) would be 5
     text = re.sub(rf"(?<=\d)(?= ?\({_PLAIN}\)| ?\\frac)|(?<=\))(?= ?\({_PLAIN}\)| ?[\d.]| ?\\frac)", r"\\cdot ", text)
     for _ in range(text.count(r"\binom")):
         text = _BINOMIAL.sub(r"\\frac{(\1)!}{(\2)!((\1)-(\2))!}", text, count=1)
@@ -323,17 +325,17 @@ def _spelled(text: str) -> str:
     return re.sub(r"\^\{\+", "^{", text.strip().removeprefix("+")).strip()
 
 
-def _mixed(found: re.Match[str]) -> str:
-    whole, upper, lower = map(int, found.groups())
-    return rf"\frac{{{whole * lower + upper}}}{{{lower}}}" if upper < lower else found[0]
+def _mixed(match: re.Match[str]) -> str:
+    whole, upper, lower = map(int, match.groups())
+    return rf"\frac{{{whole * lower + upper}}}{{{lower}}}" if upper < lower else match[0]
 
 
-def _repeating(found: re.Match[str]) -> str:
-    return _fraction(found[1], found[2], found[3])
+def _repeating(match: re.Match[str]) -> str:
+    return _fraction(match[1], match[2], match[3])
 
 
-def _continued(found: re.Match[str]) -> str:
-    whole, before, period = found.groups()[:3] if found[3] else found.groups()[3:]
+def _continued(match: re.Match[str]) -> str:
+    whole, before, period = match.groups()[:3] if match[3] else match.groups()[3:]
     return _fraction(whole, before, period)
 
 

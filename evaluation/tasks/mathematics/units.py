@@ -1,7 +1,7 @@
-r"""Units of measure, and words for what is counted: what may stand behind a number and does not count as a value.
+r"""Units of measure and names of counted things, which may follow a number without changing its value.
 
-A unit is one of a list, or a plural of everyday language ("apples"). Words that have a value of their own (million,
-half, minus) never are.
+A unit is one of a list, or an everyday plural ("apples"); words with a value of their own (million, half, minus) are
+not.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _VALUES = frozenset(
     """.split()
 )
 _PARTS = re.compile(r"(?:eleven|twelf|teen|tie|dred|sand|illion)ths?$|illiard|illions?$")
-"""Fractions and large numbers in words, beside those of the list: twentieths, quadrillions."""
+"""Further fractions and large numbers in words: twentieths, quadrillions."""
 MULTIPLES = {
     "dozen": "12",
     "hundred": "100",
@@ -56,17 +56,17 @@ MULTIPLES = {
 """Words that multiply the number before them."""
 
 LETTERS = frozenset("m s g h l L N J W V".split())
-"""Single letters that are a unit where they are written upright, in ``\\text`` or ``\\mathrm``."""
+"""Single letters that are units if written upright, in ``\\text`` or ``\\mathrm``."""
 
 
 def _table() -> dict[str, str]:
     table: dict[str, str] = {}
     for entry in _NAMES.replace("\n", ";").split(";"):
         name, _, spellings = entry.partition(":")
-        for one in [name.strip(), *spellings.split()]:
-            table[one] = name.strip()
-            if len(one) > 2 and one.isalpha():
-                table[one + "s"] = table[one + "es"] = name.strip()
+        for spelling in [name.strip(), *spellings.split()]:
+            table[spelling] = name.strip()
+            if len(spelling) > 2 and spelling.isalpha():
+                table[spelling + "s"] = table[spelling + "es"] = name.strip()
     table.pop("", None)
     return table
 
@@ -90,23 +90,23 @@ _LAST = re.compile(
     rf"\\frac\{{\s*{_WORDS}[^{{}}]*\}}\{{\s*(?:{_WORDS}|[smh])(?:\^\{{?\d\}}?)?\s*\}}\s*$|"
     r"(?<=\})\s*(?:/|\\cdot)\s*$"
 )
-"""The last piece of a unit: words or a symbol with an exponent, a quotient of words, or a sign between two of them."""
+"""The last piece of a unit: words or a symbol with an exponent, a quotient of words, or an operator between them."""
 
 
 def known(word: str) -> bool:
-    """Whether a word of two letters or more is a unit in plain writing, too (``5cm``, ``5 in``)."""
+    """Whether a word of two letters or more is a unit in plain text, too (``5cm``, ``5 in``)."""
     return len(word) > 1 and (word.lower() in _UNITS or word.lower() in _SHAPES)
 
 
 def measured(text: str) -> tuple[str, frozenset[str]]:
-    """A number or formula without the unit behind it or the currency before it.
+    """Split a number or formula from the unit behind it or the currency before it.
 
     Args:
-        text: in the spelling of `text.tidy`.
+        text: as `normalize.normalize` spells it.
 
     Returns:
-        The number or formula, times a million if that word stands behind it; and the names of the units, none for
-        things that are counted. If a word is no unit, the text as it is.
+        The number or formula, multiplied if a word like million follows, and the names of the units, empty for counted
+        things. If some word is no unit, the text as it is.
     """
     value = text
     words: list[str] = []
@@ -124,19 +124,19 @@ def measured(text: str) -> tuple[str, frozenset[str]]:
 
 
 def alike(one: frozenset[str], other: frozenset[str]) -> bool:
-    """Whether two numbers with these units may be the same: a unit may be left out, but not be another."""
+    """Whether numbers with these units can be equal: a unit may be omitted, but not differ."""
     return one <= other or other <= one
 
 
 def _words(piece: str) -> list[str]:
     words: list[str] = []
-    for found in re.finditer(r"\\text\{([^{}]*)\}|(\\%|%|\\\$|€|£|¢)|\\circ", piece):
-        words += found[1].split() if found[1] is not None else [found[2] or "°"]
+    for match in re.finditer(r"\\text\{([^{}]*)\}|(\\%|%|\\\$|€|£|¢)|\\circ", piece):
+        words += match[1].split() if match[1] is not None else [match[2] or "°"]
     return words
 
 
 def _names(words: list[str]) -> frozenset[str] | None:
-    """The units that words stand for, without exponents; None if a word is no unit, or nothing is measured."""
+    """The units of these words, without exponents; None if a word is no unit, or nothing is measured."""
     names = set()
     measures = not words
     for place, word in enumerate(words):
@@ -156,6 +156,6 @@ def _names(words: list[str]) -> frozenset[str] | None:
             return None
         elif lower in _THINGS or lower.endswith("s"):
             measures = True
-        elif last or len(lower) < 3:  # what is counted comes last, after words like "different"
+        elif last or len(lower) < 3:  # the counted thing comes last, after words like "different"
             return None
     return frozenset(names) if measures else None

@@ -1,0 +1,73 @@
+"""How a batch runs: generation from prompts, and log-likelihoods of given answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from evaluation.config.settings import Settings
+from evaluation.run.batching import Job
+from evaluation.run.efficiency import warm_up_options
+from evaluation.run.requests import GenerationRequest, LikelihoodRequest
+from evaluation.run.stopping import Ending
+from generation import (
+    Counts,
+    GenerationOptions,
+    GenerationOutput,
+    Likelihood,
+    LikelihoodOptions,
+    generate,
+    log_likelihoods,
+)
+from models import Transformer
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What was generated for one request.
+
+    Attributes:
+        ids: all tokens of the canvas.
+        forwards: forwards the sequence took part in.
+        tokens, text: the part that counts.
+    """
+
+    ids: list[int]
+    forwards: int
+    tokens: int
+    text: str
+
+
+def generation_job(settings: Settings, ending: Ending) -> Job[GenerationRequest, Generation]:
+    """Generate with the cache and the options of ``settings``; ``ending`` cuts the answers."""
+
+    def decode(model: Transformer, requests: list[GenerationRequest], options: GenerationOptions) -> GenerationOutput:
+        prompts, seeds = [request.ids for request in requests], [request.seed for request in requests]
+        return generate(model, prompts, settings.cache.make(), seed=seeds, **asdict(options))
+
+    def answer(model: Transformer, requests: list[GenerationRequest]) -> tuple[list[Generation], Counts]:
+        output = decode(model, requests, settings.generation)
+        generations = []
+        for request, ids, forwards in zip(requests, output.tokens.tolist(), output.forwards, strict=True):
+            trimmed = ending.cut(ids, request.until)
+            generations.append(Generation(ids, forwards, trimmed.tokens, trimmed.text))
+        return generations, output.counts
+
+    def warm_up(model: Transformer, requests: list[GenerationRequest]) -> None:
+        decode(model, requests, warm_up_options(settings.generation))
+
+    return Job("generate", Generation, answer, warm_up)
+
+
+def likelihood_job(options: LikelihoodOptions) -> Job[LikelihoodRequest, Likelihood]:
+    """Score given answers."""
+
+    def score(
+        model: Transformer, requests: list[LikelihoodRequest], options: LikelihoodOptions = options
+    ) -> tuple[list[Likelihood], Counts]:
+        pairs, seeds = [(one.ids, one.answer_ids) for one in requests], [one.seed for one in requests]
+        return log_likelihoods(model, pairs, options, seeds=seeds, batch_size=len(requests))
+
+    def warm_up(model: Transformer, requests: list[LikelihoodRequest]) -> None:
+        score(model, requests, LikelihoodOptions(mc_num=1))
+
+    return Job("score", Likelihood, score, warm_up)

@@ -1,0 +1,41 @@
+"""Resource limits of Unix, and layer ``memory``: a limit of address space, which macOS lacks.
+
+The functions raise OSError or ValueError if that fails.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+
+def restrict(cpu: int, file_size: int) -> None:
+    """Limit this process.
+
+    Args:
+        cpu: seconds until SIGXCPU; SIGKILL follows a second later for those that ignore it.
+        file_size: bytes of one file.
+    """
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_CPU, cpu, margin=1)
+    _limit(resource.RLIMIT_FSIZE, file_size)
+    _limit(resource.RLIMIT_NOFILE, 64)
+    _limit(resource.RLIMIT_MEMLOCK, 0)
+    if sys.platform.startswith("linux"):
+        _limit(resource.RLIMIT_SIGPENDING, 64)  # timers count, too
+        _limit(resource.RLIMIT_MSGQUEUE, 0)
+    _limit(resource.RLIMIT_NPROC, 0)  # counts all processes of the user, so 0 is the only sensible limit
+
+
+def restrict_memory(size: int) -> None:
+    """Limit the address space of this process to ``size`` bytes."""
+    _limit(resource.RLIMIT_AS, size)
+
+
+def _limit(kind: int, soft: int, margin: int = 0) -> None:
+    """Set the soft limit, and a hard one ``margin`` above it; neither exceeds the present hard limit."""
+    present = resource.getrlimit(kind)[1]
+    limits = (soft, soft + margin)
+    resource.setrlimit(
+        kind, limits if present == resource.RLIM_INFINITY else (min(limits[0], present), min(limits[1], present))
+    )

@@ -1,0 +1,131 @@
+"""A picture of a page, or of a part of it: ``python -m tools.screenshots PAGE PICTURE``.
+
+The page is opened in the machine's own Chromium, headless and without a network, and taken once its charts are drawn:
+
+    python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard-front.png select='#fronts'
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cache_zoo import UsageError
+from cache_zoo.arguments import positional, read
+from cache_zoo.errors import DONE, refusing, require
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_QUIET = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+    --disable-component-update --disable-sync"""
+_DRAWN = "() => document.readyState === 'complete' && !document.querySelector('[data-drawn=no]')"
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The first of `BROWSERS` on the path, headless, with a fresh profile.
+
+    Raises:
+        UsageError: there is none, or playwright is not installed.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise UsageError("playwright is not installed: pip install playwright") from error
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    require(executable is not None, f"no browser: none of {', '.join(BROWSERS)} is on the path")
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=executable, args=_QUIET.split())
+        yield opened
+        opened.close()
+
+
+def take(
+    page: str,
+    picture: Path,
+    *,
+    width: int = 1400,
+    height: int = 900,
+    theme: str = "light",
+    select: str | None = None,
+    click: Sequence[str] = (),
+    hide: str | None = None,
+) -> None:
+    """Write ``picture``, a PNG.
+
+    Args:
+        page: an HTML file, behind ``#`` an anchor in it.
+        picture: where the picture goes.
+        width, height: of the window.
+        theme: ``light`` or ``dark``.
+        select: the part to show, as a CSS selector; None: the window as it opens.
+        click: parts that are clicked before, one after the other.
+        hide: parts to leave out, as a CSS selector.
+
+    Raises:
+        UsageError: the page is not there, or has no such part.
+    """
+    name, mark, anchor = page.partition("#")
+    require(Path(name).is_file(), f"{name} is not a file")
+    window = {"viewport": {"width": width, "height": height}, "color_scheme": theme}
+    with chromium() as browser, browser.new_page(**window, offline=True, reduced_motion="reduce") as opened:
+        opened.goto(Path(name).resolve().as_uri() + mark + anchor)
+        if hide is not None:
+            opened.add_style_tag(content=f"{hide} {{ display: none !important }}")
+        for part in (None, *click):
+            if part is not None:
+                require(opened.locator(part).count() > 0, f"{name} has no '{part}'")
+                opened.locator(part).first.click()
+            opened.wait_for_timeout(100)  # a change is answered in the next turn of the page
+            opened.wait_for_function(_DRAWN)
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        if select is None:
+            opened.screenshot(path=picture)
+            return
+        opened.evaluate("scrollTo({ top: 0, behavior: 'instant' })")  # what sticks to the top is at its own place
+        box = opened.locator(select).first.bounding_box() if opened.locator(select).count() else None
+        if box is None:
+            raise UsageError(f"{name} has no '{select}' that can be seen")
+        opened.screenshot(path=picture, full_page=True, clip=box)
+
+
+@dataclass(frozen=True)
+class ScreenshotOptions:
+    """Take a picture of a page.
+
+    Attributes:
+        page: an HTML file, with # and an anchor where needed.
+        picture: file of the picture (.png).
+        width, height: of the window.
+        theme: colours of the page.
+        select: the part to show, as a CSS selector (default: the window as it opens).
+        click: parts to click first, in this order.
+        hide: parts to leave out, as a CSS selector.
+    """
+
+    page: str = positional()
+    picture: Path = positional()
+    width: int = 1400
+    height: int = 900
+    theme: Literal["light", "dark"] = "light"
+    select: str | None = None
+    click: list[str] = field(default_factory=list)
+    hide: str | None = None
+
+
+@refusing
+def main() -> int:
+    """Take the picture and return the exit status."""
+    take(**vars(read(ScreenshotOptions, "python -m tools.screenshots")))
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
