@@ -107,13 +107,13 @@ def composed(overrides: list[str], with_hydra: bool = False) -> DictConfig:
 
 def choices(group: str) -> list[str]:
     """Names of the choices of a group."""
-    return sorted(cache_choices.keys() if group == cache_choices.GROUP else _files(group))
+    return sorted(_keys_by_choice(group))
 
 
 def groups() -> list[str]:
     """Names of the groups of choices."""
     folders = {path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "hydra"}
-    return sorted({cache_choices.GROUP, *folders})
+    return sorted({*folders, cache_choices.GROUP})
 
 
 def _parse(overrides: list[str]) -> list[Override]:
@@ -178,7 +178,7 @@ def _compose(overrides: list[str], what: str, with_hydra: bool = False) -> DictC
 
 def _check_choice(override: Override) -> None:
     group, given = override.key_or_group, override.value()
-    known = choices(group)
+    known = list(_keys_by_choice(group))
     if given in known:
         return
     if group == cache_choices.GROUP and given in caches.names():
@@ -209,18 +209,18 @@ def _elsewhere(base: Mapping[str, Any], key: str, known: list[str]) -> str:
     if not name:
         homes = [f"{part}.{key}" for part, keys in base.items() if isinstance(keys, Mapping) and key in keys]
         return f"did you mean '{homes[0]}'? " if homes else ""
-    keys = {name: _keys_of(path) for name, path in _files(group).items()}
-    keys = cache_choices.keys() if group == cache_choices.GROUP else keys
-    owners = {f"{group}.{other}": name for name in sorted(keys) for other in keys[name]}
+    owners = {f"{group}.{other}": name for name, keys in _keys_by_choice(group).items() for other in keys}
     if key in owners:
         return f"it belongs to {group}={owners[key]}. "
     near = difflib.get_close_matches(key, owners, n=1, cutoff=0.8)
     return f"did you mean '{near[0]}' of {group}={owners[near[0]]}? " if near and near[0] not in known else ""
 
 
-def _files(group: str) -> dict[str, Path]:
-    """Files of the choices of a group, by name."""
-    return {path.stem: path for path in (CONFIGS / group).glob("*.yaml")}
+def _keys_by_choice(group: str) -> dict[str, list[str]]:
+    """Choices of ``group`` and the keys of each."""
+    if group == cache_choices.GROUP:
+        return cache_choices.keys()
+    return {path.stem: _keys_of(path) for path in sorted((CONFIGS / group).glob("*.yaml"))}
 
 
 def _keys_of(file: Path) -> list[str]:
