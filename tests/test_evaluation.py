@@ -36,7 +36,7 @@ def tokens(text: str) -> list[int]:
 
 
 def settings(*overrides: str) -> Settings:
-    (found,) = cells(CONFIGS, "eval", list(overrides), sweep=False)
+    (found,) = cells(list(overrides))
     return found
 
 
@@ -251,10 +251,10 @@ def test_programs_end_with_two_where_something_cannot_be_used(capsys: pytest.Cap
 
 
 def test_a_sweep_is_checked_whole() -> None:
-    found = cells(CONFIGS, "eval", ["cache=none,dllm", "seed=1,2"], sweep=True)
+    found = cells(["cache=none,dllm", "seed=1,2"], sweep=True)
     assert [(one.cache.label, one.seed) for one in found] == [("none", 1), ("none", 2), ("dllm", 1), ("dllm", 2)]
     with pytest.raises(UsageError, match=r"'cache\.kp': "):
-        cells(CONFIGS, "eval", ["cache=dllm,none", "cache.kp=3"], sweep=True)
+        cells(["cache=dllm,none", "cache.kp=3"], sweep=True)
 
 
 def sample(**values: Any) -> GeneratedAnswer:

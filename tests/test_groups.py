@@ -14,7 +14,7 @@ from evaluation.report.rows import read_rows
 from evaluation.run.evaluate import evaluate_cell
 from evaluation.storage.find_runs import find_runs
 from evaluation.tasks import loading
-from tests.small_runs import CONFIGS, _committed, edit_results
+from tests.small_runs import _committed, edit_results
 
 TASK = """
 task: {name}
@@ -54,7 +54,7 @@ def test_a_group_of_tasks_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (tasks / f"{name}.yaml").write_text(TASK.format(name=name, rows=rows))
     (tasks / "sums.yaml").write_text(GROUP)
     given = ["model=nano-llada", "dataset.name=sums", f"include_path={tasks}", f"output_dir={tmp_path / 'results'}"]
-    (settings,) = cells(CONFIGS, "eval", given, sweep=False)
+    (settings,) = cells(given)
     summary = evaluate_cell(settings)
     assert summary is not None
     assert (summary.n, summary.items_total) == (6, 6)

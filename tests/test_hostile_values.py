@@ -88,7 +88,7 @@ def keys() -> list[str]:
 @pytest.fixture(scope="module")
 def plain() -> dict[str, Any]:
     """The configuration of a cell as hydra gives it."""
-    (cell,) = cells(CONFIGS, "eval", BASE, sweep=False)
+    (cell,) = cells(BASE)
     found = json.loads(json.dumps(cell.config))
     return {**found, "force": False, "retry": [], "jobs": 1, "trace": False}
 
@@ -181,7 +181,7 @@ def test_no_value_of_a_key_breaks_anything(plain: dict[str, Any], key: str) -> N
 def test_values_out_of_range_are_named(override: str, message: str) -> None:
     begun = time.process_time()
     with pytest.raises(UsageError) as caught:
-        cells(CONFIGS, "eval", [*BASE, override], sweep=False)
+        cells([*BASE, override])
     assert any(part in str(caught.value) for part in message.split("|"))
     assert len(str(caught.value)) < 1_000
     assert time.process_time() - begun < 3
@@ -191,7 +191,7 @@ def test_values_out_of_range_are_named(override: str, message: str) -> None:
     "override", ["retry=", "model.name=a-b_c.d+1", "trace=[0,0]", "seed=4294967295", "batch_size=4096"]
 )
 def test_values_at_the_edge_are_taken(override: str) -> None:
-    (cell,) = cells(CONFIGS, "eval", [*BASE, override], sweep=False)
+    (cell,) = cells([*BASE, override])
     assert (cell.retry, cell.trace) == ([], [0] if "trace" in override else [])
 
 
@@ -212,13 +212,13 @@ def test_values_at_the_edge_are_taken(override: str) -> None:
 )
 def test_lists_that_cannot_be_swept_are_named(override: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        cells(CONFIGS, "eval", [*BASE, override], sweep=True)
+        cells([*BASE, override], sweep=True)
     assert message in str(caught.value)
 
 
 def test_combinations_are_bounded_together() -> None:
     with pytest.raises(UsageError, match="'batch_size=range\\(1,4000\\)' makes more than 10,000 cells"):
-        cells(CONFIGS, "eval", [*BASE, "seed=1,2,3", "batch_size=range(1,4000)"], sweep=True)
+        cells([*BASE, "seed=1,2,3", "batch_size=range(1,4000)"], sweep=True)
 
 
 def test_the_nearest_length_of_a_block_is_found_at_once() -> None:
@@ -231,7 +231,7 @@ def test_the_nearest_length_of_a_block_is_found_at_once() -> None:
 def test_a_row_to_trace_is_in_the_data(tmp_path: Path) -> None:
     from evaluation.run.evaluate import evaluate_cell
 
-    (cell,) = cells(CONFIGS, "eval", [*BASE, "trace=500", f"output_dir={tmp_path / 'out'}"], sweep=False)
+    (cell,) = cells([*BASE, "trace=500", f"output_dir={tmp_path / 'out'}"])
     with pytest.raises(UsageError, match=r"trace names row \[500\], and nano-gsm has rows 0 to 499"):
         evaluate_cell(cell)
     assert not (tmp_path / "out").exists()

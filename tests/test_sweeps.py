@@ -38,7 +38,6 @@ from evaluation.sweep.workers import Resources, assign_resources
 from generation import Counts
 from models import Transformer
 from tests import processes
-from tests.small_runs import CONFIGS
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["model=nano-llada", "dataset=nano-gsm", "dataset.n_shot=1", "generation.gen_length=32"]
@@ -102,7 +101,7 @@ def classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def settings(*overrides: str) -> Settings:
-    (found,) = cells(CONFIGS, "eval", [*QUICK, *overrides], sweep=False)
+    (found,) = cells([*QUICK, *overrides])
     return found
 
 
@@ -446,7 +445,7 @@ def test_lines_of_json_stay_on_standard_output(tmp_path: Path, capsys: pytest.Ca
 
 def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
     sweep = ["cache=none,dllm", "generation.threshold=null,0.9", f"output_dir={tmp_path}", *QUICK[:-1]]
-    found = [Cell(one) for one in cells(CONFIGS, "eval", sweep, sweep=True)]
+    found = [Cell(one) for one in cells(sweep, sweep=True)]
     assert labels(found)[1] == "nano-llada none vanilla nano-gsm threshold=0.9"
     screen = io.StringIO()
     console = Console(width=120, record=True, force_terminal=True, file=screen)
