@@ -25,7 +25,7 @@ from models import ModelConfig, Transformer
 from models.chat import Chat
 
 _LOG = logging.getLogger(__name__)
-EQUAL_ANSWERS = "the task asks for several answers per question; greedy answers are equal, so one is generated"
+EQUAL_ANSWERS = "the task asks for several answers per question; without sampling they are equal, so one is generated"
 
 
 class Text(str):
