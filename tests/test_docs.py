@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import get_args
 
@@ -89,10 +90,18 @@ def test_every_cache_has_a_config_with_its_defaults_and_explains_its_parameters(
         assert all(one.text for one in info.parameters), f"a parameter of {info.name} is not explained"
 
 
+def anchors(document: Path) -> set[str]:
+    """What links can point at: the headings as GitHub spells them."""
+    headings = re.findall(r"(?m)^#+ (.*)$", document.read_text())
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", document.read_text()):
+            path = document.parent / target if target else document
+            assert path.exists(), f"{document.name} links to {target}"
+            assert not anchor or anchor in anchors(path), f"{document.name} links to {target}#{anchor}"
 
 
 def quoted(document: str) -> set[str]:
