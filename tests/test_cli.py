@@ -476,9 +476,9 @@ def test_code_is_kept_and_scored_now_or_later(
     assert (summary["metric"], summary["score"]) == (f"{metric},{headline}", 0.0)
     results = json.loads((Path(summary["folder"]) / "results.json").read_text())
     assert {f"{metric},{strict}", f"{metric},extract_code", f"outcome,{strict}"} <= set(results["results"][task])
-    again = rescore(Path(kept.lines[-1]["folder"]), execute=True, without=MISSING)["results"][task]
+    again = rescore(Path(kept.lines[-1]["folder"]), allow_code_execution=True, sandbox_disable=MISSING)["results"][task]
     assert again == {key: results["results"][task][key] for key in again}
-    again = rescore(Path(summary["folder"]), execute=True, without=MISSING)
+    again = rescore(Path(summary["folder"]), allow_code_execution=True, sandbox_disable=MISSING)
     assert set(again["changed"][task].values()) == {0}
     assert again["results"] == again["saved"]
 

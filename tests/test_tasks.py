@@ -142,7 +142,7 @@ def test_a_task_without_a_filter_is_run_and_scored(name: str, tmp_path: Path) ->
     data = task_file(tmp_path, "mine", {"generation_kwargs": {"until": "\n"}, **metric()})
     given = ["model=nano-llada", f"dataset.name={name}", f"dataset.path={data}", "dataset.n_shot=0"]
     given += ["generation.gen_length=8", "generation.block_length=8", f"include_path={tmp_path / 'tasks'}"]
-    (settings,) = cells(ROOT / "configs", "eval", [*given, f"output_dir={tmp_path / 'results'}"], sweep=False)
+    (settings,) = cells([*given, f"output_dir={tmp_path / 'results'}"])
     summary = evaluate_cell(settings)
     assert summary is not None
     assert (summary.status, summary.metric, summary.n) == ("done", "exact_match,none", 3)
@@ -189,9 +189,9 @@ def test_an_unknown_task_is_refused_without_lm_eval() -> None:
     """It indexes thousands of files first."""
     near = {"gsm9k": "gsm8k", "hellaswg": "hellaswag", "bbh_fewshot_boolean_expresions": "bbh_fewshot"}
     program = (
-        "import sys\nfrom pathlib import Path\nfrom evaluation.config.command_line import cells\n"
+        "import sys\nfrom evaluation.config.command_line import cells\n"
         "for name in sys.argv[1:]:\n"
-        "    try:\n        cells(Path('configs').resolve(), 'eval', ['dataset.name=' + name], False)\n"
+        "    try:\n        cells(['dataset.name=' + name])\n"
         "    except ValueError as error:\n        print(error, 'lm_eval' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, *near], cwd=ROOT, capture_output=True, text=True)
