@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -62,7 +62,7 @@ def test_the_example_strategy_works(
 
 
 def test_the_example_cache_works(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
-    names: dict[str, type] = {}
+    names: dict[str, Any] = {}
     exec(python_example("CONTRIBUTING.md"), names)
     cls = names["PeriodicCache"]
     for model in tiny_models.values():

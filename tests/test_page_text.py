@@ -14,6 +14,7 @@ from evaluation.report.html import render_page
 from evaluation.report.html.curves import find_curves
 from evaluation.report.html.facts import _linked, cache_facts
 from evaluation.report.html.page_rows import page_rows
+from evaluation.report.html.script import vega
 from tests.page_frames import PUBLISHED, frame, made
 
 
@@ -29,6 +30,7 @@ def test_missing_figures_are_missing_and_no_number_is_made_of_them() -> None:
 
 
 def test_without_the_plotting_library_one_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    vega.cache_clear()
     monkeypatch.setitem(sys.modules, "vl_convert", None)  # what an import finds where it is not installed
     with pytest.raises(UsageError, match="pip install vl-convert-python"):
         render_page(frame())

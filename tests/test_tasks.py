@@ -152,7 +152,7 @@ def test_a_task_without_a_filter_is_run_and_scored(name: str, tmp_path: Path) ->
 def test_a_task_without_a_filter_is_scored_by_lm_evals_own_program(tmp_path: Path) -> None:
     data = {"data_files": {"test": str(tmp_path / "test.jsonl")}, "cache_dir": str(tmp_path / "cache")}
     task_file(tmp_path, "mine", {"dataset_kwargs": data, **metric()})
-    assert plugin.CacheZooModel
+    assert callable(plugin.CacheZooModel)
     found = lm_eval.simple_evaluate(
         model="cache_zoo",
         model_args="pretrained=nano-llada,gen_length=8,block_length=8",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from cache_zoo import UsageError
 from evaluation.report.html.frame import TEMPLATES, inlined, joined
@@ -18,6 +19,7 @@ class Library:
     versions: str
 
 
+@cache  # it takes a second
 def vega() -> Library:
     """The plotting library, which comes with vl-convert-python; nothing is fetched.
 
