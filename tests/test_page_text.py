@@ -83,7 +83,7 @@ def test_the_facts_of_a_cache_are_those_of_its_class(name: str) -> None:
 def test_a_cache_that_is_not_registered_has_rows_all_the_same() -> None:
     text = render_page(made(cache=["Unheard", "un heard"]))
     assert re.findall(r'<article id="([^"]+)"', text) == ["cache-Unheard", "cache-un-heard"]
-    assert "Not registered where this page was made" in text
+    assert "Not registered where this page was written" in text
 
 
 def test_the_fixture_is_in_the_page(page_file: Path) -> None:

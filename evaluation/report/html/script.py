@@ -12,14 +12,14 @@ _PARTS = ("dom", "state", "theme", "front", "charts", "fronts", "curves", "table
 
 @dataclass(frozen=True)
 class Library:
-    """Vega, Vega-Lite and Vega-Embed as one script, and their versions in words."""
+    """Vega, Vega-Lite and Vega-Embed as one script, with their versions."""
 
     script: str
     versions: str
 
 
 def vega() -> Library:
-    """The plotting library, which comes with vl-convert-python; nothing is fetched.
+    """The plotting library, from vl-convert-python; nothing is downloaded.
 
     Raises:
         UsageError: vl-convert-python is not installed.
@@ -35,5 +35,5 @@ def vega() -> Library:
 
 
 def page_script() -> str:
-    """The page's own script, its parts in the order in which they use each other."""
+    """The page's own script."""
     return joined(*(TEMPLATES / "script" / f"{part}.js" for part in _PARTS))
