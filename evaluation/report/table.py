@@ -66,9 +66,7 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
     for column in columns_in("table"):
         if column.if_any and not any(row[column.key] for row in rows):
             continue
-        figures = [column.formatted(row) for row in rows]
-        title = f"{column.title} [95 %]" if column.table_interval else column.title
-        cells[title] = [str(figure) if column.table_interval else figure.text for figure in figures]
+        cells[column.table_title] = [column.table_text(row) for row in rows]
     cells["status"] = frame["status"]
     return cells.fillna(MISSING)
 
