@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from evaluation.report.check.subject import Problems, Subject, several, unequal
-from evaluation.storage.schema import BatchWork, Efficiency, Sample
+from evaluation.run.efficiency import WORK, totals
+from evaluation.storage.saved_run import flatten
+from evaluation.storage.schema import BatchWork, Efficiency, Sample, Summary
 
-_WORK = ("forwards", "rows", "rows_full", "keys", "logits", "flops")
-_SUMMARY = ("tokens_per_second", "nfe", "tokens_per_forward", "compute_ratio", "flops", "cache_bytes")
+_SUMMARY = tuple(key for key in Summary.model_fields if key in Efficiency.model_fields)
 _ROUNDING = 1e-6
 _FEW = 4
 """Batches of which two may take the same time by chance."""
@@ -149,10 +149,10 @@ class Counts:
     def _impossible(self, batch: _Batch) -> Problems:
         """What no forward of the model can have done."""
         work = batch.work
-        if any(getattr(work, key) is None for key in (*_WORK, "cache_bytes")):
+        if any(getattr(work, key) is None for key in (*WORK, "cache_bytes")):
             yield "a figure of the work is missing"
             return
-        numbers = {key: float(getattr(work, key)) for key in _WORK}
+        numbers = {key: float(getattr(work, key)) for key in WORK}
         rows, full, keys, logits = (numbers[key] for key in ("rows", "rows_full", "keys", "logits"))
         if numbers["forwards"] != batch.longest:
             yield "the batch has other forwards than its longest answer"
@@ -191,32 +191,16 @@ class Counts:
     def _totals(self) -> dict[str, float | None]:
         """Figures of the efficiency block, from the questions and the batches."""
         sums, batches = self._sums, list(self._batches.values())
-        total = {key: sum(getattr(batch.work, key) or 0 for batch in batches) for key in _WORK}
-        seconds = sorted(batch.seconds for batch in batches)
+        work = {key: sum(getattr(batch.work, key) or 0 for batch in batches) for key in WORK}
         peaks = [batch.work.peak_memory_bytes for batch in batches if batch.work.peak_memory_bytes is not None]
-        whole = sum(seconds)
+        seconds = [batch.seconds for batch in batches]
         return {
-            "tokens_out": sums.tokens,
+            **flatten(totals(sums.questions, sums.tokens, sums.forwards, seconds, work)),
             "tokens_canvas": sums.canvas,
-            "seconds": whole,
-            "tokens_per_second": _share(sums.tokens, whole),
-            "latency_seconds.mean": _share(whole, len(seconds)),
-            "latency_seconds.median": statistics.median(seconds),
-            "latency_seconds.p90": seconds[-int(-0.9 * len(seconds) // 1) - 1],
-            "nfe": _share(sums.forwards, sums.questions),
-            "tokens_per_forward": _share(sums.tokens, sums.forwards),
-            "compute_ratio": _share(total["rows"], total["rows_full"]),
-            **total,
-            "rows_per_token": _share(total["rows"], sums.tokens),
-            "flops_per_token": _share(total["flops"], sums.tokens),
             "cache_bytes": max(batch.work.cache_bytes or 0 for batch in batches),
             "peak_memory_bytes": max(peaks, default=None),
             **({} if self._subject.results.efficiency.empty_answers is None else {"empty_answers": sums.empty}),
         }
-
-
-def _share(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
 
 
 def _at(measured: Efficiency, path: str) -> float | None:
