@@ -174,7 +174,7 @@ def efficiency(
         "processes": processes,
         "empty_answers": sum(not answer.text.strip() for answer in generated) if generated else None,
         "tokens_canvas": sum(answer.tokens_canvas for answer in generated) if generated else None,
-        **totals(
+        **figures(
             answers=len(answers),
             tokens=sum(answer.tokens for answer in generated) if generated else None,
             forwards=sum(answer.forwards for answer in answers),
@@ -189,7 +189,7 @@ def efficiency(
     }
 
 
-def totals(
+def figures(
     answers: int, tokens: int | None, forwards: int, seconds: Sequence[float], work: Mapping[str, float]
 ) -> dict[str, Any]:
     """The figures that follow from sums over answers and batches.
