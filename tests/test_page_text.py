@@ -11,8 +11,8 @@ import pytest
 
 from cache_zoo import UsageError, list_caches
 from evaluation.report.html import render_page
+from evaluation.report.html.cache_facts import _linked, cache_facts
 from evaluation.report.html.curves import find_curves
-from evaluation.report.html.facts import _linked, cache_facts
 from evaluation.report.html.page_rows import page_rows
 from tests.page_frames import PUBLISHED, frame, made
 

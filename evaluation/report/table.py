@@ -13,7 +13,7 @@ import pandas as pd
 from cache_zoo.arguments import positional, read
 from cache_zoo.errors import DONE, refusing, visible
 from evaluation.config.differences import differing, option_text, options
-from evaluation.report.column import MISSING
+from evaluation.report.column_type import MISSING
 from evaluation.report.columns import columns_in, plain_rows
 from evaluation.report.markdown import escaped
 from evaluation.report.rows import read_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cache_zoo import UsageError
-from evaluation.report.html.frame import TEMPLATES, inlined, joined
+from evaluation.report.html.self_contained import TEMPLATES, inlined, joined
 
 _PARTS = ("dom", "state", "theme", "front", "charts", "fronts", "curves", "table", "filters", "pages", "main")
 
