@@ -13,7 +13,7 @@ from typing import Any
 from cache_zoo.arguments import positional, read
 from cache_zoo.errors import DONE, refusing, require, visible
 from evaluation.report import statistics
-from evaluation.report.column import MISSING
+from evaluation.report.column_type import MISSING
 from evaluation.report.columns import BY_KEY, SAME_WORK
 from evaluation.report.ranking import environment, mismatch
 from evaluation.report.statistics import Estimate
