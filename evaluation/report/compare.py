@@ -13,10 +13,11 @@ from typing import Any
 from cache_zoo import UsageError
 from cache_zoo.arguments import positional, read
 from cache_zoo.errors import DONE, refusing, require, visible
+from evaluation.config.identity import BASELINE
 from evaluation.report import statistics
 from evaluation.report.comparable import apart, shared
 from evaluation.report.statistics import Estimate
-from evaluation.storage.saved_run import BASELINE, QuestionId, SavedRun, question_name
+from evaluation.storage.saved_run import QuestionId, SavedRun, question_name
 
 SAME_WORK = "same work"
 """In place of a speed-up, see `Comparison.same_work`."""

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pandas as pd
 
 from cache_zoo.errors import require, visible
+from evaluation.config.identity import BASELINE
 from evaluation.report.html.columns import COLUMNS, MISSING, Row
-from evaluation.storage.saved_run import BASELINE
 
 NEEDED = ("model", "cache", "task", "status")
 NUMBERS = tuple(key for column in COLUMNS if column.form for key in (column.key, column.low, column.high) if key)
