@@ -253,7 +253,7 @@ def one_batch(found: Found, samples: Samples) -> None:
         (provenance(git={"commit": "0" * 40, "dirty": False}), "no commit is recorded"),
         (provenance(git={"commit": "main", "dirty": False}), "no commit is recorded"),
         (provenance(cache_code=None), "it does not record the origin of the cache's code"),
-        (provenance(cache_code={"origin": "unknown"}), "the code of its cache is in no commit and in no package"),
+        (provenance(cache_code={"origin": "unknown"}), "the code of the cache is in no commit and no package"),
         (provenance(cache_code={"origin": "package", "name": "a"}), "was of the origin package"),
         (provenance(model=None), "it does not record the weights"),
         (provenance(model={"weights_sha256": "0" * 64}), "the weights are not those of models/nano/llada"),

@@ -217,7 +217,12 @@ def _end_with_parent() -> None:
 def _output_in(file: Path) -> Iterator[None]:
     """Send standard output and error, also those of child processes, to ``file``, or nowhere if it is unwritable."""
     kept = [os.dup(number) for number in (1, 2)]
-    opened = _open_log(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o666)
+    except OSError as error:  # a cell runs without its log
+        print(f"{file} cannot be written: {error.strerror}", file=sys.stderr)
+        opened = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(opened, number)
     os.close(opened)
@@ -230,12 +235,3 @@ def _output_in(file: Path) -> Iterator[None]:
         for number, old in zip((1, 2), kept, strict=True):
             os.dup2(old, number)
             os.close(old)
-
-
-def _open_log(file: Path) -> int:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o666)
-    except OSError as error:  # a cell runs without its log
-        print(f"{file} cannot be written: {error.strerror}", file=sys.stderr)
-        return os.open(os.devnull, os.O_WRONLY)

@@ -120,7 +120,7 @@ def record(
 
     asked = ask(settings, CacheZooLM(settings, config, tokenizer, load), row, task)
     seed = request_seed(settings.seed, asked.task, asked.row)
-    request = GenerationRequest(asked.task, asked.row, 0, asked.prompt, asked.ids, asked.until, seed)
+    request = GenerationRequest(asked.task, asked.row, 0, asked.prompt, asked.ids, seed, asked.until)
     request.check(config, settings.generation.gen_length)
     if saved is not None:
         _check_prompt(asked, saved)

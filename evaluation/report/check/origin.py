@@ -10,7 +10,7 @@ from cache_zoo import caches
 from evaluation.config import identity
 from evaluation.config.settings import Settings
 from evaluation.report.check.subject import Problems, Subject, unequal
-from evaluation.report.comparable import doubts, unrecorded
+from evaluation.report.ranking import reasons_not_ranked, unrecorded
 from evaluation.run.checkpoint import EMBEDDED
 from evaluation.storage.files import CONFIG, RESULTS
 from evaluation.storage.schema import Git, Session
@@ -68,10 +68,8 @@ def _commit(subject: Subject) -> Problems:
     commit = (subject.results.provenance.git or Git()).commit
     if commit is not None and (not re.fullmatch(r"[0-9a-f]{40}", commit) or set(commit) == {"0"}):
         yield f"no commit is recorded but {commit}"
-    yield from doubts(subject.run)
+    yield from reasons_not_ranked(subject.run)
     yield from (f"it does not record {what}" for what in unrecorded(subject.run))
-    if shortages := subject.results.efficiency.memory_shortages:
-        yield f"batches did not fit into memory; run it with batch_size={shortages[-1].then}"
 
 
 def _lacking(subject: Subject) -> Problems:
@@ -181,8 +179,6 @@ def _code(subject: Subject, settings: Settings) -> Problems:
 def _data(subject: Subject) -> Problems:
     """That all questions of the dataset were asked."""
     summary, digests = subject.run.summary, subject.results.provenance.dataset_sha256
-    if summary.partial or summary.n != summary.items_total:
-        yield f"only {summary.n} of {summary.items_total} questions were asked"
     if not digests:
         yield "the digest of the data is missing"
     scored = set(subject.results.results)

@@ -74,8 +74,7 @@ class Scores:
         """That the score which is shown is the one of the task."""
         summary, subject = self._subject.run.summary, self._subject
         if summary.score is None:
-            yield f"there is no score: {summary.note or 'the task has none'}"
-            return
+            return  # `reasons_not_ranked` says so
         if subject.scorer and summary.metric != subject.scorer.headline:
             yield f"the score of {subject.task} is {subject.scorer.headline}, not {summary.metric}"
         shown = subject.results.results.get(subject.task, {})

@@ -6,7 +6,7 @@ import hashlib
 import json
 
 from evaluation.report.check.subject import Problems, Subject
-from evaluation.report.comparable import shared
+from evaluation.report.ranking import environment
 from evaluation.storage.schema import Sample
 
 _FEW = 3
@@ -54,12 +54,12 @@ class Twin:
             if number >= min(_FEW, len(self._clocks)):
                 yield f"{number} questions took the very seconds that they took in {other}"
         run = self._subject.run
-        circumstances = [run.clock, shared(run)]  # others may run the same on another machine, or with other code
+        circumstances = [run.clock, environment(run)]  # others may run the same on another machine, or with other code
         config = json.dumps([_without(run.resolved), *circumstances], sort_keys=True)
         if (other := others.settings.setdefault(config, name)) != name:
             yield f"it has the configuration of {other}"
         digests = run.provenance.dataset_sha256
-        asked = json.dumps([self._subject.setting, digests, shared(run)], sort_keys=True)
+        asked = json.dumps([self._subject.setting, digests, environment(run)], sort_keys=True)
         digest = hashlib.sha256(repr(sorted(self._prompts)).encode()).hexdigest()
         prompts, other = others.prompts.setdefault(asked, (digest, name))
         if prompts != digest:
