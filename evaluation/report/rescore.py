@@ -166,7 +166,7 @@ def _check_task(task: str, execute: bool) -> None:
     require(
         execute or SCORERS[task].execute is None,
         f"the score of {task} takes running generated code: give allow_code_execution=true; "
-        'read "Generated code" in docs/running.md first',
+        'read "Generated code" in docs/tasks.md first',
     )
 
 
