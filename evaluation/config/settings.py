@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cache_zoo import Cache, UsageError, caches, make_cache
-from cache_zoo.errors import require, shown, suggest
+from cache_zoo.errors import require, require_choice, shown, suggest
 from evaluation.config import identity
 from evaluation.config.value_checks import check_type, expand_path, read, require_folder_name, require_plain
 from evaluation.sandbox import LAYERS
@@ -169,11 +169,8 @@ class Settings:
         between("batch_size", root.batch_size, 1, _MAX_BATCH)
         between("seed", root.seed, 0, MAX_SEED)
         between("jobs", root.jobs, 1, _MAX_JOBS)
-        attention = root.attn_implementation
-        require(
-            attention is None or attention in _ATTENTION,
-            f"unknown attn_implementation {shown(attention)}: {suggest(str(attention), _ATTENTION)}",
-        )
+        if root.attn_implementation is not None:
+            require_choice("attn_implementation", root.attn_implementation, _ATTENTION)
         require(isinstance(root.likelihood, Mapping), f"likelihood is a group of keys, not {shown(root.likelihood)}")
         likelihood = read(LikelihoodOptions, root.likelihood, "likelihood.")
         between("likelihood.mc_num", likelihood.mc_num, 1, _MAX_MASKS)

@@ -14,21 +14,13 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from cache_zoo import UsageError
-from cache_zoo.errors import is_utf8, require, shown, suggest
+from cache_zoo.errors import is_utf8, require, require_choice, require_type, shown
 
 T = TypeVar("T")
 
 _MISSING = "???"  # OmegaConf's mark of a value that must be given
 _MAX_NAME_BYTES, _MAX_PATH_BYTES, _MAX_PART_BYTES = 100, 4_000, 250
 """A run folder has three names in its own, and file systems take 255 bytes."""
-_WORDS: dict[Any, str] = {
-    str: "text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    list[str]: "a list of texts",
-    NoneType: "null",
-}
 
 
 def read(cls: type[T], values: Mapping[str, Any], section: str = "") -> T:
@@ -45,7 +37,7 @@ def read(cls: type[T], values: Mapping[str, Any], section: str = "") -> T:
     hints = get_type_hints(cls)
     known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     for key in values:
-        require(key in known, f"unknown key '{section}{key}': {suggest(str(key), known)}")
+        require_choice("key", f"{section}{key}", [f"{section}{name}" for name in known])
     for key in known:
         require(key in values, f"the configuration has no '{section}{key}'")
     return cls(**{key: check_type(f"{section}{key}", values[key], hints[key]) for key in known})
@@ -57,19 +49,14 @@ def check_type(key: str, value: Any, hint: Any) -> Any:
     Raises:
         UsageError: it has another type.
     """
-    kinds = get_args(hint) if NoneType in get_args(hint) else (hint,)
-    for kind in kinds:
-        if kind is Any or _fits(value, kind):
-            return float(value) if kind is float else value
-    raise UsageError(f"{key} must be {' or '.join(_WORDS[kind] for kind in kinds)}, not {shown(value)}")
-
-
-def _fits(value: Any, kind: Any) -> bool:
+    optional = NoneType in get_args(hint)
+    kind = get_args(hint)[0] if optional else hint
     if get_origin(kind) is list:
-        return isinstance(value, list) and all(isinstance(item, get_args(kind)) for item in value)
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, int | float if kind is float else kind)
+        texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        require(texts, f"{key} must be a list of texts, not {shown(value)}")
+    elif kind is not Any:
+        require_type(key, value, kind, optional)
+    return float(value) if kind is float and value is not None else value
 
 
 def require_plain(config: Any, key: str = "") -> None:
