@@ -53,13 +53,13 @@ def metrics(samples: list[dict[str, Any]]) -> None:
             tokens,
             ["tokens_out is not the number of ids in 1 questions, the first is row 1", "tokens_out: results.json"],
         ),
-        (work, ["flops: results.json says", "flops_per_token: results.json says"]),
+        (work, ["flops: results.json has", "flops_per_token: results.json has"]),
         (wrong, ["questions do not follow from their texts, the first is nano-gsm, row"]),
-        (metrics, ["exact_match,strict-match of nano-gsm: results.json says"]),
-        (lambda samples: samples.pop(), ["samples: results.json says 6, its parts make 5"]),
+        (metrics, ["exact_match,strict-match of nano-gsm: results.json has"]),
+        (lambda samples: samples.pop(), ["samples: results.json has 6, expected 5"]),
         (lambda samples: samples.append(samples[0]), ["line 7: nano-gsm, row 0 appears twice"]),
         (lambda samples: samples[3].pop("work"), ["question 4 lacks work"]),
-        (lambda samples: samples[3].update(seconds=99.0), ["seconds: results.json says"]),
+        (lambda samples: samples[3].update(seconds=99.0), ["seconds: results.json has"]),
     ],
 )
 def test_the_check_finds_questions_that_do_not_add_up(
@@ -75,14 +75,14 @@ def test_the_check_finds_questions_that_do_not_add_up(
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda found: found["summary"].update(score=0.99), "exact_match,strict-match of nano-gsm: results.json says"),
+        (lambda found: found["summary"].update(score=0.99), "exact_match,strict-match of nano-gsm: results.json has"),
         (
             lambda found: found["efficiency"].update(tokens_per_second=1e6),
-            "tokens_per_second: results.json says 1000000",
+            "tokens_per_second: results.json has 1000000",
         ),
-        (lambda found: found["efficiency"].update(nfe=1), "nfe: results.json says 1, its parts make"),
+        (lambda found: found["efficiency"].update(nfe=1), "nfe: results.json has 1, expected"),
         (lambda found: found["efficiency"]["latency_seconds"].update(median=9), "latency_seconds.median: results.json"),
-        (lambda found: found["summary"].update(compute_ratio=0.01), "summary.compute_ratio: results.json says 0.01"),
+        (lambda found: found["summary"].update(compute_ratio=0.01), "summary.compute_ratio: results.json has 0.01"),
         (lambda found: found["provenance"]["git"].update(dirty=True), "run with uncommitted changes"),
         (lambda found: found["provenance"]["git"].update(several=True), "its sessions ran several commits"),
         (
@@ -96,7 +96,7 @@ def test_the_check_finds_questions_that_do_not_add_up(
             lambda found: found["config"]["cache"].update(name="none"),
             "cache is not the same in config.yaml and results",
         ),
-        (lambda found: found["summary"].update(cache="none"), "the summary names cache none, the configuration dual"),
+        (lambda found: found["summary"].update(cache="none"), "the summary has cache none, the configuration dual"),
         (lambda found: found.pop("efficiency"), "results.json has no 'efficiency'"),
     ],
 )
@@ -125,7 +125,7 @@ def test_the_check_finds_files_that_are_missing_or_too_many(results: Path) -> No
     content = (run / "samples.jsonl").read_bytes()
     (run / "samples.jsonl").unlink()
     found = check_run(run, datasets={})
-    assert "notes.txt does not belong there" in found
+    assert "notes.txt does not belong in a run folder" in found
     assert "samples.jsonl or samples.jsonl.gz is missing" in found
     (run / "notes.txt").unlink()
     with gzip.open(run / "samples.jsonl.gz", "wb") as file:

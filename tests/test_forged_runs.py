@@ -201,19 +201,19 @@ def one_batch(found: Found, samples: Samples) -> None:
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (summary(score=0.99), f"{STRICT} of nano-gsm: results.json says 0.99"),
+        (summary(score=0.99), f"{STRICT} of nano-gsm: results.json has 0.99"),
         (summary(score_stderr=0.0), "summary.score_stderr"),
         (summary(metric="acc,none"), f"the score of nano-gsm is {STRICT}, not acc,none"),
-        (summary(dataset="gsm8k"), "the summary names dataset gsm8k, the configuration nano-gsm"),
-        (summary(model="llada-inst"), "the summary names model llada-inst"),
+        (summary(dataset="gsm8k"), "the summary has dataset gsm8k, the configuration nano-gsm"),
+        (summary(model="llada-inst"), "the summary has model llada-inst"),
         (another_metric, f"the score of nano-gsm is {STRICT}, not acc,none"),
-        (first(lambda one: one.update(metrics={STRICT: None})), "is no number in 1 of 500 questions"),
-        (first(lambda one: one.update(metrics={STRICT: "1.0"})), "is no number in 1 of 500 questions"),
-        (first(lambda one: one.update(metrics={})), "is no number in 1 of 500 questions"),
-        (renamed, "something else than nano-gsm was answered in 500 questions"),
+        (first(lambda one: one.update(metrics={STRICT: None})), "is not a number in 1 of 500 questions"),
+        (first(lambda one: one.update(metrics={STRICT: "1.0"})), "is not a number in 1 of 500 questions"),
+        (first(lambda one: one.update(metrics={})), "is not a number in 1 of 500 questions"),
+        (renamed, "the answer is not one to nano-gsm in 500 questions"),
         (three_questions, "nano-gsm has 500 questions, not 3"),
-        (own_answers, "the reference is not that of nano-gsm in"),
-        (all_samples(doc={}), "the reference is not that of nano-gsm in 500"),
+        (own_answers, "the reference is not the published one of nano-gsm in"),
+        (all_samples(doc={}), "the reference is not the published one of nano-gsm in 500"),
         (all_right, "questions do not follow from their texts, the first is nano-gsm, row"),
         (right_texts, "the text is not that of the ids in"),
         (first(lambda one: one.update(text=one["text"] + "x")), "the text is not that of the ids in 1 questions"),
@@ -221,55 +221,58 @@ def one_batch(found: Found, samples: Samples) -> None:
         (first(lambda one: one.update(raw="x" + one["raw"])), "raw does not begin with the ids in 1 questions"),
         (first(lambda one: one["ids"].__setitem__(0, 5000)), "there are ids outside the vocabulary in 1 questions"),
         (first(lambda one: one["ids"].reverse()), "the text is not that of the ids in 1 questions"),
-        (more_tokens, "there are more tokens than the canvas had in"),
-        (all_samples(seed=7), "the seed is not the one of the question in 500 questions"),
+        (more_tokens, "there are more tokens than canvas positions in"),
+        (all_samples(seed=7), "the seed is not that of the question in 500 questions"),
         (all_samples(tokens_canvas=64), "tokens_canvas is not gen_length in 500 questions"),
-        (all_samples(seconds=0.0), "no time was taken in 500 questions"),
-        (all_samples(forwards=0), "forwards are not between 1 and 128"),
-        (fewer_forwards, "there are more tokens than 1 to a forward in"),
-        (all_samples(prompt_tokens=5), "rows_full is not that of the forwards and the lengths in 500"),
+        (all_samples(seconds=0.0), "seconds are 0 in 500 questions"),
+        (all_samples(forwards=0), "forwards are outside the decoder's range of 1 to 128"),
+        (fewer_forwards, "there are more than 1 tokens per forward in"),
+        (all_samples(prompt_tokens=5), "rows_full does not follow from forwards and lengths in 500"),
         (first(lambda one: one.update(doc_id=1)), "row 1 appears twice"),
-        (first(lambda one: one.update(doc_id=500)), "the reference is not that of nano-gsm in 1"),
-        (one_batch, "more questions than batch_size=1 are in a batch in 1"),
-        (work(rows=0.1, flops=0.5), "keys are not those of the rows and the lengths in 500"),
-        (work(flops=0.1), "flops are not those of the rows, the keys and the logits in 500"),
+        (first(lambda one: one.update(doc_id=500)), "the reference is not the published one of nano-gsm in 1"),
+        (one_batch, "there are more than batch_size=1 questions in 1 batches"),
+        (work(rows=0.1, flops=0.5), "keys do not follow from rows and lengths in 500"),
+        (work(flops=0.1), "flops do not follow from rows, keys and logits in 500"),
         (work(rows=100), "rows are not between 0 and rows_full in 500"),
-        (work(rows_full=2), "rows_full is not that of the forwards and the lengths in 500"),
-        (work(forwards=0.5), "the batch has other forwards than its longest answer in 500"),
+        (work(rows_full=2), "rows_full does not follow from forwards and lengths in 500"),
+        (work(forwards=0.5), "the forwards are not those of the longest answer in 500"),
         (work(keys=0), "keys or flops are 0 in 500"),
-        (work(keys=1000), "keys are not those of the rows and the lengths in 500"),
-        (work(logits=0), "logits are not between 0 and the positions that there were to decide in 500"),
-        (efficiency(seconds=0), "seconds: results.json says 0"),
+        (work(keys=1000), "keys do not follow from rows and lengths in 500"),
+        (work(logits=0), "logits are not between 0 and the canvas positions in 500"),
+        (efficiency(seconds=0), "seconds: results.json has 0"),
         (efficiency(seconds=-1), "efficiency.seconds must be greater than or equal to 0"),
-        (efficiency(flops=0), "flops: results.json says 0"),
-        (efficiency(rows=1), "rows: results.json says 1"),
-        (efficiency(forwards=1), "forwards: results.json says 1"),
-        (efficiency(tokens_canvas=1), "tokens_canvas: results.json says 1"),
-        (efficiency(peak_memory_bytes=1), "peak_memory_bytes: results.json says 1"),
-        (efficiency(latency_seconds={"mean": 1, "median": 1, "p90": 1}), "latency_seconds.p90: results.json says 1"),
-        (efficiency(processes=0), "it was run by no process or no thread"),
+        (efficiency(flops=0), "flops: results.json has 0"),
+        (efficiency(rows=1), "rows: results.json has 1"),
+        (efficiency(forwards=1), "forwards: results.json has 1"),
+        (efficiency(tokens_canvas=1), "tokens_canvas: results.json has 1"),
+        (efficiency(peak_memory_bytes=1), "peak_memory_bytes: results.json has 1"),
+        (efficiency(latency_seconds={"mean": 1, "median": 1, "p90": 1}), "latency_seconds.p90: results.json has 1"),
+        (efficiency(processes=0), "the number of processes or threads is missing"),
         (lambda found, samples: found["n-shot"].update({GSM: 0}), "n-shot of nano-gsm is 0, the configuration has 4"),
-        (lambda found, samples: found["results"].update(arc={"acc,none": 1.0}), "there are other scores or data than"),
-        (provenance(git={"commit": "0" * 40, "dirty": False}), "no commit is recorded"),
-        (provenance(git={"commit": "main", "dirty": False}), "no commit is recorded"),
-        (provenance(cache_code=None), "it does not record the origin of the cache's code"),
+        (lambda found, samples: found["results"].update(arc={"acc,none": 1.0}), "there are scores or data other than"),
+        (provenance(git={"commit": "0" * 40, "dirty": False}), "is not a commit"),
+        (provenance(git={"commit": "main", "dirty": False}), "main is not a commit"),
+        (provenance(cache_code=None), "not recorded: the origin of the cache's code"),
         (provenance(cache_code={"origin": "unknown"}), "the code of the cache is in no commit and no package"),
-        (provenance(cache_code={"origin": "package", "name": "a"}), "was of the origin package"),
-        (provenance(model=None), "it does not record the weights"),
+        (
+            provenance(cache_code={"origin": "package", "name": "a"}),
+            "is from package, the registered cache from cache-zoo",
+        ),
+        (provenance(model=None), "not recorded: the weights"),
         (provenance(model={"weights_sha256": "0" * 64}), "the weights are not those of models/nano/llada"),
         (provenance(dtype="bfloat16"), "the provenance has dtype bfloat16, the configuration float32"),
         (provenance(device="NVIDIA H100"), "the provenance has device NVIDIA H100, the configuration cpu"),
         (provenance(checkpoint="GSAI-ML/LLaDA-8B-Base"), "the provenance has checkpoint GSAI-ML/LLaDA-8B-Base"),
         (provenance(end_ids=[]), "end_ids [] lack those of the model"),
         (provenance(chat_template_sha256="0" * 64), "apply_chat_template is False"),
-        (provenance(cache_package="better 1.0"), "dual comes with cache-zoo, and the provenance names another package"),
+        (provenance(cache_package="better 1.0"), "dual comes with cache-zoo, but the provenance names another package"),
         (provenance(date="2019-01-01T00:00:00+00:00"), "is not between the first commit of cache-zoo and today"),
         (provenance(date="2219-01-01T00:00:00+00:00"), "is not between the first commit of cache-zoo and today"),
-        (provenance(date="yesterday"), "the date of the results is none: yesterday"),
+        (provenance(date="yesterday"), "the date of the results is not one: yesterday"),
         (provenance(dataset_sha256={GSM: "0" * 64}), "the data of nano-gsm are not the published ones"),
         (
             lambda found, samples: found["provenance"]["versions"].update(torch="new"),
-            "new is no version of torch",
+            "new is not a version of torch",
         ),
     ],
 )
@@ -282,9 +285,9 @@ def test_the_check_finds_what_was_forged(tmp_path: Path, edit: Edit, expected: s
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (work(rows=0.5), "rows were left out, or something was kept, without a cache in 500"),
-        (work(keys=0.5), "keys are not those of the rows and the lengths in 500"),
-        (work(flops=0.9), "flops are not those of the rows, the keys and the logits in 500"),
+        (work(rows=0.5), "the baseline skipped rows or kept a cache in 500"),
+        (work(keys=0.5), "keys do not follow from rows and lengths in 500"),
+        (work(flops=0.9), "flops do not follow from rows, keys and logits in 500"),
     ],
 )
 def test_a_run_without_a_cache_does_all_of_the_work(tmp_path: Path, edit: Edit, expected: str) -> None:
@@ -304,7 +307,7 @@ def passed(found: Found, samples: Samples) -> None:
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (no_tests, "the reference is not that of nano-code in 1"),
+        (no_tests, "the reference is not the published one of nano-code in 1"),
         (passed, "are not those of their outcomes"),
     ],
 )
@@ -313,7 +316,7 @@ def test_scores_of_programs_are_held_against_what_is_there(tmp_path: Path, edit:
     assert check_run(run) == []
     ((_, found),) = check_all([SavedRun(run)])
     assert found.notes == [
-        "scores of nano-code take running generated code; cache-zoo rescore RUN allow_code_execution=true does that"
+        "scoring nano-code runs generated code: cache-zoo rescore RUN allow_code_execution=true",
     ]
     forge(run, edit)
     assert expected in "\n".join(check_run(run))
@@ -347,11 +350,11 @@ def finished_later(run: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (rescored, f"{STRICT} of nano-gsm: rescored.json says 0.1"),
-        (linked, "samples.jsonl is a link; a run folder holds plain files"),
-        (both, "samples.jsonl and samples.jsonl.gz are both there"),
+        (rescored, f"{STRICT} of nano-gsm: rescored.json has 0.1"),
+        (linked, "samples.jsonl is a link; a run folder holds regular files"),
+        (both, "samples.jsonl and samples.jsonl.gz both exist"),
         (configured, "the folder of this configuration is called"),
-        (configured, "the seed is not the one of the question in 500 questions"),
+        (configured, "the seed is not that of the question in 500 questions"),
         (finished_later, "a run writes both when it ends"),
     ],
 )
@@ -373,14 +376,14 @@ def test_runs_are_held_against_each_other(
     assert problems(none, dual) == ""
     again = Path(shutil.copytree(dual, tmp_path / "again" / dual.name))
     assert f"it has the configuration of {dual}" in problems(dual, again)
-    assert f"500 questions took the very seconds that they took in {dual}" in problems(dual, again)
+    assert f"500 questions took exactly as long as in {dual}" in problems(dual, again)
     asked = Path(shutil.copytree(dual, tmp_path / "asked" / dual.name))
     edit_samples(asked, lambda samples: samples[0].update(prompt_sha256="0" * 64))
-    assert "it was asked other questions, or in other prompts" in problems(none, asked)
+    assert "its questions or prompts are not those of" in problems(none, asked)
     for name in ("samples.jsonl", "results.json"):
         shutil.copy(none / name, dual)
     found = problems(none, dual)
-    assert f"500 questions took the very seconds that they took in {none}" in found
+    assert f"500 questions took exactly as long as in {none}" in found
     assert "cache is not the same in config.yaml and results.json" in found
     assert call(monkeypatch, check, tmp_path) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "4 runs, 3 with problems"

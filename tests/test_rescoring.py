@@ -63,7 +63,7 @@ def test_references_of_published_data_cannot_be_changed(tmp_path: Path) -> None:
         samples[3]["doc"]["answer"] = f"#### {samples[3]['text'].rpartition('#### ')[2]}"
 
     edit_samples(run, own_answer)
-    with pytest.raises(UsageError, match=r"samples\.jsonl, line 4: the reference is not that of row 3 of nano-gsm"):
+    with pytest.raises(UsageError, match=r"samples\.jsonl, line 4: the reference is not the published one"):
         rescore(run)
     edit_samples(run, lambda samples: samples.__setitem__(3, samples[2]))
     with pytest.raises(UsageError, match="line 4: row 2 of nano-gsm appears twice"):
@@ -77,11 +77,11 @@ def test_tests_of_programs_cannot_be_taken_away(tmp_path: Path) -> None:
         samples[0]["doc"]["tests"] = samples[0]["doc"]["tests"].splitlines()[0] + "\n"
 
     edit_samples(run, first_only)
-    with pytest.raises(UsageError, match=r"line 1: the reference is not that of row 0 of nano-code"):
-        rescore(run, execute=True)
+    with pytest.raises(UsageError, match=r"line 1: the reference is not the published one of nano-code, row 0"):
+        rescore(run, allow_code_execution=True)
     edit_samples(run, lambda samples: samples[0]["doc"].update(tests="assert True\n"))
     with pytest.raises(UsageError, match=r"line 1, doc: 'tests' assert nothing about"):
-        rescore(run, execute=True)
+        rescore(run, allow_code_execution=True)
 
 
 def test_references_of_other_data_are_told_to_be_the_run_s_own(
@@ -89,7 +89,7 @@ def test_references_of_other_data_are_told_to_be_the_run_s_own(
 ) -> None:
     run = pick(results, "dual")
     assert call(monkeypatch, module, run) == 0
-    assert "note: the references of nano-gsm are those that the run brought along" in capsys.readouterr().err
+    assert "note: the references of nano-gsm come from the run itself" in capsys.readouterr().err
     assert json.loads((run / "rescored.json").read_text())["references"] == {GSM: "own"}
 
 
@@ -132,7 +132,7 @@ def test_nothing_is_written_where_a_file_cannot_go(results: Path, tmp_path: Path
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
     (run / name).unlink()
     (run / name).mkdir()
-    with pytest.raises(UsageError, match=r"no plain file|has no results\.json"):
+    with pytest.raises(UsageError, match=r"not a plain file|has no results\.json"):
         rescore(run, update=True)
 
 

@@ -250,17 +250,20 @@ def test_an_interrupt_leaves_a_partial_run_that_can_go_on(tmp_path: Path, number
         assert "the same command goes on" in process.err
 
 
-def test_killed_at_any_moment_a_sweep_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [3, pytest.param(7, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_a_sweep_ends_as_if_nothing_had_been(tmp_path: Path, number: int) -> None:
     grid = ["-m", "cache=none,dual,d2cache", "generation.threshold=null,0.9", "dataset.size=6", "batch_size=2"]
     sweep, whole, killed = [*grid, "jobs=2", *QUICK[:-1]], tmp_path / "whole", tmp_path / "killed"
+    started = time.monotonic()
     code, lines, err = run(*sweep, f"output_dir={whole}")
+    seconds = time.monotonic() - started
     assert (code, len(lines)) == (0, 6), err
-    draw, kills = random.Random(20261126), 0
-    while kills < 10:
+    draw, kills = random.Random(number), 0
+    while kills < number:
         arguments = command(*sweep, f"output_dir={killed}")[1:]
         process = processes.Process(arguments, env=environment(), start_new_session=True)
         try:
-            process.wait(timeout=draw.uniform(2, 12))
+            process.wait(timeout=draw.uniform(0.1, 0.9) * seconds)
             shutil.rmtree(killed)  # it came to its end: another one is killed instead
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
@@ -278,6 +281,7 @@ def test_killed_at_any_moment_a_sweep_ends_as_if_nothing_had_been(tmp_path: Path
         assert {path.name for path in again.iterdir()} == {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_submitit_runs_the_same_cells_side_by_side(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed")
     sweep = ["-m", "cache=none,dual", "generation.threshold=null,0.9", "dataset.size=2", *QUICK[:-1]]

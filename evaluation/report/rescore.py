@@ -1,7 +1,6 @@
-"""Score saved generations again, without a model: ``cache-zoo rescore results/RUN``.
+"""Score saved answers again, without a model: ``cache-zoo rescore results/RUN``.
 
-Reads ``samples.jsonl`` of a run folder, prints the new scores beside the saved ones and writes ``rescored.json``.
-Neither torch nor lm-eval is loaded.
+Prints the new scores beside the saved ones and writes ``rescored.json``. Neither torch nor lm-eval is loaded.
 """
 
 from __future__ import annotations
@@ -20,247 +19,178 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from cache_zoo import UsageError
 from cache_zoo.arguments import positional, read
 from cache_zoo.errors import DONE, UNUSABLE, refusing, require, visible
+from evaluation.report.rescore_input import OWN, SavedText, SavedTexts, read_saved_texts
 from evaluation.sandbox import Sandbox
 from evaluation.storage.files import RESCORED, RESULTS, SAMPLES, as_json, check_place, write_text
-from evaluation.storage.readers import read_json, read_json_lines
-from evaluation.storage.saved_run import SavedRun
-from evaluation.storage.schema import Count, Name, Object, Provenance, Record, Text
-from evaluation.storage.validation import parse
 from evaluation.tasks.code_execution import check_sandbox, count_outcomes, unscored_reason
-from evaluation.tasks.jsonl import check_row
-from evaluation.tasks.published import published_rows
 from evaluation.tasks.scorers import SCORERS
 
-_KEYS = {"task": str, "text": str, "raw": str}
-_OUTCOME = "outcome,"  # a metric that says why, not how many
-_MOST_WORKERS = 64
-PUBLISHED, OWN = "published", "own"
-"""Whose references an answer is held against: those of the published data, or those that the run brings along."""
-
-
-class Scored(Record):
-    """``results.json``, as far as it is read here."""
-
-    results: dict[Name, Object]
-    summary: Object = Field(default_factory=dict)
-    provenance: Provenance = Provenance()
-
-
-class Kept(Record):
-    """A line of ``samples.jsonl``, as far as it is read here."""
-
-    task: Name
-    doc_id: Count
-    repeat: Count = 0
-    text: Text
-    raw: Text
-    doc: Object
-    metrics: Object = Field(default_factory=dict)
+Scores = dict[str, Any]
+"""Metric to value."""
+_OUTCOME = "outcome,"
+"""Prefix of metrics that are words."""
+_MAX_WORKERS = 64
 
 
 def rescore(
-    folder: Path, workers: int = 1, execute: bool = False, update: bool = False, without: Collection[str] = ()
+    folder: Path,
+    workers: int = 1,
+    allow_code_execution: bool = False,
+    update: bool = False,
+    sandbox_disable: Collection[str] = (),
 ) -> dict[str, Any]:
     """Score a run folder again.
 
     Args:
         folder: of a finished run.
-        workers: processes that score, at most one to a question and 64; the numbers do not depend on it.
-        execute: generated code may be run, where that is how a task is scored.
-        update: put the new scores into ``results.json`` and ``samples.jsonl``, too.
-        without: layers of the sandbox to go without (docs/sandbox.md).
+        workers: processes that score, at most one per question and 64; scores do not depend on it.
+        allow_code_execution: run generated code for tasks that are scored by it.
+        update: also write the new scores into ``results.json`` and ``samples.jsonl``.
+        sandbox_disable: layers of the sandbox to switch off (docs/sandbox.md).
 
     Returns:
-        What ``rescored.json`` holds: ``results`` as in lm-eval's file, task to metric to value; ``saved``, the same as
-        the run had it, None where it had none; ``changed``, how many questions changed their value, by task and metric;
-        ``references``, by task whether they are ``published`` ones or the run's ``own``; ``versions``.
+        The content of ``rescored.json``: ``results``, task to metric to value as in lm-eval's file; ``saved``, the same
+        of the run, None where it had none; ``changed``, the number of questions with another value, by task and metric;
+        ``references``, by task `PUBLISHED` or `OWN`; ``versions``.
 
     Raises:
-        UsageError: no finished run, a task without a scorer here, references that are not those of the published data
-            which the run says it asked, code to run without leave, packed samples to update, or no place to write.
+        UsageError: as in `read_saved_texts`; or not a finished run, code to run without permission, packed samples to
+            update, or a file that can't be written.
     """
     require(workers >= 1, f"workers must be at least 1, not {workers}")
-    require(not os.path.islink(folder), f"{folder} is a link; give the folder itself, into which the scores go")
+    require(not os.path.islink(folder), f"{folder} is a link; give the folder itself")
     require(os.path.isfile(folder / RESULTS), f"{folder} has no {RESULTS}; give the folder of a finished run")
-    content = read_json(folder / RESULTS)
-    results = parse(Scored, content, str(folder / RESULTS))
     require(
         not update or os.path.isfile(folder / SAMPLES),
         f"update=true takes unpacked samples: gunzip {folder / SAMPLES}.gz",
     )
     for name in (RESCORED, *((SAMPLES, RESULTS) if update else ())):
         check_place(folder / name)
-    rows, samples, whose = _read(SavedRun(folder).samples_path, results.provenance, execute)
-    runs = any(SCORERS[task].execute for task in whose)
-    scores = _scored(samples, processes(workers, len(samples)), without if runs else None)
-    new = {task: _totals([one for one, its in zip(scores, samples, strict=True) if its.task == task]) for task in whose}
-    saved = {task: {key: results.results.get(task, {}).get(key) for key in new[task]} for task in whose}
-    changed: dict[str, dict[str, int]] = {task: dict.fromkeys(_numbers(new[task]), 0) for task in whose}
-    for sample, score in zip(samples, scores, strict=True):
-        for key in changed[sample.task]:
-            changed[sample.task][key] += sample.metrics.get(key) != score[key]
-    versions = {"python": platform.python_version(), "math-verify": version("math-verify")}
-    found = {"results": new, "saved": saved, "changed": changed, "references": whose, "versions": versions}
+    saved = read_saved_texts(folder, allow_code_execution)
+    needs_sandbox = any(SCORERS[task].execute for task in saved.references)
+    workers = processes(workers, len(saved.answers))
+    scores = _score_all(saved.answers, workers, sandbox_disable if needs_sandbox else None)
+    results: dict[str, Scores] = {}
+    before: dict[str, Scores] = {}
+    changed: dict[str, dict[str, int]] = {}
+    for task in saved.references:
+        pairs = [(one.metrics, new) for one, new in zip(saved.answers, scores, strict=True) if one.task == task]
+        results[task] = _totals([new for _, new in pairs])
+        before[task] = {key: saved.scores.results.get(task, {}).get(key) for key in results[task]}
+        changed[task] = {key: sum(old.get(key) != new[key] for old, new in pairs) for key in _numeric(results[task])}
+    found = {
+        "results": results,
+        "saved": before,
+        "changed": changed,
+        "references": saved.references,
+        "versions": {"python": platform.python_version(), "math-verify": version("math-verify")},
+    }
     texts = {folder / RESCORED: as_json(found, indent=2) + "\n"}
     if update:
-        texts |= _updated(folder, content, rows, scores, new)
+        _update(saved, scores, results)
+        texts[folder / SAMPLES] = "".join(as_json(row) + "\n" for row in saved.rows)
+        texts[folder / RESULTS] = as_json(saved.content, indent=2) + "\n"  # the score comes last
     _write(texts)
     return found
 
 
 def processes(workers: int, questions: int) -> int:
-    """How many processes score, of those that were asked for."""
-    return min(workers, questions, _MOST_WORKERS)
+    """Number of processes to use for ``questions``."""
+    return min(workers, questions, _MAX_WORKERS)
 
 
 def render(found: dict[str, Any]) -> str:
-    """A table: what was saved, what is now, and how many questions changed."""
+    """A table of saved and new scores, and of how many questions changed."""
     rows = [("task", "metric", "saved", "now", "changed")]
     for task, metrics in found["results"].items():
-        for key in _numbers(metrics):
-            saved = _shown(found["saved"][task][key])
-            rows.append((task, key, saved, _shown(metrics[key]), str(found["changed"][task][key])))
-    widths = [max(len(row[place]) for row in rows) for place in range(5)]
+        for key in _numeric(metrics):
+            saved = _format(found["saved"][task][key])
+            rows.append((task, key, saved, _format(metrics[key]), str(found["changed"][task][key])))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
-def _read(path: Path, provenance: Provenance, execute: bool) -> tuple[list[Object], list[Kept], dict[str, str]]:
-    """The lines of ``samples.jsonl``, what is read of them, and by task whose references they have."""
-    rows: list[Object] = []
-    samples: list[Kept] = []
-    whose: dict[str, str] = {}
-    seen: set[tuple[str, int, int]] = set()
-    for where, row in read_json_lines(path):
-        check_row(where, row, _KEYS)
-        task = row["task"]
-        if task not in whose:
-            _check_task(task, execute)
-            whose[task] = _whose(task, provenance)
-        scorer, doc = SCORERS[task], row.get("doc", {})
-        require(isinstance(doc, dict), f"{where}: 'doc' must be an object, not {doc!r}")
-        lacking = [key for key in scorer.needs if key not in doc]
-        require(not lacking, f"{where} lacks doc.{', doc.'.join(lacking)}; run it again")
-        check_row(f"{where}, doc", doc, {key: scorer.columns[key] for key in scorer.needs}, scorer.problem)
-        sample = parse(Kept, row, where)
-        question = (task, sample.doc_id, sample.repeat)
-        require(question not in seen, f"{where}: row {sample.doc_id} of {task} appears twice")
-        published = published_rows(task) if whose[task] == PUBLISHED else None
-        require(
-            published is None or published.has(task, sample.doc_id, doc),
-            f"{where}: the reference is not that of row {sample.doc_id} of {task}, though the run says that it asked "
-            "the published questions",
-        )
-        seen.add(question)
-        rows.append(row)
-        samples.append(sample)
-    return rows, samples, whose
-
-
-def _check_task(task: str, execute: bool) -> None:
-    require(task in SCORERS, f"task '{task}' has no scorer here; those that have: {', '.join(SCORERS)}")
-    require(
-        execute or SCORERS[task].execute is None,
-        f"the score of {task} takes running generated code: give allow_code_execution=true; "
-        'read "Generated code" in docs/running.md first',
-    )
-
-
-def _whose(task: str, provenance: Provenance) -> str:
-    """Whether the run says that it asked the published questions; whether it did is seen line by line."""
-    published = published_rows(task)
-    return PUBLISHED if published and provenance.dataset_sha256.get(task) == published.sha256 else OWN
-
-
-def _scored(samples: list[Kept], workers: int, without: Collection[str] | None) -> list[dict[str, Any]]:
-    """Scores by sample. A comparison's time limit needs the main thread, so that several workers are processes."""
-    score = partial(_score, without=without)
+def _score_all(answers: list[SavedText], workers: int, sandbox_disable: Collection[str] | None) -> list[Scores]:
+    """Scores of all answers. Time limits of comparisons need a main thread, so workers are processes."""
+    score = partial(_score, sandbox_disable=sandbox_disable)
     if workers == 1:
-        return score(samples)
-    context = multiprocessing.get_context("spawn")
-    scores: list[dict[str, Any]] = [{}] * len(samples)
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        shares = pool.map(score, [samples[first::workers] for first in range(workers)])
-        for first, share in enumerate(shares):
+        return score(answers)
+    scores: list[Scores] = [{}] * len(answers)
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for first, share in enumerate(pool.map(score, [answers[first::workers] for first in range(workers)])):
             scores[first::workers] = share
     return scores
 
 
-def _score(samples: list[Kept], without: Collection[str] | None) -> list[dict[str, Any]]:
-    """Scores of a worker's share; ``without`` None: no sandbox is needed."""
-    with nullcontext() if without is None else Sandbox(without) as sandbox:
+def _score(answers: list[SavedText], sandbox_disable: Collection[str] | None) -> list[Scores]:
+    """Scores of a worker's answers; None: they need no sandbox."""
+    with nullcontext() if sandbox_disable is None else Sandbox(sandbox_disable) as sandbox:
         if sandbox is not None:
             check_sandbox(sandbox)
-        return [SCORERS[sample.task].score(sample.doc, sample.text, sample.raw, sandbox) for sample in samples]
+        return [SCORERS[answer.task].score(answer.doc, answer.text, answer.raw, sandbox) for answer in answers]
 
 
-def _totals(scores: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard error of each metric, named as lm-eval names them; outcomes are counted."""
-    totals: dict[str, Any] = {}
+def _totals(scores: list[Scores]) -> Scores:
+    """Mean and standard error of each metric under lm-eval's names; outcomes are counted."""
+    totals: Scores = {}
     for key in scores[0]:
         values = [score[key] for score in scores]
         if key.startswith(_OUTCOME):
             totals[key] = count_outcomes(values)
             continue
-        metric, _, chosen = key.partition(",")
+        metric, _, variant = key.partition(",")
         totals[key] = sum(values) / len(values)
         error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else "N/A"
-        totals[f"{metric}_stderr,{chosen}"] = error
+        totals[f"{metric}_stderr,{variant}"] = error
     return totals
 
 
-def _numbers(metrics: dict[str, Any]) -> list[str]:
+def _numeric(metrics: Scores) -> list[str]:
     return [key for key in metrics if not key.startswith(_OUTCOME) and "_stderr," not in key]
 
 
-def _updated(
-    folder: Path, results: Object, rows: list[Object], scores: list[dict[str, Any]], new: dict[str, dict[str, Any]]
-) -> dict[Path, str]:
-    """The run's own files with the new scores, the one with the score last."""
-    for row, score in zip(rows, scores, strict=True):
+def _update(saved: SavedTexts, scores: list[Scores], new: dict[str, Scores]) -> None:
+    """Put the new scores into the content of the run's own files."""
+    for row, score in zip(saved.rows, scores, strict=True):
         row["metrics"] = score
     for task, metrics in new.items():
+        results = saved.content["results"].setdefault(task, {})
         for key in ("score,none", "score_stderr,none"):  # of a run that had no score
-            results["results"].setdefault(task, {}).pop(key, None)
-        results["results"][task] |= metrics
-    summary = results.get("summary", {})
+            results.pop(key, None)
+        results |= metrics
+    summary = saved.content.get("summary", {})
     task = summary.get("dataset")
     if isinstance(task, str) and task in new:
-        metric, _, chosen = SCORERS[task].headline.partition(",")
-        error = new[task][f"{metric}_stderr,{chosen}"]
+        metric, _, variant = SCORERS[task].headline.partition(",")
+        error = new[task][f"{metric}_stderr,{variant}"]
         summary |= {
-            "metric": f"{metric},{chosen}",
-            "score": new[task][f"{metric},{chosen}"],
+            "metric": f"{metric},{variant}",
+            "score": new[task][f"{metric},{variant}"],
             "score_stderr": None if error == "N/A" else error,
         }
-        if left := str(summary.pop("note", None) or "").removeprefix(unscored_reason(task)).removeprefix("; "):
-            summary["note"] = left  # what it says of other things stays true
-    return {
-        folder / SAMPLES: "".join(as_json(row) + "\n" for row in rows),
-        folder / RESULTS: as_json(results, indent=2) + "\n",
-    }
+        if note := str(summary.pop("note", None) or "").removeprefix(unscored_reason(task)).removeprefix("; "):
+            summary["note"] = note  # about other things
 
 
 def _write(texts: dict[Path, str]) -> None:
-    """All of the files or, where there is no room for them, none."""
-    ready = {path: path.with_name(f".{path.name}.{os.getpid()}.new") for path in texts}
+    """Write all of the files, or none if there is no room for them."""
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.new") for path in texts}
     try:
         for path, text in texts.items():
-            write_text(ready[path], text)
-        for path, new in ready.items():
+            write_text(temporary[path], text)
+        for path, new in temporary.items():
             os.replace(new, path)
     except OSError as error:
         raise UsageError(f"{next(iter(texts)).parent} can't be written to: {error.strerror}") from error
     finally:
-        for new in ready.values():
+        for new in temporary.values():
             new.unlink(missing_ok=True)
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, int | float) else "N/A"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cache_zoo.arguments import positional, read
 from cache_zoo.errors import DONE, FAILED, refusing, visible
-from evaluation.report.check.run import check_all
+from evaluation.report.check.run_checks import check_all
 from evaluation.storage.find_runs import find_runs
 
 

@@ -1,4 +1,4 @@
-"""The files of a run folder, before any of them is read as a whole."""
+"""Check which files a run folder has, before any of them is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from cache_zoo import UsageError
 from cache_zoo.errors import visible
-from evaluation.report.check.subject import Problems, Subject, unequal
+from evaluation.report.check.context import CheckedRun, Problems, compare_figure
 from evaluation.storage.files import CONFIG, RESCORED, RESULTS, SAMPLES, STATUS
 from evaluation.storage.readers import read_json
 from evaluation.storage.saved_run import SavedRun
@@ -18,7 +18,7 @@ from evaluation.storage.validation import parse
 
 _PACKED = f"{SAMPLES}.gz"
 _FILES = {CONFIG, RESULTS, SAMPLES, _PACKED, STATUS, RESCORED}
-_MOST = 20
+_MAX_UNEXPECTED_FILES = 20
 
 
 class Rescored(Record):
@@ -28,39 +28,39 @@ class Rescored(Record):
 
 
 def check_files(run: SavedRun) -> Problems:
-    """That the files are there, plain ones, and no others."""
+    """All files exist, are regular ones, and there are no others."""
     with os.scandir(run.folder) as entries:
-        there = {entry.name: entry.stat(follow_symlinks=False) for entry in islice(entries, len(_FILES) + _MOST)}
-    yield from (f"{name} is missing" for name in (CONFIG, RESULTS) if name not in there)
-    if not there.keys() & {SAMPLES, _PACKED}:
+        first = islice(entries, len(_FILES) + _MAX_UNEXPECTED_FILES)
+        modes = {entry.name: entry.stat(follow_symlinks=False).st_mode for entry in first}
+    yield from (f"{name} is missing" for name in (CONFIG, RESULTS) if name not in modes)
+    if not modes.keys() & {SAMPLES, _PACKED}:
         yield f"{SAMPLES} or {_PACKED} is missing"
-    if {SAMPLES, _PACKED} <= there.keys():
-        yield f"{SAMPLES} and {_PACKED} are both there; leave one of them"
-    for name in sorted(there):
+    if {SAMPLES, _PACKED} <= modes.keys():
+        yield f"{SAMPLES} and {_PACKED} both exist; keep one of them"
+    for name, mode in sorted(modes.items()):
         if name not in _FILES:
-            yield f"{visible(name)} does not belong there"
-        elif stat.S_ISLNK(there[name].st_mode):
-            yield f"{name} is a link; a run folder holds plain files"
-        elif not stat.S_ISREG(there[name].st_mode):
-            yield f"{name} is not a plain file"
-        elif name == _PACKED and _header(run):
+            yield f"{visible(name)} does not belong in a run folder"
+        elif stat.S_ISLNK(mode):
+            yield f"{name} is a link; a run folder holds regular files"
+        elif not stat.S_ISREG(mode):
+            yield f"{name} is not a regular file"
+        elif name == _PACKED and _has_gzip_metadata(run):
             yield f"{name} holds a name or a time; pack it with gzip -n"
 
 
-def check_rescored(subject: Subject) -> Problems:
-    """That ``rescored.json``, where it is there, has the scores of the run."""
-    path = subject.run.folder / RESCORED
+def check_rescored(checked: CheckedRun) -> Problems:
+    """``rescored.json``, if it exists, has the scores of the run."""
+    path = checked.run.folder / RESCORED
     if not os.path.lexists(path):
         return
-    found = parse(Rescored, read_json(path), str(path)).results
-    for task, metrics in found.items():
+    for task, metrics in parse(Rescored, read_json(path), str(path)).results.items():
+        saved = checked.results.results.get(task, {})
         for key, value in metrics.items():
-            if _number(value) is not None:
-                saved = _number(subject.results.results.get(task, {}).get(key))
-                yield from unequal(f"{key} of {task}", saved, _number(value), RESCORED)
+            if (number := _number(value)) is not None:
+                yield from compare_figure(f"{key} of {task}", _number(saved.get(key)), number, RESCORED)
 
 
-def _header(run: SavedRun) -> bool:
+def _has_gzip_metadata(run: SavedRun) -> bool:
     """Whether flags or time of the header are set (RFC 1952)."""
     try:
         with (run.folder / _PACKED).open("rb") as file:
