@@ -29,10 +29,13 @@ grid: $(INSTALLED) ## sweep both embedded models, both tasks, five caches, two d
 	    allow_code_execution=true jobs=$(JOBS) output_dir=$(GRID)
 	$(BIN)/cache-zoo leaderboard $(GRID) published=true
 
-leaderboard: $(INSTALLED) ## make the leaderboard of all runs in results
-	$(BIN)/cache-zoo leaderboard results published=true
+RUNS ?= results
+
+leaderboard: $(INSTALLED) ## make the leaderboard of all runs in results, or in RUNS=FOLDER
+	$(BIN)/cache-zoo leaderboard $(RUNS) published=true
 
 screenshots: $(INSTALLED) ## take the pictures of docs/leaderboard.md again, with the machine's Chromium
+	$(BIN)/cache-zoo leaderboard results/reference published=true
 	$(BIN)/python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard-front.png select='#fronts'
 	$(BIN)/python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard.png select='#table'
 

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.figures import bars, save
 from cache_zoo.arguments import read
-from evaluation.report.text import read_runs, render_markdown
+from evaluation.report.table import read_runs, render_markdown
 from evaluation.storage.saved_run import SavedRun
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ import pandas as pd
 
 from benchmarks.figures import bars, save
 from cache_zoo.arguments import positional, read
-from evaluation.report.text import read_runs
+from evaluation.report.table import read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 _HOW = "cache=none generation.threshold=0.9 generation.stop_until_eos=true allow_code_execution=true batch_size=8"

@@ -12,7 +12,7 @@ COMMANDS = {
     "generate": ("generation.demo", "answer a prompt and watch the text unmask"),
     "list": ("cache_zoo.commands:list_main", "show the caches with their papers, parameters and properties"),
     "new": ("cache_zoo.commands:new_main", "write the files of a new cache"),
-    "table": ("evaluation.report.text", "print one table of the runs in a folder"),
+    "table": ("evaluation.report.table", "print one table of the runs in a folder"),
     "leaderboard": ("evaluation.report.leaderboard", "write leaderboard.csv, .md and .html from run folders"),
     "compare": ("evaluation.report.compare", "compare a run with its baseline, question by question"),
     "check": ("evaluation.report.check.command", "find contradictions in run folders"),

@@ -1,139 +1,112 @@
-"""The command ``eval``: run one cell (model x cache x generation x dataset), or a sweep of cells with -m."""
+"""The command ``eval``: evaluate one cell (model x cache x generation x dataset), or with -m a sweep of cells.
+
+Hydra composes configurations and starts jobs through its launchers (`_launch`); docs/sweeps.md says why it does not
+run the sweeps of this machine.
+"""
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import hydra
-from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig
-
-from cache_zoo import UsageError, streams
+from cache_zoo import UsageError, standard_streams
 from cache_zoo.errors import DONE, FAILED, INTERRUPTED, UNUSABLE, require, suggest, visible
 
 if TYPE_CHECKING:
     from evaluation.config.settings import Settings
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-_OF_HYDRA = ("config_path", "config_name", "config_dir", "experimental_rerun")
+_SHORT = {"-h": "--help", "-c": "--cfg", "-m": "--multirun"}
+_CFG = ("job", "hydra", "all")
 
 
-class _Parser(argparse.ArgumentParser):
-    """`argparse.ArgumentParser`, but for its errors: ``error: ...`` in one line, and status 2."""
+class _Arguments(NamedTuple):
+    """A command line: ``show`` is ``--help``, a value of ``--cfg``, or None for a run."""
 
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: Any = None
-    ) -> tuple[Any, list[str]]:
-        found, others = super().parse_known_args(args, namespace)
-        for other in others:
-            name = other.partition("=")[0]
-            if name.startswith("-"):
-                self.error(f"unknown option '{name}': {suggest(name, self._options())}")
-            self.error(f"'{other}' is one argument too many; what has blanks in it needs quotes")
-        return found, others
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(action, f"there is no '{value}': {suggest(str(value), action.choices)}")
-
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}", file=sys.stderr)
-        self.exit(2)
-
-    def _options(self) -> list[str]:
-        return [text for text in self._option_string_actions if text.startswith("--")]
+    overrides: list[str]
+    sweep: bool
+    show: str | None
 
 
 def main() -> int:
-    """Check the command line, run what it asks for, and return the exit status."""
-    signal.signal(signal.SIGTERM, _terminated)  # a run that is terminated says so in its folder
-    streams.settle()
-    arguments = _arguments()
-    shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
+    """Check the command line, do what it asks for, and return the exit status."""
+    signal.signal(signal.SIGTERM, _terminated)  # a terminated run records that in its folder
+    standard_streams.harden()
+    shows = False
     try:
-        for name in _OF_HYDRA:
-            flag = f"--{name.replace('_', '-')}"
-            require(not getattr(arguments, name), f"{flag} has no effect on a run; give keys, or add files to configs/")
-        require(
-            not arguments.package or bool(arguments.cfg), "--package is a part of the configuration; give --cfg, too"
-        )
-        require(
-            not arguments.multirun or not (arguments.cfg or arguments.info or arguments.shell_completion),
-            "-m runs a sweep; what --cfg, --info and --shell-completion show is of one cell, so give them without -m",
-        )
-        code = (_show if shows else _run)(arguments.overrides, arguments.multirun)
+        arguments = _parse(sys.argv[1:])
+        shows = arguments.show is not None
+        code = _show(arguments) if shows else _run(arguments)
     except UsageError as error:
         code = _refuse(error)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        print("interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
-    # what a run printed is in its folder
-    return max(code, FAILED) if streams.lost() and shows else code
+    # what a run prints is in its folder as well
+    return max(code, FAILED) if standard_streams.output_lost() and shows else code
 
 
-def _arguments() -> argparse.Namespace:
-    """The command line as hydra reads it, who wants options before keys; an error in it ends the program."""
-    keys = [one for one in sys.argv[1:] if one.startswith("~") or ("=" in one and not one.startswith("-"))]
-    sys.argv[1:] = [*(one for one in sys.argv[1:] if one not in keys), *keys]
-    parser = _Parser(prog="eval.py", add_help=False, parents=[get_args_parser()])
-    return parser.parse_args(sys.argv[1:])
+def _parse(given: list[str]) -> _Arguments:
+    """Options may stand anywhere between the keys."""
+    overrides, sweep, show = [], False, None
+    arguments = iter(given)
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        name = _SHORT.get(name, name)
+        if not argument.startswith("-"):
+            overrides.append(argument)
+        elif name == "--multirun":
+            sweep = True
+        elif name == "--help":
+            show = name
+        elif name == "--cfg":
+            show = value or next(arguments, "")
+            require(show in _CFG, f"--cfg takes one of {', '.join(_CFG)}, not '{show}'")
+        else:
+            raise UsageError(f"unknown option '{name}': {suggest(name, _SHORT.values())}")
+    require(not sweep or show in (None, "--help"), "--cfg prints the configuration of one cell; leave out -m")
+    return _Arguments(overrides, sweep, show)
 
 
-def _show(overrides: list[str], sweep: bool) -> int:
-    """Let hydra, which reads the command line itself, show what it is asked for; a recipe as if it had been typed."""
-    from evaluation.config.command_line import cells, whole_lists, with_recipe
-    from evaluation.config.installed import offer
+def _show(arguments: _Arguments) -> int:
+    from evaluation.config.command_line import cells
+    from evaluation.config.display import config_text, help_text
 
-    if overrides and "-sc" not in sys.argv and "--shell-completion" not in sys.argv:
-        cells(CONFIGS, "eval", overrides, sweep)  # what can't be used is said as it is of a run
-    if not sweep:
-        offer(CONFIGS)  # shown among the choices
-        _replace_overrides(overrides, with_recipe(CONFIGS, "eval", whole_lists(overrides)))
-    try:
-        _hydra(lambda _: None)
-    except SystemExit as end:  # which hydra ends some of it with, once it has said why
-        return UNUSABLE if end.code else DONE
-    except Exception as error:  # of a command line that hydra can't show
-        raise UsageError(
-            f"there is nothing to show: {(str(error).splitlines() or [type(error).__name__])[0]}"
-        ) from error
+    overrides = [] if arguments.sweep else arguments.overrides
+    if arguments.overrides:
+        cells(arguments.overrides, arguments.sweep)  # raises what a run would raise
+    print(help_text(overrides) if arguments.show == "--help" else config_text(overrides, str(arguments.show)))
     return DONE
 
 
-def _run(overrides: list[str], sweep: bool) -> int:
-    """One cell or a sweep, once all of it is known to be usable."""
+def _run(arguments: _Arguments) -> int:
+    """Run one cell or a sweep, once the whole command line is known to be usable."""
     from evaluation.config.command_line import cells, launcher
     from evaluation.run.distributed import refuse_under_launcher
     from evaluation.storage.disk import require_place
     from evaluation.sweep.baselines import distinct, with_baselines
 
-    if sweep:
+    if arguments.sweep:
         refuse_under_launcher()
-    found = cells(CONFIGS, "eval", overrides, sweep)
+    found = cells(arguments.overrides, arguments.sweep)
     for folder in dict.fromkeys(Path(cell.output_dir) for cell in found):
         require_place(folder)
-    if not sweep:
-        return _one(found[0])
-    asked, found = len(found), with_baselines(found)
-    if added := len(found) - asked:
-        print(f"{added} more without a cache: a recipe decodes in another way for some caches", file=sys.stderr)
-    if launcher(overrides):
-        found = distinct(found)
-        _replace_overrides(overrides, _jobs(overrides, found))
-        return _launch(found)
-    from evaluation.sweep.sweep import sweep as run_sweep
+    if not arguments.sweep:
+        return _run_cell(found[0])
+    given, found = len(found), with_baselines(found)
+    if added := len(found) - given:
+        print(f"{added} more baselines: the recipe decodes differently for some caches", file=sys.stderr)
+    if launcher(arguments.overrides):
+        return _launch(distinct(found), arguments.overrides)
+    from evaluation.sweep.sweep import sweep
 
-    return run_sweep(found)
+    return sweep(found)
 
 
-def _one(settings: Settings) -> int:
+def _run_cell(settings: Settings) -> int:
     from evaluation.run.distributed import Processes
     from evaluation.run.logs import configure_logging
     from evaluation.sweep.cell import Cell
@@ -157,45 +130,38 @@ def _one(settings: Settings) -> int:
     return DONE
 
 
-def _jobs(overrides: list[str], cells: list[Settings]) -> list[str]:
-    """A sweep of as many jobs as there are cells, which is all that a launcher needs to know of them."""
+def _launch(cells: list[Settings], overrides: list[str]) -> int:
+    """Run the cells through the hydra launcher of the command line, which starts jobs elsewhere, and print results.
+
+    Hydra knows neither recipes nor baselines, so it sweeps over one seed per cell, and job N runs cell N.
+    """
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from evaluation.config.command_line import CONFIGS, ROOT_CONFIG
     from evaluation.config.recipes import as_override
-
-    of_hydra = [override for override in overrides if override.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    return [*of_hydra, as_override("output_dir", cells[0].output_dir), f"seed=range({len(cells)})"]
-
-
-def _launch(cells: list[Settings]) -> int:
-    """A sweep by one of hydra's launchers, which start jobs elsewhere; what became of them is in their folders."""
     from evaluation.sweep.cell import Cell
     from evaluation.sweep.sweep import announce
 
-    def job(_: DictConfig) -> dict[str, Any]:
-        """One cell, where the launcher has put it. Hydra knows no recipes, so what it composed is not what counts."""
+    def job(_: Any) -> dict[str, Any]:
         from hydra.core.hydra_config import HydraConfig
 
         signal.signal(signal.SIGTERM, _terminated)
         return Cell(cells[HydraConfig.get().job.num]).attempt().line
 
     announce([Cell(cell) for cell in cells])
-    _hydra(job)
+    of_hydra = [override for override in overrides if override.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    jobs = [*of_hydra, as_override("output_dir", cells[0].output_dir), f"seed=range({len(cells)})"]
+    with initialize_config_dir(str(CONFIGS), job_name=ROOT_CONFIG, version_base="1.3"):
+        GlobalHydra.instance().hydra.multirun(ROOT_CONFIG, job, jobs)
     results = [Cell(cell).result() for cell in cells]
     for result in results:
         _print(result.line)
     return max(result.code for result in results)
 
 
-def _hydra(job: Any) -> None:
-    hydra.main(config_path=str(CONFIGS), config_name="eval", version_base="1.3")(job)()
-
-
-def _replace_overrides(old: list[str], new: list[str]) -> None:
-    """In the command line as hydra reads it."""
-    sys.argv[1:] = [*(argument for argument in sys.argv[1:] if argument not in old), *new]
-
-
 def _refuse(error: UsageError) -> int:
-    if os.environ.get("RANK", "0") in ("0", ""):  # of the processes of a launcher one says it
+    if os.environ.get("RANK", "0") in ("0", ""):  # one process of a launcher prints it
         print(f"error: {visible(str(error))}", file=sys.stderr, flush=True)
     return UNUSABLE
 

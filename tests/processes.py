@@ -123,6 +123,13 @@ class Process:
         line, _, self._received = self._received.partition(b"\n")
         return dict(json.loads(line))
 
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.send_signal(signal.SIGKILL)
+        self.wait()
+
     def poll(self) -> int | None:
         """Exit status, negative for a signal, or None if it runs."""
         with suppress(subprocess.TimeoutExpired):
@@ -151,12 +158,8 @@ def _content(file: IO[bytes]) -> str:
 
 def run(arguments: list[str], **options: Any) -> CompletedProcess[str]:
     """Like `subprocess.run` with captured output, of ``python *arguments``; the options are those of `Process`."""
-    process = Process(arguments, **options)
-    try:
+    with Process(arguments, **options) as process:
         code = process.wait()
-    except BaseException:
-        process.send_signal(signal.SIGKILL)
-        raise
     return CompletedProcess(arguments, code, process.out, process.err)
 
 

@@ -36,7 +36,7 @@ def make_runs(folder: Path) -> Path:
     (data / "test.jsonl").write_text("".join(questions[:QUESTIONS]))
     for sweep in _SWEEPS:
         given = [*_COMMON, f"dataset.path={data}", f"output_dir={results}", *sweep]
-        for settings in cells(CONFIGS, "eval", given, sweep=True):
+        for settings in cells(given, sweep=True):
             evaluate_cell(settings)
     shutil.rmtree(results / ".locks")  # of runs that are done
     for run in results.iterdir():

@@ -14,7 +14,7 @@ DOCUMENTED = ["+recipe=d2cache", "cache=none,prefix,dllm,d2cache", "dataset.name
 
 
 def sweep(*overrides: str) -> list[Settings]:
-    return with_baselines(cells(CONFIGS, "eval", list(overrides), sweep=True))
+    return with_baselines(cells(list(overrides), sweep=True))
 
 
 def compared(cell: Settings) -> str:

@@ -18,7 +18,7 @@ from models.chat import Chat
 from models.loading import read_config
 from models.tiny import byte_tokenizer
 from models.tokenizer import load_tokenizer
-from tests.small_runs import CONFIGS, call
+from tests.small_runs import call
 
 LOOP = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system message') }}{% endif %}" + LOOP
@@ -101,14 +101,14 @@ def checkpoint(tiny_folders: dict[str, Path], tmp_path: Path) -> Path:
 def test_a_run_ends_before_the_weights_are_loaded(checkpoint: Path, tmp_path: Path, key: str) -> None:
     given = ["model=llada-inst", f"model.path={checkpoint}", "dataset=nano-gsm", "dataset.size=1"]
     given += ["generation.gen_length=8", "generation.block_length=4", f"output_dir={tmp_path / 'out'}"]
-    (cell,) = cells(CONFIGS, "eval", [*given, f"{key}.system_prompt='Be brief.'"], sweep=False)
+    (cell,) = cells([*given, f"{key}.system_prompt='Be brief.'"])
     with pytest.raises(UsageError, match=f"no system message; give .*chat_template=false, or no {key}.system_prompt"):
         Cell(cell).answer()
     assert not (tmp_path / "out").exists()
 
 
 def test_lm_evals_program_says_the_same(checkpoint: Path) -> None:
-    (cell,) = cells(CONFIGS, "eval", ["model=llada-inst", f"model.path={checkpoint}"], sweep=False)
+    (cell,) = cells(["model=llada-inst", f"model.path={checkpoint}"])
     tokenizer = load_tokenizer(checkpoint)
     lm = CacheZooLM(cell, read_config(checkpoint)[1], tokenizer, lambda: pytest.fail("loaded"))
     with pytest.raises(UsageError, match="no system message"):

@@ -83,11 +83,11 @@ def test_the_check_finds_questions_that_do_not_add_up(
         (lambda found: found["efficiency"].update(nfe=1), "nfe: results.json has 1, expected"),
         (lambda found: found["efficiency"]["latency_seconds"].update(median=9), "latency_seconds.median: results.json"),
         (lambda found: found["summary"].update(compute_ratio=0.01), "summary.compute_ratio: results.json has 0.01"),
-        (lambda found: found["provenance"]["git"].update(dirty=True), "run with changes that are in no commit"),
+        (lambda found: found["provenance"]["git"].update(dirty=True), "run with uncommitted changes"),
         (lambda found: found["provenance"]["git"].update(several=True), "its sessions ran several commits"),
         (
             lambda found: found["efficiency"].update(memory_shortages=[{"size": 2, "then": 1}]),
-            "batches did not fit into memory; run it with batch_size=1",
+            "batches did not fit into memory; use batch_size=1",
         ),
         (unset_commit, "no commit is recorded"),
         (lambda found: found["provenance"]["versions"].pop("torch"), "the provenance lacks the version of torch"),

@@ -22,7 +22,7 @@ CONFIGS = ROOT / "configs"
 
 
 def settings(*overrides: str) -> Settings:
-    (found,) = cells(CONFIGS, "eval", list(overrides), sweep=False)
+    (found,) = cells(list(overrides))
     return found
 
 

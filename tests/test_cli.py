@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Callable
 from hashlib import sha256
@@ -107,6 +108,22 @@ def what(samples: list[dict[str, Any]], batches: bool = False) -> list[dict[str,
     """Samples without their times and, unless ``batches``, without what depends on the batch they were in."""
     varying = ("seconds",) if batches else ("seconds", "batch", "work")
     return [{key: value for key, value in sample.items() if key not in varying} for sample in samples]
+
+
+def in_two_processes(arguments: list[str], cwd: Path) -> Result:
+    """eval.py as accelerate or torchrun starts it twice; what both print."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def start(rank: str) -> processes.Process:
+        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        env = processes.environment(**variables, MASTER_PORT=port)
+        return processes.Process([str(ROOT / "eval.py"), *arguments], cwd=cwd, env=env)
+
+    with start("0") as first, start("1") as second:
+        codes = first.wait(), second.wait()
+    return Result(max(codes), first.out + second.out, first.err + second.err)
 
 
 def launched(command: list[str], cwd: Path) -> Result:
@@ -327,12 +344,19 @@ def test_a_run_that_breaks_says_so(run: Run, short: list[str], tmp_path: Path) -
     assert json.loads(status.read_text())["status"] == "failed"
 
 
-def test_several_processes_answer_what_one_does(run: Run, short: list[str], tmp_path: Path) -> None:
+ACCELERATE = ["-m", "accelerate.commands.launch", "--num_processes"]
+
+
+@pytest.mark.parametrize("accelerate", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_several_processes_answer_what_one_does(run: Run, short: list[str], tmp_path: Path, accelerate: bool) -> None:
     arguments = ["generation.temperature=1.0", "batch_size=2", "cache=dual", *short]
     one = run(*arguments)
-    # without a GPU it takes --multi_gpu to make accelerate start two processes
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    two = launched([*launch, str(ROOT / "eval.py"), *arguments, "output_dir=two"], tmp_path)
+    arguments.append("output_dir=two")
+    if accelerate:  # which takes --multi_gpu to start two processes where there is no GPU
+        launch = [*ACCELERATE, "2", "--multi_gpu", "--main_process_port", "0"]
+        two = launched([*launch, str(ROOT / "eval.py"), *arguments], tmp_path)
+    else:
+        two = in_two_processes(arguments, tmp_path)
     assert two.code == 0, two.err
     assert len(two.lines) == 1
     folder = tmp_path / two.lines[-1]["folder"]
@@ -344,7 +368,7 @@ def test_several_processes_answer_what_one_does(run: Run, short: list[str], tmp_
 
 
 def test_the_documented_launch(tiny_folders: dict[str, Path], data: dict[str, Path], tmp_path: Path) -> None:
-    launch = ["-m", "accelerate.commands.launch", "--num_processes", "4", str(ROOT / "eval.py")]
+    launch = [*ACCELERATE, "4", str(ROOT / "eval.py")]
     paths = [f"model.path={tiny_folders['llada']}", f"dataset.path={data['gsm8k']}", "dataset.size=2"]
     result = launched([*launch, *COMMAND_LINES["gsm8k"].split(), *paths], tmp_path)
     assert result.code == 0, result.err
@@ -667,8 +691,7 @@ def test_several_processes_score_tasks_as_one_does(
     arguments += ["model=llada-base", "cache=dual", *SHORT[:2], "allow_code_execution=true"]
     arguments += [f"sandbox_disable=[{','.join(MISSING)}]", "generation.temperature=1.0"]
     one = run(*arguments)
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    two = launched([*launch, str(ROOT / "eval.py"), *arguments, "output_dir=two"], tmp_path)
+    two = in_two_processes([*arguments, "output_dir=two"], tmp_path)
     assert (one.code, two.code) == (0, 0), two.err
     folders = Path(one.lines[-1]["folder"]), tmp_path / two.lines[-1]["folder"]
     alone, shared = (json.loads((folder / "results.json").read_text()) for folder in folders)
@@ -684,8 +707,7 @@ def test_several_processes_score_what_one_does(
     arguments = [*quiz_arguments(tiny_folders["dream"], quiz), "model.family=dream"]
     arguments += ["likelihood.mc_num=16", "batch_size=2"]
     one = run(*arguments)
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    two = launched([*launch, str(ROOT / "eval.py"), *arguments, "output_dir=two"], tmp_path)
+    two = in_two_processes([*arguments, "output_dir=two"], tmp_path)
     assert two.code == 0, two.err
     file = tmp_path / two.lines[-1]["folder"] / "samples.jsonl"
     for alone, shared in zip(samples_of(one), map(json.loads, file.read_text().splitlines()), strict=True):

@@ -18,7 +18,7 @@ from evaluation.report.html import render_page
 from evaluation.report.leaderboard import render_csv
 from evaluation.report.markdown import render_markdown
 from evaluation.report.rows import read_rows
-from evaluation.report.text import read_runs, render
+from evaluation.report.table import read_runs, render
 from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 from tests.small_runs import call, edit_results, edit_samples, pick
@@ -38,19 +38,19 @@ def changed(run: Path, change: Callable[[Origin], object]) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda found: found["git"].update(commit="d" * 40), "the run without a cache is of another commit"),
-        (lambda found: found.update(git=None), "the run without a cache is of another commit"),
-        (lambda found: found["git"].update(dirty=True), "the run with one had changes that are in no commit"),
-        (lambda found: found["versions"].update({"cache-zoo": "9.9"}), "the run without a cache had cache-zoo 0.1.0"),
-        (lambda found: found["versions"].update(torch="9.9"), "this one 9.9"),
-        (lambda found: found["versions"].update(transformers="9.9"), "the run without a cache had transformers "),
-        (lambda found: found["versions"].update(lm_eval=None), "this one that is not recorded"),
-        (lambda found: found["versions"].update(python="3.99.1"), "this one 3.99"),
-        (lambda found: found["model"].update(weights_sha256="e" * 64), "the run without a cache had other weights"),
-        (lambda found: found["model"].update(config_sha256="e" * 64), "had other settings of the network"),
+        (lambda found: found["git"].update(commit="d" * 40), "the baseline ran another commit"),
+        (lambda found: found.update(git=None), "the baseline ran another commit"),
+        (lambda found: found["git"].update(dirty=True), "the run had uncommitted changes"),
+        (lambda found: found["versions"].update({"cache-zoo": "9.9"}), "cache-zoo is 0.1.0 in the baseline and 9.9 in"),
+        (lambda found: found["versions"].update(torch="9.9"), "and 9.9 in this run"),
+        (lambda found: found["versions"].update(transformers="9.9"), "transformers is "),
+        (lambda found: found["versions"].update(lm_eval=None), "and not recorded in this run"),
+        (lambda found: found["versions"].update(python="3.99.1"), "and 3.99 in this run"),
+        (lambda found: found["model"].update(weights_sha256="e" * 64), "the baseline had other weights"),
+        (lambda found: found["model"].update(config_sha256="e" * 64), "had other network settings"),
         (
             lambda found: found.update(strategy_code={"origin": "package", "name": "p", "version": "2"}),
-            "the run without a cache had other code of its strategy",
+            "the baseline had other strategy code",
         ),
     ],
 )
@@ -90,10 +90,10 @@ def test_a_baseline_of_the_same_code_goes_first(results: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "note"),
     [
-        (lambda found: found.update(cache_code={"origin": "unknown"}), "the code of its cache is in no commit and"),
-        (lambda found: found.update(cache_code={"origin": "package"}), "the code of its cache is in no commit and"),
-        (lambda found: found.update(strategy_code={"origin": "unknown"}), "the code of its strategy is in no commit"),
-        (lambda found: found["cache_code"].update(several=True), "its sessions ran several versions of its cache"),
+        (lambda found: found.update(cache_code={"origin": "unknown"}), "the code of the cache is in no commit and"),
+        (lambda found: found.update(cache_code={"origin": "package"}), "the code of the cache is in no commit and"),
+        (lambda found: found.update(strategy_code={"origin": "unknown"}), "the code of the strategy is in no commit"),
+        (lambda found: found["cache_code"].update(several=True), "its sessions ran several versions of the cache"),
         (lambda found: found["model"].update(several=True), "its sessions ran several checkpoints"),
     ],
 )
@@ -115,7 +115,7 @@ def test_an_older_run_of_a_class_that_was_named_is_of_unknown_origin(results: Pa
     (run / "config.yaml").write_text(config.replace("cache:\n", "cache:\n  _target_: own.Own\n"))
     row = rows_of(results)[run.name]
     assert not row["ranked"]
-    assert "the code of its cache is in no commit and in no package" in row["note"]
+    assert "the code of the cache is in no commit and no package" in row["note"]
 
 
 def test_the_package_of_a_cache_is_named_and_ranked(results: Path) -> None:

@@ -66,7 +66,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(tasks: Path, out: Path, *overrides: str) -> tuple[RunSummary, list[dict[str, Any]], dict[str, Any]]:
     given = [*QUICK, f"include_path={tasks}", f"output_dir={out}", *overrides]
-    (settings,) = cells(CONFIGS, "eval", given, sweep=False)
+    (settings,) = cells(given)
     summary = evaluate_cell(settings)
     assert summary is not None
     folder = Path(summary.folder)

@@ -16,7 +16,6 @@ from evaluation.config.command_line import cells
 from evaluation.run.evaluate import evaluate_cell
 from evaluation.storage.disk import require_place
 from evaluation.sweep.cell import Cell
-from tests.small_runs import CONFIGS
 from tests.test_sweeps import QUICK, ROOT, command, environment, settings, status_of
 
 
@@ -51,7 +50,7 @@ def test_a_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.output_dir == str(tmp_path / "out")
     assert (found.dataset.path, found.model.path) == (str(tmp_path / "data"), str(tmp_path / "weights"))
     assert found.include_path == str(tmp_path)
-    sweep = cells(CONFIGS, "eval", ["output_dir=~/a,~/b,c"], sweep=True)
+    sweep = cells(["output_dir=~/a,~/b,c"], sweep=True)
     assert [cell.output_dir for cell in sweep] == [str(tmp_path / "a"), str(tmp_path / "b"), "c"]
 
 

@@ -129,7 +129,7 @@ def other_session(part: str, value: Any) -> Edit:
         ),
         (
             provenance(git={"commit": "a" * 40, "dirty": False, "changed": ["cache_zoo/dual.py"]}),
-            "run with changes that are in no commit",
+            "run with uncommitted changes",
         ),
         (other_session("git", {"commit": "b" * 40, "dirty": False}), "its sessions had several commits, which"),
         (other_session("machine", {"system": "a", "processor": "b"}), "its sessions had several machines, which"),

@@ -253,7 +253,7 @@ def one_batch(found: Found, samples: Samples) -> None:
         (provenance(git={"commit": "0" * 40, "dirty": False}), "is not a commit"),
         (provenance(git={"commit": "main", "dirty": False}), "main is not a commit"),
         (provenance(cache_code=None), "not recorded: the origin of the cache's code"),
-        (provenance(cache_code={"origin": "unknown"}), "the code of its cache is in no commit and in no package"),
+        (provenance(cache_code={"origin": "unknown"}), "the code of the cache is in no commit and no package"),
         (
             provenance(cache_code={"origin": "package", "name": "a"}),
             "is from package, the registered cache from cache-zoo",

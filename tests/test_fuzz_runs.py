@@ -21,8 +21,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.report import check, compare, leaderboard, rescore
-from evaluation.report import text as table
+from evaluation.report import check, compare, leaderboard, rescore, table
 from evaluation.report.html.script import vega
 from evaluation.trace import __main__ as trace
 from tests.run_mutations import mutate
@@ -31,7 +30,7 @@ from tests.small_runs import pick
 SECONDS = 10
 MEBIBYTES = 128
 """That a call may take beside the libraries, which the process has loaded: 500 in all."""
-QUICK, ALL, PARTS = 60, 2_000, 4
+QUICK, ALL, PARTS = 20, 2_000, 4
 TOGETHER = 20
 """Runs in a folder of several, which one bad run must not end."""
 _WATCHED = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+from lm_eval.tasks import TaskManager
+
 from evaluation.config.command_line import cells
 from evaluation.report.check import check_run
 from evaluation.report.rows import read_rows
 from evaluation.run.evaluate import evaluate_cell
 from evaluation.storage.find_runs import find_runs
-from tests.small_runs import CONFIGS, _committed, edit_results
+from evaluation.tasks import loading
+from tests.small_runs import _committed, edit_results
 
 TASK = """
 task: {name}
@@ -34,7 +38,13 @@ aggregate_metric_list:
 """
 
 
-def test_a_group_of_tasks_is_a_run(tmp_path: Path) -> None:
+def without_defaults(include_path: str, include_defaults: bool = True) -> TaskManager:
+    assert not include_defaults
+    return TaskManager(include_path=include_path, include_defaults=False)
+
+
+def test_a_group_of_tasks_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "TaskManager", without_defaults)  # the index of lm-eval takes seconds
     rows = tmp_path / "rows.jsonl"
     questions = [{"q": f"{number} + 1 =", "c": [str(number + 1), "9"], "l": 0} for number in range(3)]
     rows.write_text("".join(json.dumps(question) + "\n" for question in questions))
@@ -44,7 +54,7 @@ def test_a_group_of_tasks_is_a_run(tmp_path: Path) -> None:
         (tasks / f"{name}.yaml").write_text(TASK.format(name=name, rows=rows))
     (tasks / "sums.yaml").write_text(GROUP)
     given = ["model=nano-llada", "dataset.name=sums", f"include_path={tasks}", f"output_dir={tmp_path / 'results'}"]
-    (settings,) = cells(CONFIGS, "eval", given, sweep=False)
+    (settings,) = cells(given)
     summary = evaluate_cell(settings)
     assert summary is not None
     assert (summary.n, summary.items_total) == (6, 6)

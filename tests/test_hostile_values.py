@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from cache_zoo import UsageError
 from evaluation.config.command_line import cells
 from evaluation.config.settings import Settings
-from generation.options import MOST_SEED, MOST_TOKENS, GenerationOptions
+from generation.options import MAX_SEED, MAX_TOKENS, GenerationOptions
 from tests.small_runs import CONFIGS
 
 BASE = ["model=nano-llada", "dataset=nano-gsm"]
@@ -63,7 +63,7 @@ PROMPTS = ["null", "a word", "empty", "a parent", "hidden", "slashes", "300 lett
 
 
 def keys() -> list[str]:
-    """All keys of eval.yaml and of a choice of each group, but for those of caches, which check their own."""
+    """All keys of eval.yaml and of a choice of each group but caches, which check their own."""
 
     def walk(node: dict[str, Any], prefix: str) -> list[str]:
         found = []
@@ -74,7 +74,7 @@ def keys() -> list[str]:
 
     files = {
         "": "eval",
-        "model.": "model/nano-llada",
+        "model.": "model_base",
         "generation.": "generation/vanilla",
         "dataset.": "dataset/nano-gsm",
     }
@@ -88,7 +88,7 @@ def keys() -> list[str]:
 @pytest.fixture(scope="module")
 def plain() -> dict[str, Any]:
     """The configuration of a cell as hydra gives it."""
-    (cell,) = cells(CONFIGS, "eval", BASE, sweep=False)
+    (cell,) = cells(BASE)
     found = json.loads(json.dumps(cell.config))
     return {**found, "force": False, "retry": [], "jobs": 1, "trace": False}
 
@@ -143,7 +143,7 @@ def test_no_value_of_a_key_breaks_anything(plain: dict[str, Any], key: str) -> N
     [
         (
             "generation.gen_length=99999999999",
-            f"gen_length must be at most {MOST_TOKENS:,}, not 99999999999; it may be 1",
+            f"gen_length must be at most {MAX_TOKENS:,}, not 99999999999; it may be 1",
         ),
         ("generation.num_transfer_tokens=33", "num_transfer_tokens must be at most the block_length, 32, not 33"),
         ("generation.num_transfer_tokens=999", "num_transfer_tokens must be at most the block_length, 32, not 999"),
@@ -153,7 +153,7 @@ def test_no_value_of_a_key_breaks_anything(plain: dict[str, Any], key: str) -> N
         ("generation.factor=inf", "generation.factor must be a finite number, not inf"),
         ("generation.temperature=1e-9", "temperature must be at least 0.001"),
         ("generation.sigma=1e-9", "sigma must be at least 0.001"),
-        ("seed=-1", f"seed must be at least 0, not -1; it may be 0 to {MOST_SEED:,}"),
+        ("seed=-1", f"seed must be at least 0, not -1; it may be 0 to {MAX_SEED:,}"),
         ("seed=4294967296", "seed must be at most 4,294,967,295"),
         ("batch_size=5000", "batch_size must be at most 4,096, not 5000; it may be 1 to 4,096"),
         ("jobs=99999999999", "jobs must be at most 1,024"),
@@ -167,7 +167,7 @@ def test_no_value_of_a_key_breaks_anything(plain: dict[str, Any], key: str) -> N
         ("model.end_tokens=['']", "model.end_tokens holds an empty text"),
         ("batch_size=true", "batch_size must be a whole number, not True"),
         ("seed=[1]", "seed must be a whole number, not [1]"),
-        ("generation.alg=[entropy]", "alg must be str"),
+        ("generation.alg=[entropy]", "alg must be text"),
         ("retry=null", "retry must be a list of texts"),
         ("trace=[0,true]", "trace must be true, false, a row"),
         ("output_dir='${output_dir}'", "can't be composed"),
@@ -181,7 +181,7 @@ def test_no_value_of_a_key_breaks_anything(plain: dict[str, Any], key: str) -> N
 def test_values_out_of_range_are_named(override: str, message: str) -> None:
     begun = time.process_time()
     with pytest.raises(UsageError) as caught:
-        cells(CONFIGS, "eval", [*BASE, override], sweep=False)
+        cells([*BASE, override])
     assert any(part in str(caught.value) for part in message.split("|"))
     assert len(str(caught.value)) < 1_000
     assert time.process_time() - begun < 3
@@ -191,7 +191,7 @@ def test_values_out_of_range_are_named(override: str, message: str) -> None:
     "override", ["retry=", "model.name=a-b_c.d+1", "trace=[0,0]", "seed=4294967295", "batch_size=4096"]
 )
 def test_values_at_the_edge_are_taken(override: str) -> None:
-    (cell,) = cells(CONFIGS, "eval", [*BASE, override], sweep=False)
+    (cell,) = cells([*BASE, override])
     assert (cell.retry, cell.trace) == ([], [0] if "trace" in override else [])
 
 
@@ -212,26 +212,26 @@ def test_values_at_the_edge_are_taken(override: str) -> None:
 )
 def test_lists_that_cannot_be_swept_are_named(override: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        cells(CONFIGS, "eval", [*BASE, override], sweep=True)
+        cells([*BASE, override], sweep=True)
     assert message in str(caught.value)
 
 
 def test_combinations_are_bounded_together() -> None:
     with pytest.raises(UsageError, match="'batch_size=range\\(1,4000\\)' makes more than 10,000 cells"):
-        cells(CONFIGS, "eval", [*BASE, "seed=1,2,3", "batch_size=range(1,4000)"], sweep=True)
+        cells([*BASE, "seed=1,2,3", "batch_size=range(1,4000)"], sweep=True)
 
 
 def test_the_nearest_length_of_a_block_is_found_at_once() -> None:
     begun = time.process_time()
     with pytest.raises(UsageError, match="the nearest that does is 32"):
-        GenerationOptions(gen_length=MOST_TOKENS, block_length=33)
+        GenerationOptions(gen_length=MAX_TOKENS, block_length=33)
     assert time.process_time() - begun < 1
 
 
 def test_a_row_to_trace_is_in_the_data(tmp_path: Path) -> None:
     from evaluation.run.evaluate import evaluate_cell
 
-    (cell,) = cells(CONFIGS, "eval", [*BASE, "trace=500", f"output_dir={tmp_path / 'out'}"], sweep=False)
+    (cell,) = cells([*BASE, "trace=500", f"output_dir={tmp_path / 'out'}"])
     with pytest.raises(UsageError, match=r"trace names row \[500\], and nano-gsm has rows 0 to 499"):
         evaluate_cell(cell)
     assert not (tmp_path / "out").exists()

@@ -24,7 +24,7 @@ NANO = ("model=nano-llada", "dataset=nano-gsm", "generation.gen_length=64")
 
 
 def settings(*overrides: str) -> Settings:
-    (found,) = cells(CONFIGS, "eval", list(overrides), sweep=False)
+    (found,) = cells(list(overrides))
     return found
 
 

@@ -17,15 +17,18 @@ import pytest
 
 from cache_zoo import UsageError
 from evaluation.report import leaderboard
+from evaluation.report.columns import CSV_TYPES, SCHEMA_VERSION
 from evaluation.report.compare import compare
-from evaluation.report.leaderboard import make_leaderboard, read_published, render_csv
+from evaluation.report.leaderboard import make_leaderboard, render_csv
 from evaluation.report.markdown import render_markdown
+from evaluation.report.published import read_published
 from evaluation.report.rescore import rescore
-from evaluation.report.rows import COLUMNS, SCHEMA_VERSION, read_rows
+from evaluation.report.rows import read_rows
 from evaluation.report.statistics import holm, proportion_interval
 from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 from tests.small_runs import QUESTIONS, call, edit_results, edit_samples, pick, unset_commit
+from tools.columns import DOCUMENT, with_columns
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -162,7 +165,7 @@ def test_unfinished_runs_are_there_and_not_ranked(results: Path, status: str, co
     row = row_of(frame, run)
     assert (row["status"], row["ranked"]) == (status, False)
     assert (row["model"], row["cache"], row["task"]) == ("nano-llada", "dual", "nano-gsm")
-    measured = [key for key, kind in COLUMNS.items() if kind == "float64" and key != "threshold"]
+    measured = [key for key, kind in CSV_TYPES.items() if kind == "float64" and key != "threshold"]
     assert all(pd.isna(row[key]) for key in [*measured, "n", "p", "group"])
     notes = {
         "failed": "ValueError: no | such",
@@ -181,14 +184,14 @@ def test_unfinished_runs_are_there_and_not_ranked(results: Path, status: str, co
 @pytest.mark.parametrize(
     ("change", "note"),
     [
-        (lambda found: found["provenance"]["git"].update(dirty=True), "run with changes that are in no commit"),
+        (lambda found: found["provenance"]["git"].update(dirty=True), "run with uncommitted changes"),
         (lambda found: found["provenance"]["git"].update(several=True), "its sessions ran several commits"),
         (
             lambda found: found["efficiency"].update(memory_shortages=[{"size": 4, "then": 2}, {"size": 2, "then": 1}]),
-            "batches did not fit into memory; give batch_size=1",
+            "batches did not fit into memory; use batch_size=1",
         ),
         (unset_commit, "no commit is recorded"),
-        (lambda found: found["summary"].update(partial=True, n=5), "a part of the dataset, 5 of 6 questions"),
+        (lambda found: found["summary"].update(partial=True, n=5), "only 5 of 6 questions were asked"),
         (lambda found: found["summary"].update(score=None, metric=None, note="not run"), "no score: not run"),
     ],
 )
@@ -208,12 +211,12 @@ def test_a_run_that_can_not_be_compared_says_why_and_is_not_ranked(results: Path
     edit_samples(run, lambda samples: samples[0].update(prompt_sha256="other"))
     row = row_of(rows_of(results), run)
     assert not row["ranked"]
-    assert row["note"].endswith("nano-gsm, row 0 was asked in another prompt")
+    assert row["note"].endswith("the prompt of nano-gsm, row 0 differs")
     assert all(pd.isna(row[key]) for key in ("diff", "p", "speedup", "agreement"))
     shutil.rmtree(pick(results, "none"))
     row = row_of(rows_of(results), run)
     assert row["ranked"]  # nothing contradicts it
-    assert row["note"] == "there is no run without a cache to compare with"
+    assert row["note"] == "no baseline to compare with"
 
 
 def test_another_machine_is_another_group(results: Path) -> None:
@@ -287,7 +290,7 @@ def test_the_csv_is_read_as_it_is_documented(results: Path) -> None:
     make_leaderboard([results], results)
     with (results / "leaderboard.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    assert list(lines[0]) == list(COLUMNS)
+    assert list(lines[0]) == list(CSV_TYPES)
     assert {line["schema_version"] for line in lines} == {str(SCHEMA_VERSION)}
     skipped = next(line for line in lines if line["status"] == "skipped")
     assert (skipped["score"], skipped["n"], skipped["dirty"], skipped["ranked"]) == ("", "", "", "false")
@@ -295,9 +298,9 @@ def test_the_csv_is_read_as_it_is_documented(results: Path) -> None:
     assert (none["dirty"], none["ranked"], none["n"], none["speedup"]) == ("false", "true", "6", "1")
     frame = pd.read_csv(results / "leaderboard.csv")
     assert frame["score"].dtype == "float64"
-    documented = (ROOT / "docs" / "leaderboard.md").read_text()
-    assert re.findall(r"^\| `(\w+)` \|", documented, re.MULTILINE) == list(COLUMNS)
-    assert f"`schema_version` is {SCHEMA_VERSION}" in documented
+    documented = DOCUMENT.read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", documented, re.MULTILINE) == list(CSV_TYPES)
+    assert with_columns(documented) == documented  # python -m tools.columns
 
 
 def test_folders_are_named_from_where_the_files_lie(results: Path, tmp_path: Path) -> None:

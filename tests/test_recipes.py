@@ -19,7 +19,7 @@ RECIPES = sorted(path.stem for path in (CONFIGS / "recipe").glob("*.yaml"))
 
 
 def settings(*overrides: str) -> Settings:
-    (found,) = cells(CONFIGS, "eval", list(overrides), sweep=False)
+    (found,) = cells(list(overrides))
     return found
 
 
@@ -109,7 +109,7 @@ def test_the_command_line_wins() -> None:
 
 def test_a_recipe_is_its_values_written_out() -> None:
     overrides = ["+recipe=fast_dllm", "cache=dual"]
-    written = with_recipe(CONFIGS, "eval", overrides)
+    written = with_recipe(overrides)
     assert "generation.threshold=0.9" in written
     assert written[-1] == "cache=dual"
     assert settings(*written).config == settings(*overrides).config
@@ -119,9 +119,9 @@ def test_a_recipe_is_its_values_written_out() -> None:
 
 def test_each_cell_of_a_sweep_gets_its_own_values() -> None:
     sweep = ["+recipe=d2cache", "model=llada-inst,llada-base", "cache=none,d2cache", "dataset.name=gsm8k,humaneval"]
-    lengths = [(one.generation.gen_length, one.generation.block) for one in cells(CONFIGS, "eval", sweep, sweep=True)]
+    lengths = [(one.generation.gen_length, one.generation.block) for one in cells(sweep, sweep=True)]
     assert lengths == [(256, 32), (512, 32), (256, 256), (512, 512), (256, 256), (512, 512), (256, 256), (512, 512)]
-    both = cells(CONFIGS, "eval", ["+recipe=d2cache,fast_dllm"], sweep=True)
+    both = cells(["+recipe=d2cache,fast_dllm"], sweep=True)
     assert [one.generation.threshold for one in both] == [None, 0.9]
 
 

@@ -15,12 +15,12 @@ import pytest
 
 from cache_zoo.errors import refusing, require, visible
 from evaluation.report import compare as compare_program
-from evaluation.report import leaderboard
-from evaluation.report import text as table
+from evaluation.report import leaderboard, table
+from evaluation.report.columns import CSV_TYPES
 from evaluation.report.html import render_page
 from evaluation.report.leaderboard import plain_text, render_csv
 from evaluation.report.markdown import escaped, render_markdown
-from evaluation.report.rows import COLUMNS, read_rows
+from evaluation.report.rows import read_rows
 from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 from tests.page_frames import Opener, made
@@ -76,15 +76,15 @@ def test_an_error_prints_no_codes(capsys: pytest.CaptureFixture[str]) -> None:
 
 def frame_of(texts: list[str]) -> pd.DataFrame:
     """A run per text, which stands in all columns of text."""
-    columns = [key for key, kind in COLUMNS.items() if kind == "object"]
+    columns = [key for key, kind in CSV_TYPES.items() if kind == "object"]
     return frame_with(len(texts), **dict.fromkeys(columns, texts))
 
 
 def frame_with(count: int, **columns: Any) -> pd.DataFrame:
     """Rows as `read_rows` makes them, with nothing but these."""
-    empty = {key: [False if key == "ranked" else None] * count for key in COLUMNS}
+    empty = {key: [False if key == "ranked" else None] * count for key in CSV_TYPES}
     filled = {**empty, **columns}
-    return pd.DataFrame({key: pd.array(filled[key], dtype=kind) for key, kind in COLUMNS.items()})
+    return pd.DataFrame({key: pd.array(filled[key], dtype=kind) for key, kind in CSV_TYPES.items()})
 
 
 def test_the_csv_holds_no_formula() -> None:
@@ -140,10 +140,10 @@ def test_the_page_runs_and_loads_nothing(opened: Opener, tmp_path: Path) -> None
 
 def test_the_page_does_without_anything() -> None:
     assert "N/A" in render_page(frame_with(2))
-    whole = {key: "1" if kind == "object" else 1 for key, kind in COLUMNS.items()}
-    rows = [{**whole, key: None} for key in COLUMNS]
-    frame = pd.DataFrame({key: pd.array([row[key] for row in rows], dtype=kind) for key, kind in COLUMNS.items()})
-    assert render_page(frame.assign(ranked=True)).count('data-row="') == len(COLUMNS)
+    whole = {key: "1" if kind == "object" else 1 for key, kind in CSV_TYPES.items()}
+    rows = [{**whole, key: None} for key in CSV_TYPES]
+    frame = pd.DataFrame({key: pd.array([row[key] for row in rows], dtype=kind) for key, kind in CSV_TYPES.items()})
+    assert render_page(frame.assign(ranked=True)).count('data-row="') == len(CSV_TYPES)
 
 
 def test_odd_parameters_are_no_curve() -> None:

@@ -82,21 +82,30 @@ def test_strict_and_extracted_programs_from_lm_evals_filters() -> None:
     assert found.endswith("    return True\n")
 
 
+PARTS = pytest.mark.parametrize("part", [slice(None, None, 16), pytest.param(slice(None), marks=pytest.mark.slow)])
+"""A sixteenth of the rows; all of them are slow."""
+
+
 @runs_programs
-def test_canonical_solutions_of_humaneval_pass_and_stubs_do_not() -> None:
+@PARTS
+def test_canonical_solutions_of_humaneval_pass_and_stubs_do_not(part: slice) -> None:
     rows = published("humaneval")
+    assert len(rows) == 164
+    rows = rows[part]
     for name in ("humaneval", "humaneval_instruct"):
         found = scores(name, rows, [row["canonical_solution"] for row in rows])
-        assert (total("pass@1,create_test", found), total("pass@1,extract_code", found)) == (164, 164)
+        assert (total("pass@1,create_test", found), total("pass@1,extract_code", found)) == (len(rows), len(rows))
     found = scores("humaneval", rows, ["    pass\n"] * len(rows))
     assert (total("pass@1,create_test", found), total("pass@1,extract_code", found)) == (0, 0)
 
 
 @runs_programs
-def test_reference_solutions_of_mbpp_pass_and_stubs_do_not() -> None:
+@PARTS
+def test_reference_solutions_of_mbpp_pass_and_stubs_do_not(part: slice) -> None:
     rows = published("mbpp")
-    found = scores("mbpp", rows, [row["code"] for row in rows])
     assert len(rows) == 500
+    rows = rows[part]
+    found = scores("mbpp", rows, [row["code"] for row in rows])
     for row, one in zip(rows, found, strict=True):
         # Problem 123 takes 2.5 s of a core; a machine that is busy with other things may not give it that in time.
         allowed = {"passed", "timeout"} if row["task_id"] == 123 else {"passed"}

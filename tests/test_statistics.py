@@ -243,9 +243,9 @@ def another_row(samples: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (drop_a_question, r"they were not asked the same: 5 and 6 questions; only one has nano-gsm, row 2"),
-        (another_row, r"they were not asked the same: 6 and 6 questions; only one has nano-gsm, row 5"),
-        (another_prompt, r"nano-gsm, row 4 was asked in another prompt"),
+        (drop_a_question, r"their questions differ: 5 and 6 questions; only one has nano-gsm, row 2"),
+        (another_row, r"their questions differ: 6 and 6 questions; only one has nano-gsm, row 5"),
+        (another_prompt, r"the prompt of nano-gsm, row 4 differs"),
     ],
 )
 def test_runs_that_were_asked_otherwise_are_refused(small_runs: Path, tmp_path: Path, change: Any, reason: str) -> None:
@@ -259,7 +259,7 @@ def test_runs_that_were_asked_otherwise_are_refused(small_runs: Path, tmp_path: 
 def test_other_data_are_refused(small_runs: Path, tmp_path: Path) -> None:
     run = copy(pick(small_runs, "dual"), tmp_path)
     edit_results(run, lambda found: found["provenance"].update(dataset_sha256={"nano-gsm": "other"}))
-    with pytest.raises(UsageError, match="the data that were asked are not the same"):
+    with pytest.raises(UsageError, match="their data differ"):
         compare(SavedRun(run), SavedRun(pick(small_runs, "none")))
 
 
@@ -268,7 +268,7 @@ def test_only_runs_of_one_setting_are_compared(small_runs: Path, tmp_path: Path)
     baseline = SavedRun(pick(small_runs, "none"))
     with pytest.raises(UsageError, match="their settings differ: batch_size is 4 and 1"):
         compare(four, baseline)
-    with pytest.raises(UsageError, match="compared with one of cache=none"):
+    with pytest.raises(UsageError, match="the baseline must have cache=none"):
         compare(baseline, one)
     failed = copy(one.folder, tmp_path)
     (failed / "status.json").write_text('{"status": "failed"}')

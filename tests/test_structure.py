@@ -11,6 +11,8 @@ import pytest
 from cache_zoo import describe_all
 from tools.architecture import PICTURE, ROOMS, ROOT, draw, imported_modules, imports, sources
 
+PAGE = ROOT / "docs" / "architecture.md"
+
 
 def packages_imported(room: str) -> set[str]:
     return {module.partition(".")[0] for path in sources(room) for module in imported_modules(path)}
@@ -34,7 +36,6 @@ def test_caches_need_nothing_but_torch() -> None:
     assert packages_imported("cache_zoo") <= {"cache_zoo", "torch", *sys.stdlib_module_names}
 
 
-@pytest.mark.xfail(reason="the sandbox still imports cache_zoo", strict=True)
 def test_the_sandbox_needs_nothing_of_ours() -> None:
     assert imports()["evaluation.sandbox"] == set()
 
@@ -52,7 +53,7 @@ def test_the_picture_is_that_of_the_code() -> None:
 
 
 def test_the_way_of_a_sample_leads_through_functions_that_exist() -> None:
-    hops = re.findall(r"(?m)^\d+\. `([\w/]+\.py)`, `([\w.]+)`", (ROOT / "docs" / "architecture.md").read_text())
+    hops = re.findall(r"(?m)^\d+\. `([\w/]+\.py)`, `([\w.]+)`", PAGE.read_text())
     assert 5 < len(hops) <= 10
     for file, name in hops:
         body = ast.parse((ROOT / file).read_text()).body
@@ -60,3 +61,9 @@ def test_the_way_of_a_sample_leads_through_functions_that_exist() -> None:
             found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part]
             assert found, f"{file} has no {name}"
             body = found[-1].body
+
+
+def test_the_files_that_the_page_names_exist() -> None:
+    named = re.findall(r"`(\w+/[\w/.]*)`", PAGE.read_text())
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from evaluation.config.settings import Settings
 from evaluation.report.leaderboard import make_leaderboard
 from evaluation.run.batching import BatchRunner, Job
 from evaluation.run.distributed import Processes
-from evaluation.run.efficiency import Batch, MemoryShortage
+from evaluation.run.efficiency import MemoryShortage
 from evaluation.run.evaluate import evaluate_cell
 from evaluation.run.folder import InUseError, RunFolder
 from evaluation.run.journal import Journal, count_answered
@@ -38,7 +38,6 @@ from evaluation.sweep.workers import Resources, assign_resources
 from generation import Counts
 from models import Transformer
 from tests import processes
-from tests.small_runs import CONFIGS
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["model=nano-llada", "dataset=nano-gsm", "dataset.n_shot=1", "generation.gen_length=32"]
@@ -90,7 +89,7 @@ Sweep = Callable[..., tuple[int, list[dict[str, Any]], str]]
 
 
 @pytest.fixture
-def classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the module ``greedy`` above, on the Python path."""
     folder = tmp_path / "classes"
     folder.mkdir()
@@ -102,7 +101,7 @@ def classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def settings(*overrides: str) -> Settings:
-    (found,) = cells(CONFIGS, "eval", [*QUICK, *overrides], sweep=False)
+    (found,) = cells([*QUICK, *overrides])
     return found
 
 
@@ -217,16 +216,15 @@ def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path: Path, monke
     mine = settings("dataset.size=1", f"output_dir={tmp_path}")
     run = RunFolder.of(mine)
     run.start()
-    other = RunFolder(run.path, mine.config)
     try:
-        assert other.in_use
+        assert RunFolder.of(mine).in_use
         assert "pid" in run.status
         with pytest.raises(InUseError, match=f"is in use by process {os.getpid()} on "):
             evaluate_cell(mine)
         assert (Cell(mine).attempt().line["status"], Cell(mine).attempt().code) == ("running", 0)
     finally:
         run.fail(KeyboardInterrupt())
-    assert not other.in_use
+    assert not RunFolder.of(mine).in_use
     assert run.status["status"] == "partial"
 
 
@@ -252,17 +250,20 @@ def test_an_interrupt_leaves_a_partial_run_that_can_go_on(tmp_path: Path, number
         assert "the same command goes on" in process.err
 
 
-def test_killed_at_any_moment_a_sweep_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [3, pytest.param(7, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_a_sweep_ends_as_if_nothing_had_been(tmp_path: Path, number: int) -> None:
     grid = ["-m", "cache=none,dual,d2cache", "generation.threshold=null,0.9", "dataset.size=6", "batch_size=2"]
     sweep, whole, killed = [*grid, "jobs=2", *QUICK[:-1]], tmp_path / "whole", tmp_path / "killed"
+    started = time.monotonic()
     code, lines, err = run(*sweep, f"output_dir={whole}")
+    seconds = time.monotonic() - started
     assert (code, len(lines)) == (0, 6), err
-    draw, kills = random.Random(20261126), 0
-    while kills < 10:
+    draw, kills = random.Random(number), 0
+    while kills < number:
         arguments = command(*sweep, f"output_dir={killed}")[1:]
         process = processes.Process(arguments, env=environment(), start_new_session=True)
         try:
-            process.wait(timeout=draw.uniform(2, 12))
+            process.wait(timeout=draw.uniform(0.1, 0.9) * seconds)
             shutil.rmtree(killed)  # it came to its end: another one is killed instead
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
@@ -280,6 +281,7 @@ def test_killed_at_any_moment_a_sweep_ends_as_if_nothing_had_been(tmp_path: Path
         assert {path.name for path in again.iterdir()} == {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_submitit_runs_the_same_cells_side_by_side(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed")
     sweep = ["-m", "cache=none,dual", "generation.threshold=null,0.9", "dataset.size=2", *QUICK[:-1]]
@@ -321,24 +323,24 @@ def test_the_journal_brings_back_whole_batches_whatever_the_number_of_processes(
     model, asked = tiny_models["llada"], list[list[int]]()
     questions = [Number(number) for number in range(7)]
     for rank in range(2):  # two processes, of which the second is killed within its second batch
-        journal = Journal(tmp_path, rank, 2)
+        journal = Journal(tmp_path, Processes(rank, 2))
         journal.open({"date": "1", "rank": rank})
-        runner = BatchRunner(2, Processes(), journal, quiet=True)
-        runner.run_batches(job(asked), [questions[4 * rank : 4 * rank + 2]], lambda: model)
+        runner = BatchRunner(2, Processes(), journal)
+        runner.run_share(job(asked), [questions[4 * rank : 4 * rank + 2]], lambda: model)
     own = tmp_path / "1-of-2.jsonl"
     own.write_bytes(own.read_bytes() + b'{"kind": "t", "questions": [["t", 2], [')
     assert count_answered(tmp_path) == 4
     asked.clear()
     journal = Journal(tmp_path)
     journal.open({"date": "2", "rank": 0})
-    whole = BatchRunner(2, Processes(), journal, quiet=True).run(job(asked), questions, lambda: model)
-    assert whole is not None
+    runner = BatchRunner(2, Processes(), journal)
+    found = runner.run(job(asked), questions, lambda: model)
     assert asked == [[2, 3], [6]]
-    assert whole.answers == questions
-    assert whole.batch_of == [0, 0, 1, 1, 2, 2, 3]
-    assert [batch.size for batch in whole.batches] == [2, 2, 2, 1]
-    assert [(one["date"], one["rank"]) for one in whole.sessions] == [("1", 0), ("2", 0), ("1", 1)]
-    assert (journal.answered, journal.total, count_answered(tmp_path)) == (7, 7, 7)
+    assert found == list(zip(questions, [0, 0, 1, 1, 2, 2, 3], strict=True))
+    assert [batch.size for batch in runner.batches] == [2, 2, 2, 1]
+    assert [(one["date"], one["rank"]) for one in runner.sessions] == [("1", 0), ("2", 0), ("1", 1)]
+    progress = runner.progress()
+    assert (progress["answered"], progress["total"], count_answered(tmp_path)) == (7, 7, 7)
     other = Journal(tmp_path)
     other.open({})
     assert other.find("t", [["t", 0], ["t", 5]]) is None
@@ -363,12 +365,11 @@ def test_a_journal_cut_within_a_line_goes_on_behind_the_last_whole_one(tmp_path:
 def test_memory_that_is_too_short_is_learnt_once(tiny_models: dict[str, Transformer]) -> None:
     asked: list[list[int]] = []
     numbers = [Number(number) for number in range(10)]
-    found = BatchRunner(8, Processes(), quiet=True).run(job(asked, limit=3), numbers, lambda: tiny_models["llada"])
-    assert found is not None
+    runner = BatchRunner(8, Processes())
+    found = runner.run(job(asked, limit=3), numbers, lambda: tiny_models["llada"])
     assert [len(piece) for piece in asked] == [8, 4, 2, 2, 2, 2, 2]
-    assert found.shortages == [MemoryShortage(8, 4), MemoryShortage(4, 2)]
-    assert found.answers == numbers
-    assert all(isinstance(batch, Batch) for batch in found.batches)
+    assert runner.shortages == [MemoryShortage(8, 4), MemoryShortage(4, 2)]
+    assert found == list(zip(numbers, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4], strict=True))
 
 
 def test_where_several_sessions_come_from() -> None:
@@ -419,6 +420,14 @@ def test_each_job_has_a_share_of_the_machine() -> None:
         assign_resources(2, ["cuda:1"])
 
 
+def test_a_worker_imports_no_reports() -> None:
+    program = "import sys, evaluation.run.evaluate, evaluation.sweep.cell; print(*sys.modules)"
+    done = processes.run_cold(["-c", program])
+    imported = set(done.stdout.split())
+    assert "evaluation.run.evaluate" in imported
+    assert not {"scipy", "statsmodels", "evaluation.report", "evaluation.trace"} & imported
+
+
 def test_a_run_draws_the_rows_that_are_to_be_traced(tmp_path: Path) -> None:
     plain = settings("dataset.size=2", f"output_dir={tmp_path}")
     folder = Path(Cell(plain).attempt().line["folder"])
@@ -440,9 +449,10 @@ def test_lines_of_json_stay_on_standard_output(tmp_path: Path, capsys: pytest.Ca
 
 def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
     sweep = ["cache=none,dllm", "generation.threshold=null,0.9", f"output_dir={tmp_path}", *QUICK[:-1]]
-    found = [Cell(one) for one in cells(CONFIGS, "eval", sweep, sweep=True)]
+    found = [Cell(one) for one in cells(sweep, sweep=True)]
     assert labels(found)[1] == "nano-llada none vanilla nano-gsm threshold=0.9"
-    console = Console(width=120, record=True, force_terminal=True, file=io.StringIO())
+    screen = io.StringIO()
+    console = Console(width=120, record=True, force_terminal=True, file=screen)
     run = found[1].run
     run.start(lambda: {"answered": 3, "total": 8, "tokens_per_second": 12.5})
     try:
@@ -453,7 +463,7 @@ def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
             display.refresh(found[1:2])
     finally:
         run.fail(KeyboardInterrupt())
-    shown = console.file.getvalue()
+    shown = screen.getvalue()
     assert "[1/4] done    nano-llada none vanilla nano-gsm threshold=null: 50.0 % of 8, 4.0 tokens/s" in shown
     assert "[2/4] oom     nano-llada dllm vanilla nano-gsm threshold=null: too large (log: " in shown
     assert "1 done, 1 running, 1 oom of 4 cells" in shown

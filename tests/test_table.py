@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from cache_zoo import UsageError
-from evaluation.report.text import read_runs, render, render_markdown
+from evaluation.report.table import read_runs, render, render_markdown
 from evaluation.run.folder import RunFolder
 
 

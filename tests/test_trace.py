@@ -30,7 +30,7 @@ from evaluation.trace.questions import select_question
 from evaluation.trace.token_texts import token_texts
 from models import load_model, resolve_checkpoint
 from models.tokenizer import load_tokenizer
-from tests.small_runs import CONFIGS, edit_samples, pick
+from tests.small_runs import edit_samples, pick
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -136,7 +136,7 @@ def test_it_is_the_saved_answer_in_the_saved_prompt(rows_only: Trace) -> None:
 def test_sampled_answers_of_a_batch_are_drawn_again(tmp_path: Path) -> None:
     given = ["model=nano-llada", "dataset=nano-gsm", "dataset.size=3", "batch_size=3", f"output_dir={tmp_path}"]
     given += ["generation.gen_length=32", "generation.temperature=1.0", "generation.stop_until_eos=true"]
-    (settings,) = cells(CONFIGS, "eval", given, sweep=False)
+    (settings,) = cells(given)
     summary = evaluate_cell(settings)
     assert summary is not None
     for row in ("0", "2"):

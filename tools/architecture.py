@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import textwrap
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def sources(room: str) -> list[Path]:
     return sorted(path.glob("*.py")) if room == "evaluation" else sorted(path.rglob("*.py"))
 
 
+@cache
 def imported_modules(path: Path) -> set[str]:
     """Full names of the modules that a file imports, anywhere in it."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]

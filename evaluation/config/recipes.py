@@ -87,14 +87,15 @@ def resolve(config_dir: Path, name: str, config: Mapping[str, Any]) -> dict[str,
 
 def as_override(key: str, value: Any) -> str:
     """``key=value`` in hydra's grammar; what belongs to the record of the recipe is added to the configuration."""
-    return f"{'+' if key.startswith(f'{GROUP}.') else ''}{key}={_literal(value)}"
+    return f"{'+' if key.startswith(f'{GROUP}.') else ''}{key}={literal(value)}"
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
+    """A value in hydra's grammar."""
     if isinstance(value, str):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
     if isinstance(value, list):
-        return "[" + ",".join(_literal(one) for one in value) + "]"
+        return "[" + ",".join(literal(one) for one in value) + "]"
     return json.dumps(value)
 
 

@@ -14,16 +14,17 @@ import pandas as pd
 from cache_zoo import UsageError
 from cache_zoo.arguments import positional, read
 from cache_zoo.errors import DONE, refusing, visible
+from evaluation.report.columns import CSV_TYPES
 from evaluation.report.html import render_page
 from evaluation.report.markdown import render_markdown
-from evaluation.report.rows import COLUMNS, read_rows
+from evaluation.report.published import read_published
+from evaluation.report.rows import read_rows
 from evaluation.storage.files import check_place, write_text
 from evaluation.storage.find_runs import find_runs
 
 # signs that begin a formula, also in their wide forms
 _FORMULA = re.compile(r"(^\s*|;\s*)([=+\-@\uff1d\uff0b\uff0d\uff20])")
 FILES = ("leaderboard.csv", "leaderboard.md", "leaderboard.html")
-PUBLISHED = Path(__file__).with_name("published.csv")
 
 
 def make_leaderboard(folders: list[Path], out: Path, published: bool = False) -> pd.DataFrame:
@@ -69,7 +70,7 @@ def render_csv(frame: pd.DataFrame) -> str:
     """
     cells = {
         name: frame[name].map({True: "true", False: "false"} if kind == "boolean" else plain_text)
-        for name, kind in COLUMNS.items()
+        for name, kind in CSV_TYPES.items()
         if kind in ("boolean", "object")
     }
     return str(frame.assign(**cells).to_csv(index=False, lineterminator="\n", float_format="%.6g"))
@@ -81,12 +82,6 @@ def plain_text(value: Any) -> Any:
     The sign may stand behind blanks, or behind a semicolon, where some spreadsheets begin a cell.
     """
     return _FORMULA.sub(r"\1'\2", visible(value)) if isinstance(value, str) else value
-
-
-def read_published() -> pd.DataFrame:
-    """Figures of papers: scores as shares, what a paper does not say NA."""
-    texts = dict.fromkeys(("paper", "arxiv", "table", "model", "task", "method", "hardware", "note"), str)
-    return pd.read_csv(PUBLISHED, dtype=texts)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from tqdm import tqdm
 
 from evaluation.run.distributed import Processes
-from evaluation.run.efficiency import Batch, MemoryShortage, PeakMemory, Stopwatch
+from evaluation.run.efficiency import Batch, Measurement, MemoryShortage
 from evaluation.run.journal import Journal, RequestKey
 from evaluation.run.out_of_memory import OutOfMemoryError, free_cached_memory, is_out_of_memory
 from generation import Counts
@@ -63,8 +63,11 @@ class BatchResult(Generic[A]):
 
     def to_entry(self) -> dict[str, Any]:
         """As plain data for the journal, which adds the session."""
-        lists = {"answers": self.answers, "pieces": self.pieces, "shortages": self.shortages}
-        return {key: [asdict(value) for value in values] for key, values in lists.items()}  # type: ignore[call-overload]
+        return {
+            "answers": [vars(answer) for answer in self.answers],
+            "pieces": [asdict(piece) for piece in self.pieces],
+            "shortages": [asdict(shortage) for shortage in self.shortages],
+        }
 
     @classmethod
     def from_entry(cls, entry: dict[str, Any], answer_type: type[A]) -> BatchResult[A]:
@@ -77,96 +80,96 @@ class BatchResult(Generic[A]):
         )
 
 
-@dataclass
-class RunResult(Generic[A]):
-    """What became of all requests, over all processes and sessions.
-
-    Attributes:
-        answers: per request.
-        batch_of: per request, the number of its batch.
-        batches: what was timed.
-        shortages: each time memory was too short.
-        sessions: the different circumstances under which batches were answered.
-    """
-
-    answers: list[A] = field(default_factory=list)
-    batch_of: list[int] = field(default_factory=list)
-    batches: list[Batch] = field(default_factory=list)
-    shortages: list[MemoryShortage] = field(default_factory=list)
-    sessions: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, result: BatchResult[A]) -> None:
-        """Append one batch; the pieces of a halved batch count as batches."""
-        self.answers += result.answers
-        for piece in result.pieces:
-            self.batch_of += [len(self.batches)] * piece.size
-            self.batches.append(piece)
-        self.shortages += result.shortages
-        if result.session is not None and result.session not in self.sessions:
-            self.sessions.append(result.session)
-
-
 class BatchRunner:
-    """Answers the batches of this process.
+    """Answers requests in batches that are the same in every session and for any number of processes.
 
-    Batches are the same in every session and for any number of processes. Once a batch does not fit into memory, it
-    and all later ones run in smaller pieces.
+    Once a batch does not fit into memory, it and all later ones of the job run in smaller pieces.
 
     Args:
         batch_size: requests of a batch.
         processes: those that share the work.
         journal: keeps the results, and has those of earlier sessions; None: nothing is kept.
-        quiet: show no progress bar.
+
+    Attributes:
+        batches: what was timed, of all jobs and sessions; the pieces of a halved batch count as batches. Complete in
+            the main process only, as are the attributes below.
+        shortages: each time memory was too short.
+        sessions: the different circumstances under which batches were answered.
     """
 
-    def __init__(
-        self, batch_size: int, processes: Processes, journal: Journal | None = None, quiet: bool = False
-    ) -> None:
+    def __init__(self, batch_size: int, processes: Processes, journal: Journal | None = None) -> None:
         self._batch_size, self._processes, self._journal = batch_size, processes, journal
-        self._quiet = quiet or not processes.is_main_process
         self._max_size = batch_size
+        self._total = self._answered = self._tokens = 0
+        self._seconds = 0.0
+        self.batches: list[Batch] = []
+        self.shortages: list[MemoryShortage] = []
+        self.sessions: list[dict[str, Any]] = []
 
-    def run(self, job: Job[R, A], requests: list[R], load: Callable[[], Transformer]) -> RunResult[A] | None:
+    def run(
+        self, job: Job[R, A], requests: list[R], load: Callable[[], Transformer], quiet: bool = False
+    ) -> list[tuple[A, int]] | None:
         """Answer all requests.
 
         Args:
             job: how.
             requests: in the same order in every process.
             load: loads the model, and opens the journal.
+            quiet: show no progress bar.
 
         Returns:
-            The results in the main process; None in the others.
+            Per request the answer and the number of its batch, in the main process; None in the others.
         """
-        if self._journal:
-            self._journal.total += len(requests)
+        self._total += len(requests)
+        self._max_size = self._batch_size
         starts = range(0, len(requests), self._batch_size)
         batches = [requests[start : start + self._batch_size] for start in starts]
-        shares = self._processes.collect(lambda: self.run_batches(job, self._processes.share(batches), load))
+        shares = self._processes.collect(lambda: self.run_share(job, self._processes.share(batches), load, quiet))
         if shares is None:
             return None
-        results = RunResult[A]()
+        answers: list[tuple[A, int]] = []
         for number in range(len(batches)):
-            results.add(shares[number % len(shares)][number // len(shares)])
-        return results
+            result = shares[number % len(shares)][number // len(shares)]
+            sizes = [piece.size for piece in result.pieces]
+            numbers = [len(self.batches) + index for index, size in enumerate(sizes) for _ in range(size)]
+            answers += zip(result.answers, numbers, strict=True)
+            self.batches += result.pieces
+            self.shortages += result.shortages
+            if result.session is not None and result.session not in self.sessions:
+                self.sessions.append(result.session)
+        return answers
 
-    def run_batches(
-        self, job: Job[R, A], batches: list[list[R]], load: Callable[[], Transformer]
+    def run_share(
+        self, job: Job[R, A], batches: list[list[R]], load: Callable[[], Transformer], quiet: bool = False
     ) -> list[BatchResult[A]]:
-        """Answer the batches of this process that are not in the journal."""
+        """Answer the batches of this process; those in the journal are taken from it."""
         model = load()
         results = [self.saved_result(job, batch) for batch in batches]
         earlier = [result for result in results if result]
         self._max_size = min([self._max_size, *(short.then for result in earlier for short in result.shortages)])
         missing = [number for number, result in enumerate(results) if result is None]
         answered = sum(len(result.answers) for result in earlier)
-        with _ProgressBar(sum(map(len, batches)), answered, self._journal, self._quiet) as progress:
+        self._answered += answered
+        quiet = quiet or not self._processes.is_main_process
+        with tqdm(total=sum(map(len, batches)), initial=answered, unit="question", disable=quiet) as bar:
             shortages = self._in_pieces(job.warm_up, model, batches[missing[0]]) if missing else []
             for number in missing:
-                result = self._answer(job, model, batches[number], shortages)
+                result = results[number] = self._answer(job, model, batches[number], shortages)
                 shortages = []  # those of the warm-up are kept with the first batch
-                results[number] = result
-                progress.add(result)
+                self._answered += len(result.answers)
+                self._tokens += sum(getattr(answer, "tokens", 0) for answer in result.answers)
+                self._seconds += sum(piece.seconds for piece in result.pieces)
+                if self._tokens and self._seconds:
+                    bar.set_postfix_str(f"{self._tokens / self._seconds:.1f} tokens/s", refresh=False)
+                bar.update(len(result.answers))
         return [result for result in results if result]
+
+    def progress(self) -> dict[str, Any]:
+        """Progress for ``status.json``: questions of the run, and tokens per second of this process and session."""
+        several = self._journal if self._processes.world_size > 1 else None
+        answered = several.count_answered() if several else self._answered
+        speed = self._tokens / self._seconds if self._tokens and self._seconds else None
+        return {"answered": answered, "total": self._total, "tokens_per_second": speed}
 
     def saved_result(self, job: Job[R, A], batch: list[R]) -> BatchResult[A] | None:
         """The result that the journal has of a batch.
@@ -188,10 +191,10 @@ class BatchRunner:
         result = BatchResult[A]()
 
         def answer(model: Transformer, piece: list[R]) -> None:
-            with PeakMemory(model.device) as memory, Stopwatch(model.device) as watch:
+            with Measurement(model.device) as measured:
                 answers, counts = job.answer(model, piece)
             result.answers += answers
-            result.pieces.append(Batch(len(piece), watch.seconds, counts, memory.bytes))
+            result.pieces.append(Batch(len(piece), measured.seconds, counts, measured.peak_memory))
 
         result.shortages = [*shortages, *self._in_pieces(answer, model, batch)]
         if self._journal:
@@ -238,30 +241,3 @@ def _memory_problem(work: Callable[[Transformer, list[R]], object], model: Trans
             raise
         return next(iter(str(error).strip().splitlines()), type(error).__name__)
     return None
-
-
-class _ProgressBar:
-    """Counts the questions of this process, and tokens per second of this session, in a bar and in the journal."""
-
-    def __init__(self, total: int, answered: int, journal: Journal | None, quiet: bool) -> None:
-        self._journal, self._tokens, self._seconds = journal, 0, 0.0
-        self._bar = tqdm(total=total, initial=answered, unit="question", disable=quiet)
-        if journal:
-            journal.answered += answered
-
-    def __enter__(self) -> _ProgressBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def add(self, result: BatchResult[Any]) -> None:
-        """Count a batch."""
-        self._tokens += sum(getattr(answer, "tokens", 0) for answer in result.answers)
-        self._seconds += sum(piece.seconds for piece in result.pieces)
-        if self._journal:
-            self._journal.answered += len(result.answers)
-            self._journal.tokens, self._journal.seconds = self._tokens, self._seconds
-        if self._tokens and self._seconds:
-            self._bar.set_postfix_str(f"{self._tokens / self._seconds:.1f} tokens/s", refresh=False)
-        self._bar.update(len(result.answers))

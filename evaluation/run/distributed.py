@@ -78,7 +78,11 @@ class Processes:
             result = work(), None
         except Exception as error:
             failure, result = error, (None, f"{type(error).__name__}: {error}")
-        results = self._gather(result)
+        if not dist.is_initialized():
+            dist.init_process_group("gloo", timeout=timedelta(days=30))
+        results: list[Any] | None = [None] * self.world_size if self.is_main_process else None
+        dist.gather_object(result, results, dst=0)
+        dist.destroy_process_group()
         if failure is not None:
             raise failure
         if results is None:
@@ -87,14 +91,6 @@ class Processes:
             if problem is not None:
                 raise RuntimeError(f"process {rank} of {self.world_size} failed: {problem}")
         return [value for value, _ in results]
-
-    def _gather(self, value: Any) -> list[Any] | None:
-        if not dist.is_initialized():
-            dist.init_process_group("gloo", timeout=timedelta(days=30))
-        results = [None] * self.world_size if self.is_main_process else None
-        dist.gather_object(value, results, dst=0)
-        dist.destroy_process_group()
-        return results
 
 
 def refuse_under_launcher() -> None:

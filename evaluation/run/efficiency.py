@@ -116,41 +116,27 @@ class MemoryShortage:
     then: int
 
 
-class Stopwatch:
-    """Wall seconds between entering and leaving; the device is synchronised at both ends."""
+class Measurement:
+    """Wall seconds between entering and leaving, synchronised with the device, and on GPUs its peak memory."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self.seconds = device, 0.0
+        self._gpu = device if device.type == "cuda" else None
+        self.seconds = 0.0
+        self.peak_memory: int | None = None
 
-    def __enter__(self) -> Stopwatch:
-        self._synchronize()
+    def __enter__(self) -> Measurement:
+        if self._gpu:
+            torch.cuda.reset_peak_memory_stats(self._gpu)
+            torch.cuda.synchronize(self._gpu)
         self._start = time.perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._synchronize()
+        if self._gpu:
+            torch.cuda.synchronize(self._gpu)
         self.seconds = time.perf_counter() - self._start
-
-    def _synchronize(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-
-
-class PeakMemory:
-    """Peak bytes allocated between entering and leaving; None where this is not measured."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.bytes: int | None = None
-
-    def __enter__(self) -> PeakMemory:
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._device.type == "cuda":
-            self.bytes = torch.cuda.max_memory_allocated(self._device)
+        if self._gpu:
+            self.peak_memory = torch.cuda.max_memory_allocated(self._gpu)
 
 
 def warm_up_options(options: GenerationOptions) -> GenerationOptions:

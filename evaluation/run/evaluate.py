@@ -19,8 +19,8 @@ from evaluation.run.results import RunSummary, make_results, make_samples, summa
 from evaluation.sandbox import Sandbox
 from evaluation.storage.files import ANSWERED
 from evaluation.tasks.loading import LoadedTask, load_task
-from generation import strategies
-from generation.options import pointless
+from generation.options import incompatibility
+from generation.strategies.registry import strategies
 from models import Transformer, load_model
 from models.tokenizer import load_tokenizer
 
@@ -37,7 +37,7 @@ def evaluate_cell(settings: Settings, processes: Processes | None = None) -> Run
         UsageError: the settings cannot be used, or another process works on this run.
     """
     processes = processes or Processes()
-    if reason := pointless(settings.cache.make(), settings.generation):
+    if reason := incompatibility(settings.cache.make(), settings.generation):
         raise UsageError(reason)
     run = RunFolder.of(settings, processes)
     if processes.is_main_process:
@@ -53,14 +53,13 @@ def evaluate_cell(settings: Settings, processes: Processes | None = None) -> Run
         not settings.model.apply_chat_template or bool(tokenizer.chat_template),
         f"the tokenizer in {checkpoint.folder} has no chat template; give model.apply_chat_template=false",
     )
-    journal = Journal(run.path / ANSWERED, processes.rank, processes.world_size, fresh=settings.force)
+    journal = Journal(run.path / ANSWERED, processes, fresh=settings.force)
 
     def load() -> Transformer:
         """Load the weights, take the run folder, and open the journal: all prompts have been checked."""
         device = settings.model.device
         device = f"cuda:{processes.local_rank}" if device == "cuda" else device
         model = load_model(checkpoint.folder, settings.model.dtype, device)
-        run.start(journal.progress, settings.force)
         session = {
             **provenance(),
             "cache_code": origin_of(caches.get(settings.cache.target)),
@@ -69,6 +68,7 @@ def evaluate_cell(settings: Settings, processes: Processes | None = None) -> Run
         if processes.is_main_process:  # the digest reads all of the weights again
             session["model"] = checkpoint.identity()
         dtype = str(model.dtype).removeprefix("torch.")
+        run.start(lm.runner.progress)
         journal.open({**session, "device": _device_name(model.device), "dtype": dtype, "rank": processes.rank})
         return model
 
@@ -84,7 +84,7 @@ def evaluate_cell(settings: Settings, processes: Processes | None = None) -> Run
         )
         if not processes.is_main_process:
             return None
-        samples = make_samples(lm.answers, lm.batches, scored.pop("samples"), task)
+        samples = make_samples(lm.answers, lm.runner.batches, scored.pop("samples"), task)
         results = make_results(settings, task, lm, checkpoint, scored)
         summary = summarize(settings, task, lm, results, run.path)
         run.finish({**results, "summary": summary.as_dict()}, samples)

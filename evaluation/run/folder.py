@@ -110,29 +110,25 @@ class RunFolder:
         self._lock.release()
         return not free
 
-    def start(self, progress: Callable[[], dict[str, Any]] = dict, fresh: bool = False) -> None:
+    def start(self, progress: Callable[[], dict[str, Any]] = dict) -> None:
         """Make the folder, take the lock, and delete the results of an earlier run.
 
         Args:
             progress: fields for the status, called with every heartbeat.
-            fresh: delete the journal as well.
 
         Raises:
             InUseError: another process works on the run.
         """
-        if self._writes:
-            Path(self._lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-            if not self._acquire_lock():
-                raise InUseError(self)
-        self.started = True
         if not self._writes:
             return
+        Path(self._lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        if not self._acquire_lock():
+            raise InUseError(self)
+        self.started = True
         self.path.mkdir(parents=True, exist_ok=True)
         self._heartbeat = Heartbeat(self.path / STATUS, progress)
         for name in (RESULTS, SAMPLES, RESCORED):
             (self.path / name).unlink(missing_ok=True)
-        if fresh:
-            self.delete_journal()
         self._write_config()
 
     def finish(self, results: dict[str, Any], samples: list[dict[str, Any]]) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from lm_eval.api.model import TemplateLM
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.config.settings import Settings
-from evaluation.run.batching import BatchRunner, Job, RunResult
+from evaluation.run.batching import BatchRunner
 from evaluation.run.distributed import Processes
-from evaluation.run.efficiency import Batch, GeneratedAnswer, MemoryShortage, ScoredChoice, ScoredQuestion
+from evaluation.run.efficiency import GeneratedAnswer, ScoredChoice, ScoredQuestion
 from evaluation.run.jobs import Generation, generation_job, likelihood_job
 from evaluation.run.journal import Journal
 from evaluation.run.requests import GenerationRequest, LikelihoodRequest, check_texts, request_seed
@@ -24,8 +24,6 @@ from generation import Likelihood
 from models import ModelConfig, Transformer
 from models.chat import Chat
 
-R = TypeVar("R", GenerationRequest, LikelihoodRequest)
-A = TypeVar("A")
 _LOG = logging.getLogger(__name__)
 EQUAL_ANSWERS = "the task asks for several answers per question; greedy answers are equal, so one is generated"
 
@@ -60,10 +58,8 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
 
     Attributes:
         answers: one per generated answer or scored question, in the order of the requests; complete in the main
-            process only, as are the attributes below.
-        batches: the timed batches.
-        shortages: each time memory was too short for a batch.
-        sessions: the different circumstances under which batches were answered.
+            process only.
+        runner: what was measured while they were made.
         repeats: answers asked for per question, by task.
     """
 
@@ -78,7 +74,8 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
     ) -> None:
         super().__init__()
         self.settings, self.config, self.tokenizer = settings, config, tokenizer
-        self.processes, self.journal = processes or Processes(), journal
+        self.processes = processes or Processes()
+        self.runner = BatchRunner(settings.batch_size, self.processes, journal)
         self._load = load
         self._model: Transformer | None = None
         self.ending = Ending(tokenizer, config, settings.model.end_tokens, settings.model.stop_words)
@@ -86,9 +83,6 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         no_prompt = f", or no {prompt_key}" if settings.system_instruction else ""
         self._chat = Chat(tokenizer, f"model.apply_chat_template=false{no_prompt}")
         self.answers: list[GeneratedAnswer | ScoredQuestion] = []
-        self.batches: list[Batch] = []
-        self.shortages: list[MemoryShortage] = []
-        self.sessions: list[dict[str, Any]] = []
         self.repeats: dict[str, int] = {}
 
     @property
@@ -130,14 +124,11 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             _LOG.warning(EQUAL_ANSWERS)
         for request in distinct:
             request.check(self.config, self.settings.generation.gen_length)
-        first_batch = len(self.batches)
-        result = self._run(generation_job(self.settings, self.ending), distinct, disable_tqdm)
-        if result is None:
+        job = generation_job(self.settings, self.ending)
+        generations = self.runner.run(job, distinct, lambda: self.model, disable_tqdm)
+        if generations is None:
             return [""] * len(asked)
-        answers = [
-            self._generated(request, generation, first_batch + batch)
-            for request, generation, batch in zip(distinct, result.answers, result.batch_of, strict=True)
-        ]
+        answers = [self._generated(*parts) for parts in zip(distinct, generations, strict=True)]
         self.answers += answers
         return [Text(answers[position].text, answers[position].raw) for position in positions]
 
@@ -155,15 +146,16 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
                 f"to do; give cache={BASELINE}",
             )
             request.check(self.config)
-        result = self._run(likelihood_job(self.settings.likelihood), asked, disable_tqdm)
-        if result is None:
+        scores = self.runner.run(likelihood_job(self.settings.likelihood), asked, lambda: self.model, disable_tqdm)
+        if scores is None:
             return [(0.0, False)] * len(asked)
-        seconds = [result.batches[batch].seconds / result.batches[batch].size for batch in result.batch_of]
         questions: dict[tuple[str, int, int], list[tuple[LikelihoodRequest, Likelihood, float]]] = {}
-        for part in zip(asked, result.answers, seconds, strict=True):
-            questions.setdefault((part[0].task, part[0].doc_id, part[0].repeat), []).append(part)
-        self.answers += [_scored(*question, parts) for question, parts in questions.items()]
-        return [(score.value, score.greedy) for score in result.answers]
+        for request, (score, number) in zip(asked, scores, strict=True):
+            batch = self.runner.batches[number]
+            question = (request.task, request.doc_id, request.repeat)
+            questions.setdefault(question, []).append((request, score, batch.seconds / batch.size))
+        self.answers += map(_scored, questions.values())
+        return [(score.value, score.greedy) for score, _ in scores]
 
     def _loglikelihood_tokens(self, requests: Any, **kwargs: Any) -> list[tuple[float, bool]]:
         raise NotImplementedError("loglikelihood is overridden")
@@ -173,16 +165,6 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             "this task asks for the likelihood of whole texts (loglikelihood_rolling); the estimators of LLaDA and "
             "Dream score answers to prompts only"
         )
-
-    def _run(self, job: Job[R, A], requests: list[R], quiet: bool) -> RunResult[A] | None:
-        """Answer the requests and add their cost to what was measured before; None but in the main process."""
-        runner = BatchRunner(self.settings.batch_size, self.processes, self.journal, quiet)
-        result = runner.run(job, requests, lambda: self.model)
-        if result is not None:
-            self.batches += result.batches
-            self.shortages += result.shortages
-            self.sessions += [session for session in result.sessions if session not in self.sessions]
-        return result
 
     def _generation_requests(self, instances: Sequence[Any]) -> Iterator[GenerationRequest]:
         for instance, origin in self._with_origin(instances):
@@ -212,7 +194,8 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             seed = request_seed(self.settings.seed, task, doc_id, index, repeat)
             yield instance, {"task": task, "doc_id": doc_id, "repeat": repeat, "seed": seed}
 
-    def _generated(self, request: GenerationRequest, generation: Generation, batch: int) -> GeneratedAnswer:
+    def _generated(self, request: GenerationRequest, generated: tuple[Generation, int]) -> GeneratedAnswer:
+        generation, batch = generated
         answer = self.ending.cut(generation.ids, request.until)
         return GeneratedAnswer(
             task=request.task,
@@ -225,7 +208,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             ids=generation.ids[: answer.tokens],
             tokens_canvas=len(generation.ids),
             forwards=generation.forwards,
-            seconds=self.batches[batch].seconds,
+            seconds=self.runner.batches[batch].seconds,
             seed=request.seed,
             batch=batch,
         )
@@ -243,12 +226,12 @@ def _distinct(requests: list[GenerationRequest]) -> tuple[list[GenerationRequest
     return distinct, [positions[key] for key in keys]
 
 
-def _scored(
-    task: str, doc_id: int, repeat: int, parts: list[tuple[LikelihoodRequest, Likelihood, float]]
-) -> ScoredQuestion:
+def _scored(parts: list[tuple[LikelihoodRequest, Likelihood, float]]) -> ScoredQuestion:
+    """One question from its requests, their likelihoods and their seconds."""
+    first, _, _ = parts[0]
     choices = [
         ScoredChoice(one.prompt, one.answer, len(one.answer_ids), score.value, score.greedy, one.seed)
         for one, score, _ in parts
     ]
-    forwards = sum(score.forwards for _, score, _ in parts)
-    return ScoredQuestion(task, doc_id, repeat, choices, forwards, sum(seconds for _, _, seconds in parts))
+    forwards, seconds = sum(score.forwards for _, score, _ in parts), sum(seconds for _, _, seconds in parts)
+    return ScoredQuestion(first.task, first.doc_id, first.repeat, choices, forwards, seconds)

@@ -79,7 +79,7 @@ def read_arguments(arguments: dict[str, Any]) -> Settings:
             known = [*full_keys, "pretrained", "model", "cache"]
             raise UsageError(f"unknown key '{key}' in --model_args: {suggest(key, known)}")
         overrides.append(as_override(full_key, _value(full_key, value)))
-    (settings,) = cells(CONFIGS, "eval", overrides, sweep=False)
+    (settings,) = cells(overrides)
     return settings
 
 

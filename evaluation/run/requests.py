@@ -15,15 +15,14 @@ from models import ModelConfig
 
 
 @dataclass(frozen=True)
-class GenerationRequest:
-    """A prompt to continue.
+class _Request:
+    """What both kinds of requests have.
 
     Attributes:
         task: name of the lm-eval task.
         doc_id: row of the dataset.
         repeat: number of the answer, from 0, for tasks that ask for several.
         prompt, ids: as text and as tokens.
-        until: texts that end the answer.
         seed: of its random stream, different for each repeat.
     """
 
@@ -32,7 +31,6 @@ class GenerationRequest:
     repeat: int
     prompt: str
     ids: list[int]
-    until: list[str]
     seed: int
 
     @property
@@ -40,47 +38,57 @@ class GenerationRequest:
         """What identifies the request in the journal."""
         return [self.task, self.doc_id, self.seed, digest(self.prompt)]
 
-    def check(self, config: ModelConfig, gen_length: int) -> None:
-        """Raise `UsageError` unless the prompt is not empty, has known tokens and fits with ``gen_length``."""
-        where, length = f"prompt of {self.task}, row {self.doc_id}", len(self.ids)
-        require(length > 0, f"the {where} is empty")
-        require(
-            length + gen_length <= config.context_length,
-            f"the {where} has {length} tokens; with generation.gen_length {gen_length} that is more than the model's "
-            f"context of {config.context_length}; give a smaller dataset.n_shot or generation.gen_length",
+    def _require(self, condition: bool, problem: str) -> None:
+        require(condition, f"the prompt of {self.task}, row {self.doc_id} {problem}")
+
+    def _require_known_tokens(self, ids: Sequence[int], config: ModelConfig) -> None:
+        unknown = [token for token in ids if token >= config.vocab_size]
+        self._require(
+            not unknown,
+            f"has token ids outside the model's vocabulary of {config.vocab_size}: {unknown[:5]}; "
+            "tokenizer and model do not belong together",
         )
-        _check_tokens(where, self.ids, config)
 
 
 @dataclass(frozen=True)
-class LikelihoodRequest:
-    """A prompt and an answer to score; attributes as in `GenerationRequest`."""
+class GenerationRequest(_Request):
+    """A prompt to continue until one of the texts ``until``."""
 
-    task: str
-    doc_id: int
-    repeat: int
-    prompt: str
+    until: list[str]
+
+    def check(self, config: ModelConfig, gen_length: int) -> None:
+        """Raise `UsageError` unless the prompt is not empty, has known tokens and fits with ``gen_length``."""
+        length, limit = len(self.ids), config.context_length
+        self._require(length > 0, "is empty")
+        self._require(
+            length + gen_length <= limit,
+            f"has {length} tokens; with generation.gen_length {gen_length} that is more than the model's context of "
+            f"{limit}; give a smaller dataset.n_shot or generation.gen_length",
+        )
+        self._require_known_tokens(self.ids, config)
+
+
+@dataclass(frozen=True)
+class LikelihoodRequest(_Request):
+    """A prompt and an answer to score."""
+
     answer: str
-    ids: list[int]
     answer_ids: list[int]
-    seed: int
 
     @property
     def key(self) -> RequestKey:
-        """What identifies the request in the journal."""
-        return [self.task, self.doc_id, self.seed, digest(self.prompt), digest(self.answer)]
+        return [*super().key, digest(self.answer)]
 
     def check(self, config: ModelConfig) -> None:
         """Raise `UsageError` unless the answer is not empty, has known tokens and fits with its prompt."""
-        require(len(self.answer_ids) > 0, f"an answer of {self.task}, row {self.doc_id} is empty: {self.answer!r}")
-        where = f"prompt of {self.task}, row {self.doc_id}"
         length, limit = len(self.ids) + len(self.answer_ids) + 1, config.context_length
-        require(
+        self._require(len(self.answer_ids) > 0, f"has an empty answer: {self.answer!r}")
+        self._require(
             length <= limit,
-            f"the {where} has {length} tokens with its answer, which is more than the model's context of {limit}; "
-            "give a smaller dataset.n_shot",
+            f"has {length} tokens with its answer, which is more than the model's context of {limit}; give a smaller "
+            "dataset.n_shot",
         )
-        _check_tokens(where, [*self.ids, *self.answer_ids], config)
+        self._require_known_tokens([*self.ids, *self.answer_ids], config)
 
 
 def digest(text: str) -> str:
@@ -103,12 +111,3 @@ def check_texts(instance: Any) -> None:
         raise UsageError(
             f"row {instance.doc_id} of {instance.task_name} holds {shown(text)}, half of a character, which is not text"
         ) from error
-
-
-def _check_tokens(where: str, ids: Sequence[int], config: ModelConfig) -> None:
-    unknown = [token for token in ids if token >= config.vocab_size]
-    require(
-        not unknown,
-        f"the {where} has token ids outside the model's vocabulary of {config.vocab_size}: {unknown[:5]}; "
-        "tokenizer and model do not belong together",
-    )

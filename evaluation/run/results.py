@@ -10,7 +10,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from evaluation.config.installed import package_of
+from evaluation.config.cache_choices import package_of
 from evaluation.config.settings import Settings
 from evaluation.run.checkpoint import Checkpoint, other_weights
 from evaluation.run.efficiency import Batch, GeneratedAnswer, ScoredQuestion, efficiency
@@ -27,15 +27,11 @@ class RunSummary:
     """The headline of a run, printed when it is done.
 
     Attributes:
-        status: ``done``.
-        model, cache, generation, dataset: names of the choices.
-        n: questions answered.
+        n, items_total: questions answered, and in the dataset.
         repeats: answers asked for per question.
         partial: whether only a part of the dataset was asked.
-        items_total: questions of the dataset.
         metric, score, score_stderr: the headline metric; None where nothing is scored.
         empty_answers ... cache_bytes: see `evaluation.run.efficiency.efficiency`.
-        folder: of the run.
         note: what a reader of the score must know, if anything.
     """
 
@@ -69,22 +65,14 @@ class RunSummary:
 def make_results(
     settings: Settings, task: LoadedTask, lm: CacheZooLM, checkpoint: Checkpoint, scored: dict[str, Any]
 ) -> dict[str, Any]:
-    """The content of ``results.json`` but for the summary.
-
-    Args:
-        settings: of the run.
-        task: that was evaluated.
-        lm: with all answers.
-        checkpoint: of the model.
-        scored: what `lm_eval.evaluate` returned, without the samples.
-    """
+    """The content of ``results.json`` but for the summary; ``scored`` is what `lm_eval.evaluate` returned."""
     templated = settings.model.apply_chat_template
     return {
         **clean_scores(scored, task, settings.dataset.size),
-        "efficiency": efficiency(lm.answers, lm.batches, lm.processes.world_size, lm.shortages),
+        "efficiency": efficiency(lm.answers, lm.runner.batches, lm.processes.world_size, lm.runner.shortages),
         "config": settings.config,
         "provenance": {
-            **merged(lm.sessions),
+            **merged(lm.runner.sessions),
             "cache_package": package_of(settings.cache.target),
             "checkpoint": _relative_to_checkout(str(checkpoint.folder)),
             "dataset_sha256": task.sha256,
@@ -178,7 +166,6 @@ def summarize(
         EQUAL_ANSWERS if repeats > 1 and len(lm.answers) == questions else None,
         other_weights(results["provenance"].get("model") or {}),
     ]
-    measured = results["efficiency"]
     return RunSummary(
         status="done",
         model=settings.model.name,
@@ -192,13 +179,7 @@ def summarize(
         metric=metric,
         score=score,
         score_stderr=stderr,
-        empty_answers=measured["empty_answers"],
-        tokens_per_second=measured["tokens_per_second"],
-        nfe=measured["nfe"],
-        tokens_per_forward=measured["tokens_per_forward"],
-        compute_ratio=measured["compute_ratio"],
-        flops=measured["flops"],
-        cache_bytes=measured["cache_bytes"],
+        **{name: figure for name, figure in results["efficiency"].items() if name in RunSummary.__annotations__},
         folder=str(folder),
         note="; ".join(note for note in notes if note) or None,
     )

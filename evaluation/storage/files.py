@@ -55,8 +55,7 @@ def as_json(value: Any, indent: int | None = None, exact: bool = False) -> str:
         indent: as in `json.dumps`.
         exact: write NaN and infinity as Python does, for files that only this program reads.
     """
-    plain = _plain(value) if exact else _finite(_plain(value))
-    text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=exact)
+    text = json.dumps(_plain(value, exact), indent=indent, ensure_ascii=False, allow_nan=exact)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -70,26 +69,20 @@ def not_finite(value: Any, name: str = "") -> list[str]:
     return [name] if isinstance(value, float) and not math.isfinite(value) else []
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, exact: bool) -> Any:
     """``value`` in JSON's types; numbers of numpy and torch become numbers."""
     if isinstance(value, Mapping):
-        return {key if isinstance(key, str) else str(key): _plain(inner) for key, inner in value.items()}
+        return {key if isinstance(key, str) else str(key): _plain(inner, exact) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if value is None or isinstance(value, str | bool | int | float):
+        return [_plain(inner, exact) for inner in value]
+    if isinstance(value, float):
+        return value if exact or math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
         return value
     try:
-        return _plain(value.item())
+        return _plain(value.item(), exact)
     except (AttributeError, TypeError, ValueError, RuntimeError):
         return str(value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_text(path: Path, text: str) -> None:

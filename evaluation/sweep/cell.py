@@ -17,8 +17,8 @@ from evaluation.config.settings import RETRIED, Settings
 from evaluation.run.distributed import Processes
 from evaluation.run.folder import InUseError, RunFolder
 from evaluation.storage.disk import disk_trouble
-from evaluation.storage.saved_summary import DamagedRunError, read_summary
-from generation.options import pointless
+from evaluation.storage.saved_summary import read_summary
+from generation.options import incompatibility
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Cell:
             self.run.require_own()
         except UsageError as error:
             return self._result(UNUSABLE, str(error), "skipped")
-        if reason := pointless(self.settings.cache.make(), self.settings.generation):
+        if reason := incompatibility(self.settings.cache.make(), self.settings.generation):
             self.run.put("skipped", reason=reason)
             return self._result(DONE, reason, "skipped")
         if self.saved and not self.settings.trace:
@@ -161,9 +161,9 @@ class Cell:
             return None
         try:
             summary = read_summary(self.run.path)
-        except DamagedRunError as error:
+        except UsageError as error:
             if self._processes.is_main_process:
-                print(f"{self.run.path} says it is done, but {error}", file=sys.stderr)
+                print(f"{self.run.path} says it is done, but is damaged: {error}", file=sys.stderr)
             return None
         self.run.delete_journal()  # a kill may have come between the last status and this
         return summary

@@ -135,6 +135,6 @@ def _ending(cell: Cell, line: dict[str, Any]) -> str:
     if line["status"] != "done":
         reason = next(iter(str(line.get("reason", "")).splitlines()), "")
         return f"{reason} (log: {cell.log})" if line["status"] in ("failed", "oom") else reason
-    score = "no score" if line["score"] is None else f"{100 * line['score']:.1f} %"
-    speed = line["tokens_per_second"]
+    score = "no score" if line.get("score") is None else f"{100 * line['score']:.1f} %"
+    speed = line.get("tokens_per_second")
     return f"{score} of {line['n']}" + (f", {speed:.1f} tokens/s" if speed else "")

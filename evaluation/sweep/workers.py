@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache_zoo import streams
+from cache_zoo import standard_streams
 from cache_zoo.errors import require
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class _Worker:
 
 def _run_cells(pipe: Connection, resources: Resources) -> None:
     """The program of a worker: run each cell that comes through the pipe, until it is closed."""
-    streams.settle()
+    standard_streams.harden()
     resources.claim()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the sweep tells its workers
     signal.signal(signal.SIGTERM, _terminated)
@@ -217,11 +217,16 @@ def _end_with_parent() -> None:
 def _output_in(file: Path) -> Iterator[None]:
     """Send standard output and error, also those of child processes, to ``file``, or nowhere if it is unwritable."""
     kept = [os.dup(number) for number in (1, 2)]
-    opened = _open_log(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o666)
+    except OSError as error:  # a cell runs without its log
+        print(f"{file} cannot be written: {error.strerror}", file=sys.stderr)
+        opened = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(opened, number)
     os.close(opened)
-    streams.settle()
+    standard_streams.harden()
     try:
         yield
     finally:
@@ -230,12 +235,3 @@ def _output_in(file: Path) -> Iterator[None]:
         for number, old in zip((1, 2), kept, strict=True):
             os.dup2(old, number)
             os.close(old)
-
-
-def _open_log(file: Path) -> int:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o666)
-    except OSError as error:  # a cell runs without its log
-        print(f"{file} cannot be written: {error.strerror}", file=sys.stderr)
-        return os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""The text of an answer in parts: what is fenced, what stands around it, and nothing of what the model only thought."""
+"""Split an answer into fenced and plain parts; drop the model's thoughts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 
 TURN_ENDS = ("<|endoftext|>", "<|eot_id|>", "<|im_end|>", "<|end_of_text|>", "<|end|>", "</s>", "[DONE]", "[/DONE]")
-"""What ends an answer: special tokens of the models, as raw text shows them, and MBPP's own mark."""
+"""What ends an answer: special tokens of the models as text, and MBPP's own mark."""
 
-MOST_CHARACTERS, MOST_LINES = 20_000, 1000
-"""Of an answer, without the thoughts: the longest programs of the benchmarks have 3,000 characters."""
-_MOST_FENCES = 40
+MAX_CHARACTERS, MAX_LINES = 20_000, 1000
+"""Of an answer without thoughts; the longest programs of the benchmarks have 3,000 characters."""
+_MAX_FENCES = 40
 
 _THOUGHT = r"(?:\w+[_:])?think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad"
 _BEGINS = rf"(?:<\|?(?:{_THOUGHT})\|?>|<\|(?:begin_of|start)_(?:thought|thinking)\|>|\[think\]|◁think▷|Thinking\.\.\.$)"
@@ -38,9 +38,9 @@ class Part:
     """A stretch of an answer.
 
     Attributes:
-        lines: its lines, fences left out.
-        fenced: whether it stands in a fence.
-        closed: whether it ends before the answer does.
+        lines: its lines without fences.
+        fenced: it stands in a fence.
+        closed: it ends before the answer does.
     """
 
     lines: list[str]
@@ -49,14 +49,14 @@ class Part:
 
 
 def parts_of(raw: str, careful: bool = True) -> list[Part]:
-    """The parts of an answer that may hold Python, in order; the first one is what comes before any fence.
+    """The parts of an answer that may be Python, in order; the first one precedes any fence.
 
     Args:
         raw: everything generated, special tokens included.
-        careful: a fence inside a string of the program is part of the string. A string that is never closed would
-            hold all that follows, so that it may be worth a second look without.
+        careful: treat a fence inside a string of the program as part of the string. An unclosed string would swallow
+            the rest, so it may be worth trying without.
     """
-    lines = _answered(raw).split("\n")[:MOST_LINES]
+    lines = _final_text(raw).split("\n")[:MAX_LINES]
     found: list[Part] = []
     current: list[str] = []
     mark, python, fences = "", True, 0
@@ -66,80 +66,80 @@ def parts_of(raw: str, careful: bool = True) -> list[Part]:
             found.append(Part(list(current), bool(mark), ended))
         current.clear()
 
-    for line in (one for whole in lines for one in _apart(whole)):
-        fence = _FENCE.match(line) if fences < _MOST_FENCES else None
+    for line in (piece for whole in lines for piece in _split_fences(whole)):
+        fence = _FENCE.match(line) if fences < _MAX_FENCES else None
         fences += fence is not None
         if not fence or (careful and _is_in_string("\n".join(current))):
             current.append(line)
             continue
         info = fence["info"].strip()
         if mark and not info and not fence["mark"].startswith(mark):
-            current.append(line)  # of another fence, inside this one
+            current.append(line)  # belongs to another fence inside this one
             continue
         close(True)
         language = _language(info)
         mark = "" if mark and not info else fence["mark"]
         python = not mark or language in (*_TEXT, *_NO_LANGUAGE) or bool(_PYTHON.match(info))
         if language in ("markdown", "md"):
-            mark = ""  # its own fences are those that count
+            mark = ""  # the fences inside it count
         if language in _NO_LANGUAGE:
             current.append(info)
     close(False)
     return found
 
 
-def _answered(raw: str) -> str:
-    """What a model answered: line ends of Unix, up to the end of its turn, without its thoughts and tags around it."""
+def _final_text(raw: str) -> str:
+    """The answer up to the end of its turn, without thoughts and surrounding tags, with Unix line ends."""
     text = raw.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    text = _ended(without_thoughts(text))[:MOST_CHARACTERS]
+    text = _before_turn_end(without_thoughts(text))[:MAX_CHARACTERS]
     if re.search(r"(?m)^> ?```", text):
         text = _QUOTED.sub("", text)
     return _TAGGED.sub("", text)
 
 
 def without_thoughts(text: str) -> str:
-    """What is outside of the marks of thinking. Thoughts that never end have no answer; some begin in the prompt."""
+    """The text outside of thinking marks. Thoughts may begin in the prompt; unclosed ones swallow the rest."""
     kept, place, depth = "", 0, 0
-    for found in _MARKS.finditer(text):
-        if found["begin"]:
+    for match in _MARKS.finditer(text):
+        if match["begin"]:
             if not depth:
-                kept += text[place : found.start()]
+                kept += text[place : match.start()]
             depth += 1
         elif depth:
             depth = 0
         else:
             kept = ""
-        place = found.end()
+        place = match.end()
     return kept if depth else kept + text[place:]
 
 
-def _ended(text: str) -> str:
+def _before_turn_end(text: str) -> str:
     found = [place for mark in TURN_ENDS if (place := text.find(mark)) >= 0]
     return text[: min(found)] if found else text
 
 
-def _apart(line: str) -> list[str]:
-    """A line, or several where a fence stands behind something else, or around it."""
+def _split_fences(line: str) -> list[str]:
+    """A line, or several if a fence follows other text or encloses it."""
     if "```" not in line:
         return [line]
-    if found := _FENCED_LINE.match(line):
-        return ["```python", found["code"], "```"]
-    found = _FENCE_BEHIND.match(line)
-    return [found["before"], found["fence"]] if found else [line]
+    if match := _FENCED_LINE.match(line):
+        return ["```python", match["code"], "```"]
+    match = _FENCE_BEHIND.match(line)
+    return [match["before"], match["fence"]] if match else [line]
 
 
 def _language(info: str) -> str:
-    found = _LANGUAGE.match(info)
-    return found[1].lower() if found else ""
+    match = _LANGUAGE.match(info)
+    return match[1].lower() if match else ""
 
 
 def _is_in_string(code: str) -> bool:
-    """Whether a string in three quotes is open at the end of ``code``."""
+    """Whether a triple-quoted string is open at the end of ``code``."""
     place = 0
-    while found := _STRINGS.search(code, place):
-        place = found.end()
-        if found[0] in ('"""', "'''"):
-            place = code.find(found[0], place) + 3
+    while match := _STRINGS.search(code, place):
+        place = match.end()
+        if match[0] in ('"""', "'''"):
+            place = code.find(match[0], place) + 3
             if place < 3:
                 return True
     return False

@@ -1,8 +1,7 @@
-"""The program in what a model generated: one function for all tasks that are scored by running code.
+"""Extract the program from an answer, for all tasks scored by running code.
 
-Models wrap code in prose and fences, say the prompt again, stop in the middle of a line, or go on with the next
-problem. `extract` finds the functions that the tests call, and what these use, and leaves the rest behind. It only
-reads text: nothing is run here.
+Models wrap code in prose and fences, repeat the prompt, stop in the middle of a line, or continue with the next
+problem. `extract` finds the functions that the tests call, with everything that these use. Nothing is run here.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from collections.abc import Iterator
 
 from evaluation.tasks.answer_parts import Part, parts_of
 from evaluation.tasks.programs.statements import (
-    BEFORE,
     DEFINITION,
-    MOST_STATEMENTS,
+    MAX_STATEMENTS,
+    PROMPT,
     VALUE,
     Statement,
     bound,
@@ -27,83 +26,80 @@ from evaluation.tasks.programs.statements import (
     worths,
 )
 
-_MOST_COMPILED = 200_000
-"""Characters that are compiled in search of an answer's code; a usual answer takes 20,000."""
-_MOST_DEPTH = 200
-"""Levels of statements and expressions within each other; Python takes time and memory that grow with their square."""
-_MOST_STARTS = 100
-_MARGIN = 4  # of a body, in the prompts
-_TRIES = 5  # for the end of a stretch of code; errors name their line, so that two or three are the rule
+_MAX_COMPILED = 200_000  # characters for one answer; a usual one takes 20,000
+_MAX_DEPTH = 200  # of the syntax tree; Python's time and memory grow with its square
+_MAX_STARTS = 100  # of stretches of code, in one part
+_MARGIN = 4  # spaces before a body, in the prompts
+_MAX_TRIES = 5  # for the end of a stretch of code; errors name their line, so two or three usually do
 _CODE_BEGINS = re.compile(r"(?:async def|def|class|import|from)\b|@\w|[A-Za-z_]\w*\s*(?::[^=]+)?=[^=]")
 _LINE_BEGINS = re.compile(r"[A-Za-z_@(\[]")
 
 
 def extract(raw: str, needed: set[str], prompt: str = "") -> str:
-    """A program that defines ``needed``, as far as ``raw`` has one.
+    """Find a program in ``raw`` that defines ``needed``.
 
-    In this order, the first that defines all names (else the one that defines most of them):
+    The first of these that defines all names, else the one that defines most of them:
 
-    1. what comes before the first fence, as the rest of the function that ``prompt`` begins;
-    2. the code in ``raw`` by itself, fenced or not;
-    3. a method of a class, where there is no such function;
-    4. a fenced block, as the rest of the function that ``prompt`` begins;
-    5. the rest of the function with another indentation, or none, on the first line or on all.
+    1. the text before the first fence, continuing the function that ``prompt`` begins;
+    2. the code in ``raw`` on its own, fenced or not;
+    3. a method of a class, if there is no such function;
+    4. a fenced block, continuing the function that ``prompt`` begins;
+    5. as 1 and 4, with the indentation of the first line or of all lines corrected.
 
-    Names are followed: of all blocks those imports, functions, classes and values are taken that the needed ones use,
-    and their own. Of several versions one that does something counts before a stub, that of an answer that begins with
-    code before others, and else the last; in text without fences, which may go on with another problem, the first.
-    Prints, assertions, calls that change nothing that is used, and blocks of other languages are left out, as are
-    thoughts.
+    The program has the needed definitions and, from all blocks, the imports, functions, classes and values that they
+    use. Of several versions a real one beats a stub, one in an answer that begins with code beats others, and then the
+    last wins; in text without fences, which may continue with another problem, the first. Prints, assertions, calls
+    without effect on what is used, blocks of other languages and thoughts are dropped.
 
     Args:
         raw: everything generated, special tokens included.
         needed: names that the tests use.
-        prompt: Python source that was to be continued; "" where the whole program was asked for.
+        prompt: Python source to continue; "" if the whole program was asked for.
 
     Returns:
-        Source of the program, what it needs of ``prompt`` included; "" if none of the names is defined.
+        Source of the program, with what it needs of ``prompt``; "" if no name is defined.
     """
     best = (0, "")
     try:
         readings = [parts_of(raw, careful) for careful in (True, False)]
         for parts in readings if readings[0] != readings[1] else readings[:1]:
-            best = max(best, _Search(parts, needed, prompt).found(), key=lambda one: one[0])
+            best = max(best, _Search(parts, needed, prompt).best(), key=lambda candidate: candidate[0])
             if best[0] == len(needed):
                 break
-    except (RecursionError, MemoryError):  # nested so deep that Python can't read it
+    except (RecursionError, MemoryError):  # nested too deep for Python
         pass
     return best[1]
 
 
 def names_used(tests: str) -> set[str]:
-    """Names that a test program uses and does not define itself; built-in ones only where it uses no others."""
+    """Names that tests use and do not define; built-ins only if they use no others."""
     tree = parsed(tests)
     named = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     used = {node.id for node in named} - {node.id for node in named if isinstance(node.ctx, ast.Store)} - bound(tree)
-    return used - set(dir(builtins)) or used  # one problem of MBPP asks for a function named sum
+    return used - set(dir(builtins)) or used  # MBPP has a function named sum
 
 
 class _Search:
-    """The ways to find the program in one reading of an answer.
+    """The candidates for the program in one reading of an answer.
 
     Args:
-        parts: of the answer, one at least.
-        needed, prompt: as of `extract`.
+        parts: of the answer, at least one.
+        needed, prompt: as in `extract`.
     """
 
     def __init__(self, parts: list[Part], needed: set[str], prompt: str) -> None:
         self._parts, self._needed, self._prompt = parts, needed, prompt
-        self._left = _MOST_COMPILED
+        self._compile_budget = _MAX_COMPILED
         head = _preamble(prompt, needed)
         self._head_lines = head.count("\n")
-        self._head = self._read(head, BEFORE)
+        self._head = self._read(head, PROMPT)
         for statement in self._head:
             statement.kept = True
         self._whole: list[bool] = []
         self._pools = [self._pieces(part, number) for number, part in enumerate(self._parts)]
 
-    def found(self) -> tuple[int, str]:
-        """How many of the names are defined, and the program."""
+    def best(self) -> tuple[int, str]:
+        """How many names are defined, and the program."""
         best = (0, "")
         for candidate in self._candidates():
             known = worths(candidate, self._needed)
@@ -125,7 +121,7 @@ class _Search:
                 yield self._continued(lines, number)
 
     def _continued(self, lines: list[str], number: int) -> list[Statement]:
-        """The program that begins with the prompt and goes on with ``lines``."""
+        """The prompt continued with ``lines``."""
         first = next((line for line in lines if line.strip()), "")
         if not self._prompt or not first.startswith((" ", "\t")):
             return []
@@ -139,7 +135,7 @@ class _Search:
         return self._program(pools, self._needed, number, {number})
 
     def _alone(self, needed: set[str]) -> list[Statement]:
-        """The code of the answer by itself, after what the prompt has before its function."""
+        """The code of the answer on its own, after what precedes the function in the prompt."""
 
         def weight(number: int) -> tuple[int, int, int]:
             part, pool = self._parts[number], self._pools[number]
@@ -153,27 +149,27 @@ class _Search:
         return self._program(self._pools, needed, main, set())
 
     def _methods(self) -> list[Statement]:
-        """Methods that are named like the functions, of a class that can be made without arguments."""
-        classes = {name: one for pool in self._pools for one in pool for name in one.methods & self._needed}
-        names = {name for one in classes.values() for name in one.binds}
+        """Methods with the names of the functions, of a class that is created without arguments."""
+        classes = {name: item for pool in self._pools for item in pool for name in item.methods & self._needed}
+        names = {name for item in classes.values() for name in item.binds}
         found = self._alone(names) if names else []
         if not found:
             return []
-        made = [(name, one.binds) for name, one in sorted(classes.items())]
-        return found + [Statement(VALUE, f"{name} = {one}().{name}\n", 0, {name}) for name, (one,) in made]
+        made = [(name, item.binds) for name, item in sorted(classes.items())]
+        return found + [Statement(VALUE, f"{name} = {item}().{name}\n", 0, {name}) for name, (item,) in made]
 
     def _program(self, pools: list[list[Statement]], needed: set[str], main: int, loose: set[int]) -> list[Statement]:
         loose = loose | {at for at, part in enumerate(self._parts) if not (part.fenced and self._whole[at])}
-        return program([*self._head, *(one for pool in pools for one in pool)], needed, main, loose)
+        return program([*self._head, *(statement for pool in pools for statement in pool)], needed, main, loose)
 
     def _pieces(self, part: Part, number: int) -> list[Statement]:
-        """The statements of a part; what is between stretches of Python is passed over."""
+        """The statements of a part; text between stretches of Python is skipped."""
         lines, place, ended, starts = part.lines, 0, 0, 0
         found: list[Statement] = []
         margin = min((len(line) - len(line.lstrip()) for line in lines if _CODE_BEGINS.match(line.lstrip())), default=0)
         lines = [line[margin:] if not line[:margin].strip() else line for line in lines]
         begins = _LINE_BEGINS if part.fenced else _CODE_BEGINS
-        while place < len(lines) and starts < _MOST_STARTS and len(found) < MOST_STATEMENTS:
+        while place < len(lines) and starts < _MAX_STARTS and len(found) < MAX_STATEMENTS:
             is_start = bool(begins.match(lines[place]))
             starts += is_start
             count = self._longest("", lines[place:]) if is_start else 0
@@ -186,22 +182,22 @@ class _Search:
         return found
 
     def _longest(self, head: str, lines: list[str]) -> int:
-        """How many of ``lines``, from the first on, make a program after ``head``."""
+        """How many leading ``lines`` compile after ``head``."""
         kept, before = len(lines), head.count("\n")
-        for _ in range(_TRIES):
-            if kept <= 0 or self._left <= 0:
+        for _ in range(_MAX_TRIES):
+            if kept <= 0 or self._compile_budget <= 0:
                 break
             line = self._wrong_line(head + _join(lines[:kept]))
             if line is None:
                 return kept
-            # a beginning that still holds the line of the error has the same error
+            # a prefix with the line of the error has the same error
             kept = min(kept - 1, line - before - 1)
         return 0
 
     def _wrong_line(self, source: str) -> int | None:
-        """The line of the first error that keeps ``source`` from compiling; None where it compiles."""
-        self._left -= len(source)
-        if self._left < 0:
+        """The line of the first error in ``source``; None if it compiles."""
+        self._compile_budget -= len(source)
+        if self._compile_budget < 0:
             return 0
         try:
             if deep := _too_deep(parsed(source)):
@@ -211,7 +207,7 @@ class _Search:
                 compile(source, "<answer>", "exec", dont_inherit=True)
         except SyntaxError as error:
             return error.lineno or source.count("\n")
-        except (ValueError, RecursionError, MemoryError, OverflowError):  # null bytes, far too deep nesting
+        except (ValueError, RecursionError, MemoryError, OverflowError):  # null bytes, nesting far too deep
             return source.count("\n")
         return None
 
@@ -220,10 +216,10 @@ class _Search:
 
 
 def _too_deep(tree: ast.Module) -> int:
-    """The line of a statement that goes too deep; 0 where none does."""
+    """The line of a statement nested too deep; 0 if there is none."""
     for statement in tree.body:
         level: list[ast.AST] = [statement]
-        for _ in range(_MOST_DEPTH):
+        for _ in range(_MAX_DEPTH):
             level = [child for node in level for child in ast.iter_child_nodes(node)]
             if not level:
                 break
@@ -240,24 +236,24 @@ def _text(found: list[Statement]) -> str:
 
 
 def _indented(lines: list[str]) -> list[list[str]]:
-    """``lines`` with the indentation of a body: the first one alone, and all of them moved together."""
+    """``lines`` indented as a body: the first one alone, or all together."""
     lines = [_spaced(line) for line in _join(lines).strip("\n").split("\n")]
     first = lines[0].lstrip(" ")
     margin = len(lines[0]) - len(first)
-    if margin == _MARGIN or re.match(r"$|@|(?:async def|def|class)\b", first):  # there is nothing to move, or no body
+    if margin == _MARGIN or re.match(r"$|@|(?:async def|def|class)\b", first):  # indented already, or no body
         return []
     moved = [line[margin:] if not line[:margin].strip() else line for line in lines]
     return [[" " * _MARGIN + first, *lines[1:]], [" " * _MARGIN + line for line in moved]]
 
 
 def _spaced(line: str) -> str:
-    """A line whose indentation is of spaces, as that of the prompts is."""
+    """A line indented with spaces, as the prompts are."""
     rest = line.lstrip(" \t")
     return line[: len(line) - len(rest)].expandtabs(4) + rest
 
 
 def _preamble(prompt: str, needed: set[str]) -> str:
-    """What ``prompt`` has before the function that it begins: imports, helpers."""
+    """What precedes the function in ``prompt``: imports, helpers."""
     starts = [match.start() for name in needed for match in re.finditer(rf"(?m)^(?:async )?def {name}\b", prompt)]
     return prompt[: min(starts)] if starts else ""
 

@@ -35,8 +35,8 @@ def problem(doc: Mapping[str, Any]) -> str | None:
 
 def strict(text: str) -> str:
     """The number behind the first ``####``."""
-    found = _STRICT.search(text)
-    return found.group(1).strip() if found else _INVALID
+    match = _STRICT.search(text)
+    return match.group(1).strip() if match else _INVALID
 
 
 def flexible(text: str) -> str:
@@ -47,8 +47,8 @@ def flexible(text: str) -> str:
 
 def nano(text: str) -> str:
     """The whole number behind the first ``####``."""
-    found = _NANO.search(text)
-    return found.group(1) if found else _INVALID
+    match = _NANO.search(text)
+    return match.group(1) if match else _INVALID
 
 
 def same(answer: str, target: str) -> bool:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from cache_zoo.deadline import processor_seconds
+from cache_zoo.time_limit import cpu_time_limit
 from evaluation.tasks.answer_parts import without_thoughts
 from evaluation.tasks.mathematics.answer_types import canonical
 from evaluation.tasks.mathematics.compare import equal
@@ -84,7 +84,7 @@ def final_answer(text: str) -> str | None:
     boxes = [box for box in _boxes(text) if text[box[1] : box[2]].strip()]
     if boxes:
         return _join(text, boxes, 1)
-    phrases = [found.end() for found in _PHRASE.finditer(text)]
+    phrases = [match.end() for match in _PHRASE.finditer(text)]
     return _sentence(text[phrases[-1] : phrases[-1] + MAX_CHARACTERS]) if phrases else None
 
 
@@ -112,7 +112,7 @@ def same(gold: str, answer: str) -> bool:
     if max(len(gold), len(answer)) > MAX_CHARACTERS:
         return False
     try:
-        with processor_seconds(CPU_SECONDS, _OutOfTime()):
+        with cpu_time_limit(CPU_SECONDS, _OutOfTime()):
             return _same(normalize(gold), normalize(answer))
     except (Exception, _OutOfTime):  # an answer may be any text; one that can't be read is wrong
         return False
@@ -133,7 +133,8 @@ def _same(gold: str, answer: str) -> bool:
     if option and _option(answer) == option:
         return True
     first, *others = interpretations(gold)
-    return any(equal(first, one) for one in interpretations(answer)) or any(equal(one, parse(answer)) for one in others)
+    meanings = interpretations(answer)
+    return any(equal(first, meaning) for meaning in meanings) or any(equal(other, parse(answer)) for other in others)
 
 
 def _option(text: str) -> str | None:
@@ -168,7 +169,7 @@ def _linked(between: str) -> bool:
 def _sentence(text: str) -> str:
     """The rest of a sentence; full stops and line ends within a formula do not end it."""
     text = text.lstrip()
-    formulas = [(found.start(), found.end()) for found in _FORMULA.finditer(text)]
+    formulas = [(match.start(), match.end()) for match in _FORMULA.finditer(text)]
     for stop in _STOP.finditer(text):
         inside = any(start < stop.start() < end for start, end in formulas)
         if not inside and not re.search(r"(?i)\b[ap]$", text[max(0, stop.start() - 2) : stop.start()]):
@@ -188,7 +189,7 @@ def _last_formula(text: str) -> str | None:
     sentence = _sentence(rest)
     if re.search(r"[\d$\\]", sentence) or (sentence and not re.search(r"[\d$\\]", rest)):
         return sentence
-    formulas = [(found.start(), *found.span(found.lastindex or 0)) for found in _FORMULA.finditer(text)]
+    formulas = [(match.start(), *match.span(match.lastindex or 0)) for match in _FORMULA.finditer(text)]
     digit = re.search(r"\d\D*$", text)
     if formulas and (not digit or digit.start() < formulas[-1][2]):
         return _join(text, formulas, 1 if text[formulas[-1][2]] == "$" else 2)

@@ -118,7 +118,7 @@ def record(
 
     prompt = build_prompt(settings, CacheZooLM(settings, config, tokenizer, load), row, task)
     seed = request_seed(settings.seed, prompt.task, prompt.row)
-    request = GenerationRequest(prompt.task, prompt.row, 0, prompt.text, prompt.ids, prompt.until, seed)
+    request = GenerationRequest(prompt.task, prompt.row, 0, prompt.text, prompt.ids, seed, prompt.until)
     request.check(config, settings.generation.gen_length)
     if saved is not None:
         _check_prompt(prompt, saved)

@@ -8,7 +8,7 @@ from collections import Counter
 
 from evaluation.config import identity
 from evaluation.report.check.context import CheckedRun, Problems
-from evaluation.report.comparable import shared
+from evaluation.report.ranking import environment
 from evaluation.storage.saved_run import QuestionId, question_id
 from evaluation.storage.schema import Sample
 
@@ -48,10 +48,10 @@ class OtherRunsCheck:
             if other != folder and number >= min(_MIN_EQUAL_TIMES, len(self._times)):
                 yield f"{number} questions took exactly as long as in {other}"
         # the same run on another machine or with other code is welcome
-        key = json.dumps([identity.run_name(run.resolved), run.clock, shared(run)], sort_keys=True)
+        key = json.dumps([identity.run_name(run.resolved), run.clock, environment(run)], sort_keys=True)
         if (other := others.runs.setdefault(key, folder)) != folder:
             yield f"it has the configuration of {other}"
-        settings = json.dumps([run.setting, run.provenance.dataset_sha256, shared(run)], sort_keys=True)
+        settings = json.dumps([run.setting, run.provenance.dataset_sha256, environment(run)], sort_keys=True)
         digest = hashlib.sha256(repr(sorted(self._prompts)).encode()).hexdigest()
         prompts, other = others.prompts.setdefault(settings, (digest, folder))
         if prompts != digest:

@@ -10,11 +10,11 @@ from cache_zoo import caches
 from evaluation.config import identity
 from evaluation.config.settings import Settings
 from evaluation.report.check.context import CheckedRun, Problems, compare_figure
-from evaluation.report.comparable import doubts, unrecorded
+from evaluation.report.ranking import reasons_not_ranked, unrecorded
 from evaluation.run.checkpoint import EMBEDDED
 from evaluation.storage.files import CONFIG, RESULTS
 from evaluation.storage.schema import Git, Session
-from generation import strategies
+from generation.strategies.registry import strategies
 
 _FIRST_COMMIT = datetime(2026, 11, 23, tzinfo=timezone.utc)
 _DAY = timedelta(days=1)
@@ -65,14 +65,7 @@ def _check_ranking(checked: CheckedRun) -> Problems:
     commit = (checked.results.provenance.git or Git()).commit
     if commit is not None and (not re.fullmatch(r"[0-9a-f]{40}", commit) or set(commit) == {"0"}):
         yield f"{commit} is not a commit"
-    summary = checked.run.summary
-    if summary.partial or summary.n != summary.items_total:
-        yield f"only {summary.n} of {summary.items_total} questions were asked"
-    if summary.score is None:
-        yield f"there is no score: {summary.note or 'the task has none'}"
-    yield from doubts(checked.run)
-    if shortages := checked.results.efficiency.memory_shortages:
-        yield f"batches did not fit into memory; run it with batch_size={shortages[-1].then}"
+    yield from reasons_not_ranked(checked.run)
     yield from (f"not recorded: {name}" for name in unrecorded(checked.run))
 
 

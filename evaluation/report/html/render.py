@@ -1,52 +1,41 @@
-"""The page as text: facts gathered in Python, laid out by a template, drawn by a small script."""
+"""The page as text: data gathered in Python, laid out by a template, drawn by a small script."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from cache_zoo import caches
-from evaluation.report.html.columns import COLUMNS, GROUPS, HIDDEN_AT_FIRST, Row
+from evaluation.report.column import Column, Row
+from evaluation.report.columns import BY_KEY, GROUPS, HIDDEN_GROUPS, SPEED_AXES, columns_in
 from evaluation.report.html.curves import find_curves
 from evaluation.report.html.facts import arxiv_link, cache_facts
 from evaluation.report.html.frame import embedded, environment, policy
-from evaluation.report.html.measures import MEASURES
-from evaluation.report.html.published import Figure, figures
-from evaluation.report.html.rows import plain_rows
+from evaluation.report.html.page_rows import page_rows
 from evaluation.report.html.script import page_script, vega
 from evaluation.report.html.sections import sections
+from evaluation.report.published import FIGURES, published_rows
 
 COLOURS = 10
-"""Colours that the style sheet has; further caches begin again."""
-FILTERS = {
-    "model": "Model",
-    "task": "Dataset",
-    "cache": "Cache",
-    "decoding": "Decoding",
-    "status": "Status",
-    "hardware": "Hardware",
-}
+"""Colours of the style sheet; further caches start over."""
+FILTERS = ("model", "task", "cache", "decoding", "status", "hardware")
 
 
 def render_page(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """``leaderboard.html``, from nothing but its arguments and what the registry says about the caches.
+    """``leaderboard.html``, from its arguments and the registry of caches; the same arguments give the same text.
 
     Args:
         frame: one row per run, with the columns of leaderboard.csv; scores are shares. Rows that are not ``ranked`` are
-            shown, marked, sorted behind all others and left out of fronts.
-        published: figures of papers, with ``paper``, ``arxiv``, ``table``, ``model``, ``task``, ``method``, ``score``,
-            ``tokens_per_second``, ``speedup``, ``hardware``, ``note``.
-
-    Returns:
-        The page. The same arguments give the same text.
+            marked, sorted last and left out of fronts.
+        published: figures of papers, with the columns of ``published.csv``.
 
     Raises:
-        UsageError: a needed column is missing, or vl-convert-python is not installed.
+        UsageError: a required column is missing, or vl-convert-python is not installed.
     """
-    rows = plain_rows(frame)
-    theirs = figures(published)
+    rows, theirs = page_rows(frame), published_rows(published)
     library, script = vega(), page_script()
     names = _cache_names(rows)
     anchors = _anchors(names)
@@ -57,45 +46,57 @@ def render_page(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> s
         caches=[(name, anchors[name], colours[name], cache_facts(name)) for name in names],
         anchors=anchors,
         colours=colours,
-        columns=COLUMNS,
+        columns=columns_in("page"),
         dates=_dates(rows),
         data=embedded(_data(rows, theirs, colours)),
-        filters={key: (title, _choices(rows, key)) for key, title in FILTERS.items()},
+        filters={key: (BY_KEY[key].title.capitalize(), _choices(rows, key)) for key in FILTERS},
         groups=GROUPS,
-        hidden=HIDDEN_AT_FIRST,
+        hidden=HIDDEN_GROUPS,
         library=library,
-        measures=MEASURES,
+        speed_axes=SPEED_AXES,
         policy=policy(library.script, script),
         published=theirs,
+        published_figures=FIGURES,
         rows=rows,
         script=script,
         sections=sections(rows),
     )
 
 
-def _data(rows: list[dict[str, Any]], theirs: list[Figure], colours: dict[str, int]) -> dict[str, Any]:
+def _data(rows: list[dict[str, Any]], theirs: list[dict[str, Any]], colours: dict[str, int]) -> dict[str, Any]:
     """What the page's script reads."""
-    tips = [column for column in COLUMNS if column.tip]
+    tips = [column for column in columns_in("page") if column.tip]
     return {
-        "measures": [measure.plain() for measure in MEASURES],
+        "measures": [_speed_axis(column) for column in SPEED_AXES],
         "tips": ["run", *(column.title for column in tips), "status"],
         "rows": [
             {
                 **{key: row[key] for key in (*FILTERS, "panel", "method", "ranked")},
                 "colour": colours[row["cache"]],
-                "score": [row[key] for key in ("score", "score_low", "score_high")],
-                "measures": {measure.key: measure.of(row) for measure in MEASURES},
-                "tip": [row["method"], *(str(column.cell(row)) for column in tips), _standing(row)],
+                "score": [row[key] for key in BY_KEY["score"].keys],
+                "measures": {column.key: _with_ends(column, row) for column in SPEED_AXES},
+                "tip": [row["method"], *(str(column.formatted(row)) for column in tips), _standing(row)],
             }
             for row in rows
         ],
         "curves": [curve.plain() for curve in find_curves(rows)],
-        "published": [figure.plain() for figure in theirs],
+        "published": theirs,
     }
 
 
+def _speed_axis(column: Column) -> dict[str, Any]:
+    axis = asdict(column.axis) if column.axis else {}
+    return {"key": column.key, "label": column.title, "better": column.better, **axis}
+
+
+def _with_ends(column: Column, row: Row) -> list[float | None]:
+    """A value and the ends of its interval, None where there is none."""
+    values = [row[key] for key in column.keys]
+    return [*values, *[None] * (3 - len(values))]
+
+
 def _dates(rows: list[dict[str, Any]]) -> str:
-    """When the runs were: ``, 2026-11-24`` or ``, 2026-11-20 to 2026-11-24``; empty where no row says."""
+    """Dates of the runs: ``, 2026-11-24`` or ``, 2026-11-20 to 2026-11-24``; empty if unknown."""
     days = sorted({row["date"][:10] for row in rows if row["date"]})
     return f", {' to '.join(dict.fromkeys([days[0], days[-1]]))}" if days else ""
 
@@ -105,7 +106,7 @@ def _standing(row: Row) -> str:
 
 
 def _cache_names(rows: list[dict[str, Any]]) -> list[str]:
-    """Caches of ``rows``: in the registry's order, then others by name."""
+    """Caches of ``rows`` in the registry's order, then others by name."""
     known, found = caches.names(), {row["cache"] for row in rows}
     return [*(name for name in known if name in found), *sorted(found - set(known))]
 
@@ -117,7 +118,7 @@ def _choices(rows: list[dict[str, Any]], key: str) -> list[str]:
 
 
 def _anchors(names: list[str]) -> dict[str, str]:
-    """An id per name, of letters that need no escaping anywhere."""
+    """An id per name, without letters that need escaping."""
     anchors: dict[str, str] = {}
     for name in names:
         anchor = base = f"cache-{re.sub('[^A-Za-z0-9_.]+', '-', name)}"

@@ -1,4 +1,4 @@
-"""Rows of the table that stand together: the runs of a group, or those of a model and dataset that are not ranked."""
+"""Sections of the table: the runs of a group, or those of a model and dataset that are not ranked."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.report.headings import heading
-from evaluation.report.html.columns import Row
+from evaluation.report.column import Row
+from evaluation.report.columns import heading
 
 
 @dataclass(frozen=True)
 class Section:
-    """Rows under one head.
+    """Rows under one heading.
 
     Attributes:
-        title: model, dataset and way of decoding; of runs that are not ranked, that they are not.
+        title: model, dataset and decoding, or that the runs are not ranked.
         text: everything else that the runs share.
         rows: number and row of each run, in the frame's order.
     """
@@ -26,7 +26,7 @@ class Section:
 
 
 def sections(rows: Sequence[Row]) -> list[Section]:
-    """All rows by what they are compared with, in the order of the first of each section."""
+    """Rows by group, in the order of the first of each section."""
     found: dict[tuple[str | None, ...], list[tuple[int, Row]]] = defaultdict(list)
     for number, row in enumerate(rows):
         group = (row["group"] or f"{row['decoding']} {row['hardware']}") if row["ranked"] else None
@@ -37,6 +37,5 @@ def sections(rows: Sequence[Row]) -> list[Section]:
 def _section(members: list[tuple[int, Row]]) -> Section:
     _, row = members[0]
     words = [row["model"], row["task"], row["decoding"] if row["ranked"] else "not ranked"]
-    return Section(
-        " · ".join(word for word in words if word), " · ".join(heading(row)) if row["ranked"] else "", members
-    )
+    title = " · ".join(word for word in words if word)
+    return Section(title, " · ".join(heading(row)) if row["ranked"] else "", members)

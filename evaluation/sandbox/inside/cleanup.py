@@ -1,4 +1,4 @@
-"""Remove what a program left behind, whatever it is."""
+"""Remove what a program left behind, whatever it is; OSError if that fails."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ def empty(folder: str) -> None:
     """Remove everything in a folder that nobody writes to any more.
 
     Nested folders may be deeper than a path can express, so the content of each is moved up before it is removed.
-
-    Raises:
-        OSError: something can't be removed.
     """
     while entries := _entries(folder):
         for entry in entries:
@@ -30,11 +27,7 @@ def empty(folder: str) -> None:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder with everything in it.
-
-    Raises:
-        OSError: something can't be removed.
-    """
+    """Remove a folder with everything in it."""
     empty(folder)
     os.rmdir(folder)
 

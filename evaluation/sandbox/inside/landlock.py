@@ -1,4 +1,7 @@
-"""Layer ``landlock``: this process can read the named files, write to one folder, and nothing else."""
+"""Layer ``landlock``: this process can read the named files, write to one folder, and nothing else.
+
+The functions raise OSError if the kernel refuses.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,6 @@ def restrict(readable: list[str], folder: str | None) -> None:
     Args:
         readable: absolute paths.
         folder: writable folder, if any.
-
-    Raises:
-        OSError: it failed.
     """
     known = version()
     all_rights = (1 << _FILE_SYSTEM.get(known, 16)) - 1

@@ -1,7 +1,7 @@
 """Layer ``namespaces``: a file tree and process ids of its own, no network, no rights outside.
 
 The tree has the `visible_files`, read-only, and nothing else: no home, no ``/proc``. Each program gets a folder in
-memory and a PID namespace of its own, which dies with it.
+memory and a PID namespace of its own, which dies with it. The functions raise OSError if the kernel refuses.
 """
 
 from __future__ import annotations
@@ -32,9 +32,6 @@ def enter(files: VisibleFiles) -> None:
 
     Args:
         files: content of the tree.
-
-    Raises:
-        OSError: the machine does not allow it.
     """
     pivot_root = _PIVOT_ROOT[syscalls.machine()]
     user, group = os.geteuid(), os.getegid()
@@ -63,11 +60,7 @@ def enter(files: VisibleFiles) -> None:
 
 
 def fresh_folder(size: int) -> None:
-    """Mount an empty folder of at most ``size`` bytes, and give the next child a PID namespace of its own.
-
-    Raises:
-        OSError: it failed.
-    """
+    """Mount an empty folder of at most ``size`` bytes, and give the next child a PID namespace of its own."""
     syscalls.unshare(_NEWNS | _NEWPID | _NEWIPC)
     syscalls.mount("tmpfs", WORK, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, f"mode=700,size={size},nr_inodes=4096")
 

@@ -1,4 +1,7 @@
-"""Resource limits of Unix, and layer ``memory``: a limit of address space, which macOS lacks."""
+"""Resource limits of Unix, and layer ``memory``: a limit of address space, which macOS lacks.
+
+The functions raise OSError or ValueError if that fails.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,6 @@ def restrict(cpu: int, file_size: int) -> None:
     Args:
         cpu: seconds until SIGXCPU; SIGKILL follows a second later for those that ignore it.
         file_size: bytes of one file.
-
-    Raises:
-        OSError, ValueError: it failed.
     """
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_CPU, cpu, margin=1)
@@ -28,11 +28,7 @@ def restrict(cpu: int, file_size: int) -> None:
 
 
 def restrict_memory(size: int) -> None:
-    """Limit the address space of this process to ``size`` bytes.
-
-    Raises:
-        OSError, ValueError: it failed.
-    """
+    """Limit the address space of this process to ``size`` bytes."""
     _limit(resource.RLIMIT_AS, size)
 
 

@@ -1,4 +1,4 @@
-"""Linux system calls that the standard library of Python 3.10 does not wrap."""
+"""Linux system calls that the standard library of Python 3.10 does not wrap; they raise OSError if they fail."""
 
 from __future__ import annotations
 
@@ -27,61 +27,37 @@ def machine() -> str:
 
 
 def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
-    """Make a system call by its number.
-
-    Raises:
-        OSError: it failed.
-    """
+    """Make a system call by its number."""
     # C takes variadic integers as int, the kernel as long
     given = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
     return _checked(_libc.syscall(ctypes.c_long(number), *given))
 
 
 def prctl(option: int, *arguments: int | ctypes.Array[ctypes.c_char]) -> None:
-    """Change an attribute of this process in the kernel.
-
-    Raises:
-        OSError: it failed.
-    """
+    """Change an attribute of this process in the kernel."""
     given = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
     given += [ctypes.c_long(0)] * (4 - len(given))
     _checked(_libc.prctl(ctypes.c_int(option), *given))
 
 
 def unshare(flags: int) -> None:
-    """Move this process (its children, for process ids) into new namespaces.
-
-    Raises:
-        OSError: it failed.
-    """
+    """Move this process (its children, for process ids) into new namespaces."""
     _checked(_libc.unshare(ctypes.c_int(flags)))
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
-    """Mount a file system, or change a mount.
-
-    Raises:
-        OSError: it failed.
-    """
+    """Mount a file system, or change a mount."""
     texts = [None if text is None else os.fsencode(text) for text in (source, target, kind, options)]
     _checked(_libc.mount(texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3]))
 
 
 def unmount(target: str, flags: int) -> None:
-    """Unmount a file system.
-
-    Raises:
-        OSError: it failed.
-    """
+    """Unmount a file system."""
     _checked(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)))
 
 
 def drop_capabilities() -> None:
-    """Drop all capabilities, also those of the superuser.
-
-    Raises:
-        OSError: it failed.
-    """
+    """Drop all capabilities, also those of the superuser."""
     header = ctypes.create_string_buffer(0x20080522.to_bytes(4, sys.byteorder) + bytes(4), 8)  # version 3, this process
     _checked(_libc.capset(header, ctypes.create_string_buffer(24)))
 

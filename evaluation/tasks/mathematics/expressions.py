@@ -235,13 +235,13 @@ def _close(one: sympy.Expr, other: sympy.Expr) -> bool:
 def _rounded(one: sympy.Expr, other: sympy.Expr, written: str, beside: str) -> bool:
     """Whether one is a decimal of at least six digits, and the other is no decimal and rounds to it."""
     for decimal, text, value, exact in ((one, written, other, beside), (other, beside, one, written)):
-        found = re.fullmatch(r"-?0*(\d*)\.(\d+)", text)
-        if not found or len((found[1] + found[2]).lstrip("0")) < 6 or re.fullmatch(r"[\d.-]*", exact):
+        match = re.fullmatch(r"-?0*(\d*)\.(\d+)", text)
+        if not match or len((match[1] + match[2]).lstrip("0")) < 6 or re.fullmatch(r"[\d.-]*", exact):
             continue
         if value.is_Rational and _terminates(int(value.q)):
             continue
         near = numeric(value, 15 + len(text))
-        return bool(near.is_real and abs(near - decimal) <= sympy.Rational(1, 2 * 10 ** len(found[2])))
+        return bool(near.is_real and abs(near - decimal) <= sympy.Rational(1, 2 * 10 ** len(match[2])))
     return False
 
 
@@ -279,11 +279,11 @@ def _unnested(text: str) -> str:
     """``text`` without brackets that enclose another pair of brackets only, or the whole text."""
     closing: dict[int, int] = {}
     opened: list[int] = []
-    for place, one in enumerate(text):
-        if one in "({":
+    for place, char in enumerate(text):
+        if char in "({":
             opened.append(place)
-        elif one in ")}":
-            if not opened or text[opened[-1]] + one not in ("()", "{}"):
+        elif char in ")}":
+            if not opened or text[opened[-1]] + char not in ("()", "{}"):
                 raise NotReadError
             closing[opened.pop()] = place
     if opened:
@@ -295,13 +295,13 @@ def _unnested(text: str) -> str:
         for place in (start, end)
         if text[start] == "(" or text[start + 1 : start + 2] == "{"
     }
-    return "".join(one for place, one in enumerate(text) if place not in gone)
+    return "".join(char for place, char in enumerate(text) if place not in gone)
 
 
 def _depth(text: str) -> int:
     deepest, depth = text.count("|") // 2, 0
-    for one in text:
-        depth += (one in "({[") - (one in ")}]")
+    for char in text:
+        depth += (char in "({[") - (char in ")}]")
         deepest = max(deepest, depth)
     return deepest
 
@@ -325,17 +325,17 @@ def _spelled(text: str) -> str:
     return re.sub(r"\^\{\+", "^{", text.strip().removeprefix("+")).strip()
 
 
-def _mixed(found: re.Match[str]) -> str:
-    whole, upper, lower = map(int, found.groups())
-    return rf"\frac{{{whole * lower + upper}}}{{{lower}}}" if upper < lower else found[0]
+def _mixed(match: re.Match[str]) -> str:
+    whole, upper, lower = map(int, match.groups())
+    return rf"\frac{{{whole * lower + upper}}}{{{lower}}}" if upper < lower else match[0]
 
 
-def _repeating(found: re.Match[str]) -> str:
-    return _fraction(found[1], found[2], found[3])
+def _repeating(match: re.Match[str]) -> str:
+    return _fraction(match[1], match[2], match[3])
 
 
-def _continued(found: re.Match[str]) -> str:
-    whole, before, period = found.groups()[:3] if found[3] else found.groups()[3:]
+def _continued(match: re.Match[str]) -> str:
+    whole, before, period = match.groups()[:3] if match[3] else match.groups()[3:]
     return _fraction(whole, before, period)
 
 

@@ -12,61 +12,26 @@ from itertools import groupby
 
 from evaluation.tasks.mathematics import units
 
-_CHARACTERS = {
-    **dict.fromkeys("−–—‐‑‒―﹣－", "-"),
-    **dict.fromkeys("×✕✖⨯", r"\times "),
-    **dict.fromkeys("·⋅∙•", r"\cdot "),
-    **dict.fromkeys("≤⩽≦", r"\le "),
-    **dict.fromkeys("≥⩾≧", r"\ge "),
-    **dict.fromkeys("°º˚", r"^{\circ}"),
-    **dict.fromkeys("“”„«»", '"'),
-    **dict.fromkeys("‘’", "'"),
-    **dict.fromkeys("⟨〈", "("),
-    **dict.fromkeys("⟩〉", ")"),
-    **dict.fromkeys("∣｜", "|"),
-    **dict.fromkeys("∕⁄", "/"),
-    "÷": r"\div ",
-    "±": r"\pm ",
-    "∓": r"\mp ",
-    "√": r"\sqrt ",
-    "∛": r"\sqrt[3]",
-    "∜": r"\sqrt[4]",
-    "∗": "*",
-    "∞": r"\infty ",
-    "∪": r"\cup ",
-    "∩": r"\cap ",
-    "∅": r"\emptyset ",
-    "⇒": r"\implies ",
-    "∴": r"\therefore ",
-    "∎": "",
-    "∈": r"\in ",
-    "∖": r"\setminus ",
-    "≠": r"\ne ",
-    "≈": r"\approx ",
-    "≅": r"\approx ",
-    "→": r"\to ",
-    "∠": r"\angle ",
-    "△": r"\triangle ",
-    "⌊": r"\lfloor ",
-    "⌋": r"\rfloor ",
-    "⌈": r"\lceil ",
-    "⌉": r"\rceil ",
-    "ϕ": r"\phi ",
-    "ϵ": r"\epsilon ",
-    "ℝ": r"\mathbb{R}",
-    "ℂ": r"\mathbb{C}",
-    "ℤ": r"\mathbb{Z}",
-    "ℚ": r"\mathbb{Q}",
-    "ℕ": r"\mathbb{N}",
-    "∧": r"\text{and}",
-    "∨": r"\text{or}",
-    "…": "...",
-    "⋯": "...",
-    "℃": r"^{\circ}\text{C}",
-    "∶": ":",
-    "、": ",",
-    "。": ".",
-}
+
+def _table(text: str, separator: str) -> dict[str, str]:
+    """Replacements from entries ``keys=>replacement``, in which ``~`` is a space."""
+    pairs = [entry.partition("=>") for entry in text.split()]
+    return {
+        key: new.replace("~", " ") for keys, _, new in pairs for key in (keys.split(separator) if separator else keys)
+    }
+
+
+_CHARACTERS = _table(
+    r"""
+    −–—‐‑‒―﹣－=>-  ×✕✖⨯=>\times~  ·⋅∙•=>\cdot~  ≤⩽≦=>\le~  ≥⩾≧=>\ge~  °º˚=>^{\circ}  “”„«»=>"  ‘’=>'  ⟨〈=>(  ⟩〉=>)
+    ∣｜=>|  ∕⁄=>/  ÷=>\div~  ±=>\pm~  ∓=>\mp~  √=>\sqrt~  ∛=>\sqrt[3]  ∜=>\sqrt[4]  ∗=>*  ∞=>\infty~  ∪=>\cup~
+    ∩=>\cap~  ∅=>\emptyset~  ⇒=>\implies~  ∴=>\therefore~  ∎=>  ∈=>\in~  ∖=>\setminus~  ≠=>\ne~  ≈≅=>\approx~  →=>\to~
+    ∠=>\angle~  △=>\triangle~  ⌊=>\lfloor~  ⌋=>\rfloor~  ⌈=>\lceil~  ⌉=>\rceil~  ϕ=>\phi~  ϵ=>\epsilon~  ℝ=>\mathbb{R}
+    ℂ=>\mathbb{C}  ℤ=>\mathbb{Z}  ℚ=>\mathbb{Q}  ℕ=>\mathbb{N}  ∧=>\text{and}  ∨=>\text{or}  …⋯=>...
+    ℃=>^{\circ}\text{C}  ∶=>:  、=>,  。=>.
+    """,
+    "",
+)
 GREEK = frozenset(
     """
     alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
@@ -74,62 +39,21 @@ GREEK = frozenset(
 )
 """LaTeX names of the letters."""
 _FUNCTIONS = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp max gcd lcm".split())
-_FOREIGN_FUNCTIONS = {
-    "cosec": "csc",
-    "tg": "tan",
-    "ctg": "cot",
-    "arctg": "arctan",
-    "asin": "arcsin",
-    "acos": "arccos",
-    "atan": "arctan",
-}
-_SYNONYMS = {
-    **dict.fromkeys(("dfrac", "tfrac", "cfrac", "nicefrac", "sfrac"), r"\frac"),
-    **dict.fromkeys(("dbinom", "tbinom"), r"\binom"),
-    **dict.fromkeys(("leq", "leqslant", "leqq"), r"\le "),
-    **dict.fromkeys(("geq", "geqslant", "geqq"), r"\ge "),
-    **dict.fromkeys(("neq", "not="), r"\ne "),
-    "lt": "<",
-    "gt": ">",
-    "lbrace": r"\{",
-    "rbrace": r"\}",
-    "lbrack": "[",
-    "rbrack": "]",
-    "ast": "*",
-    "colon": ":",
-    "langle": "(",
-    "rangle": ")",
-    **dict.fromkeys(("lvert", "rvert", "vert"), "|"),
-    **dict.fromkeys(("varnothing", "O"), r"\emptyset "),
-    "varepsilon": r"\epsilon ",
-    "varphi": r"\phi ",
-    "vartheta": r"\theta ",
-    "infin": r"\infty ",
-    "infinity": r"\infty ",
-    **dict.fromkeys(("dots", "ldots", "cdots"), "..."),
-    "land": r"\text{and}",
-    "wedge": r"\text{and}",
-    "lor": r"\text{or}",
-    "vee": r"\text{or}",
-    "degree": r"^{\circ}",
-    "degrees": r"^{\circ}",
-    "backslash": r"\setminus ",
-    "imath": "i",
-    "sim": r"\approx ",
-    "rightarrow": r"\to ",
-    "R": r"\mathbb{R}",
-    "bigcup": r"\cup ",
-    "doteq": "=",
-    "simeq": r"\approx ",
-    "bmod": r"\mod ",
-    "lg": r"\log_{10} ",
-    **dict.fromkeys(("lVert", "rVert", "Vert"), r"\|"),
-    **dict.fromkeys(("checkmark", "blacksquare", "square", "qed", "Box", "nonumber", "notag"), " "),
-    **dict.fromkeys(("tiny", "small", "normalsize", "large", "Large", "LARGE", "huge", "Huge", "tt", "sf"), ""),
-    **dict.fromkeys(("left", "right", "displaystyle", "textstyle", "limits", "nolimits", "mathstrut", "strut"), ""),
-    **dict.fromkeys(("big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "middle", "rm", "bf", "it"), ""),
-    **dict.fromkeys(("quad", "qquad", "hfill", "newline", "par", "centering", "boldmath"), " "),
-}
+_FOREIGN_FUNCTIONS = _table("cosec=>csc  tg=>tan  ctg=>cot  arctg,atan=>arctan  asin=>arcsin  acos=>arccos", ",")
+_SYNONYMS = _table(
+    r"""
+    dfrac,tfrac,cfrac,nicefrac,sfrac=>\frac  dbinom,tbinom=>\binom  leq,leqslant,leqq=>\le~  geq,geqslant,geqq=>\ge~
+    neq,not==>\ne~  lt=><  gt=>>  lbrace=>\{  rbrace=>\}  lbrack=>[  rbrack=>]  ast=>*  colon=>:  langle=>(  rangle=>)
+    lvert,rvert,vert=>|  varnothing,O=>\emptyset~  varepsilon=>\epsilon~  varphi=>\phi~  vartheta=>\theta~
+    infin,infinity=>\infty~  dots,ldots,cdots=>...  land,wedge=>\text{and}  lor,vee=>\text{or}
+    degree,degrees=>^{\circ}  backslash=>\setminus~  imath=>i  sim,simeq=>\approx~  rightarrow=>\to~  R=>\mathbb{R}
+    bigcup=>\cup~  doteq=>=  bmod=>\mod~  lg=>\log_{10}~  lVert,rVert,Vert=>\|
+    checkmark,blacksquare,square,qed,Box,nonumber,notag,quad,qquad,hfill,newline,par=>~  centering,boldmath=>~
+    tiny,small,normalsize,large,Large,LARGE,huge,Huge,tt,sf,left,right=>
+    displaystyle,textstyle,limits,nolimits,mathstrut,strut,big,Big,bigg,Bigg,bigl,bigr=>  Bigl,Bigr,middle,rm,bf,it=>
+    """,
+    ",",
+)
 _LINES = re.compile(r"\\(?:begin|end)\{(?:aligned|align|alignat|equation|gathered|gather|split|multline|flalign)\*?\}")
 _COMMAND = re.compile(r"\\(not=|[a-zA-Z]+) ?")
 _UPRIGHT = re.compile(
@@ -149,9 +73,9 @@ def normalize(text: str) -> str:
     text = _layout(_markdown(_characters(text)))
     text = re.sub(r"(?i)\bper\s+cent\b", "percent", text)
     text = re.sub(r"(?i)\bnegative\s+(?=[\d.\\(])", "-", text)
-    text = _COMMAND.sub(lambda found: _SYNONYMS.get(found[1], found[0]), text)
+    text = _COMMAND.sub(lambda match: _SYNONYMS.get(match[1], match[0]), text)
     for _ in range(3):  # \textbf{\text{...}}
-        text = _UPRIGHT.sub(lambda found: _words(found[1]), text)
+        text = _UPRIGHT.sub(lambda match: _words(match[1]), text)
     text = re.sub(r"(?<=[\d)])\s*\^\s*(?:o(?![a-z])|\{\s*o\s*\})", r"^{\\circ}", text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?\s*([CF])(?![a-zA-Z])", r"^{\\circ}\\text{\1}", text)
     text = _PLAIN.sub(_plain, text)
@@ -173,47 +97,47 @@ def _characters(text: str) -> str:
         if kind in ("^", "_"):
             found.append(f"{kind}{{{_characters(unicodedata.normalize('NFKC', run))}}}")
         elif kind == "frac":
-            for one in run:
-                upper, _, lower = unicodedata.normalize("NFKC", one).partition("⁄")
+            for char in run:
+                upper, _, lower = unicodedata.normalize("NFKC", char).partition("⁄")
                 found.append(rf"\frac{{{upper}}}{{{lower or 1}}}")
         else:
-            found.extend(_character(one) for one in run)
+            found.extend(_character(char) for char in run)
     return "".join(found)
 
 
-def _small(found: re.Match[str]) -> str:
-    return rf"\frac{{{unicodedata.normalize('NFKC', found[1])}}}{{{unicodedata.normalize('NFKC', found[2])}}}"
+def _small(match: re.Match[str]) -> str:
+    return rf"\frac{{{unicodedata.normalize('NFKC', match[1])}}}{{{unicodedata.normalize('NFKC', match[2])}}}"
 
 
-def _kind(one: str) -> str:
-    if one < "\x80" or one in _CHARACTERS:
+def _kind(char: str) -> str:
+    if char < "\x80" or char in _CHARACTERS:
         return ""
-    mapping = unicodedata.decomposition(one)
+    mapping = unicodedata.decomposition(char)
     kinds = {"<super>": "^", "<sub>": "_", "<fraction>": "frac"}
     return kinds.get(mapping.partition(" ")[0], "")
 
 
-def _character(one: str) -> str:
-    if one in _CHARACTERS:
-        return _CHARACTERS[one]
-    if " " <= one < "\x7f":
-        return one
-    if one.isspace():
-        return "\n" if one == "\n" else " "
-    if unicodedata.category(one) in ("Cc", "Cf", "Cs", "Co", "Cn"):
+def _character(char: str) -> str:
+    if char in _CHARACTERS:
+        return _CHARACTERS[char]
+    if " " <= char < "\x7f":
+        return char
+    if char.isspace():
+        return "\n" if char == "\n" else " "
+    if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn"):
         return ""
-    one = unicodedata.normalize("NFKC", one)
-    if len(one) > 1 or one < "\x7f":
-        return "".join(_character(part) for part in one) if len(one) <= 4 else one
-    if one in _CHARACTERS:
-        return _CHARACTERS[one]
-    if one.isdecimal():
-        return str(unicodedata.decimal(one))
-    size, _, name = unicodedata.name(one, "").removeprefix("GREEK ").partition(" LETTER ")
+    char = unicodedata.normalize("NFKC", char)
+    if len(char) > 1 or char < "\x7f":
+        return "".join(_character(part) for part in char) if len(char) <= 4 else char
+    if char in _CHARACTERS:
+        return _CHARACTERS[char]
+    if char.isdecimal():
+        return str(unicodedata.decimal(char))
+    size, _, name = unicodedata.name(char, "").removeprefix("GREEK ").partition(" LETTER ")
     name = {"lamda": "lambda"}.get(name.lower(), name.lower())
     if name in GREEK and size in ("SMALL", "CAPITAL"):
         return rf"\{name if size == 'SMALL' else name.capitalize()} "
-    return "" if unicodedata.category(one) == "So" else one  # a check mark, a face
+    return "" if unicodedata.category(char) == "So" else char  # a check mark, a face
 
 
 def _markdown(text: str) -> str:
@@ -250,11 +174,11 @@ def _words(content: str) -> str:
     """Content of an upright command: words go into ``\\text{}``, the rest is mathematics."""
     if content.strip() in (*_FUNCTIONS, *_FOREIGN_FUNCTIONS):
         return _as_mathematics(content.strip())
-    return "".join(_upright(found) for found in _WORD.finditer(content))
+    return "".join(_upright(match) for match in _WORD.finditer(content))
 
 
-def _upright(found: re.Match[str]) -> str:
-    command, noon, word, other = found.groups()
+def _upright(match: re.Match[str]) -> str:
+    command, noon, word, other = match.groups()
     if command:
         return f"{command} "
     if noon:
@@ -266,14 +190,14 @@ def _upright(found: re.Match[str]) -> str:
     return _as_mathematics(word) or rf"\text{{{word}}}"
 
 
-def _plain(found: re.Match[str]) -> str:
+def _plain(match: re.Match[str]) -> str:
     """A word in plain text: mathematics if it is short or follows a number, else words."""
-    command, word = found.groups()
+    command, word = match.groups()
     if command is not None:
         return str(command)
     if re.fullmatch(r"[ap]\.\s?m\b\.?", word):
         return rf"\text{{{word[0]}m}}"
-    before = found.string[max(0, found.start() - 1) : found.start()]
+    before = match.string[max(0, match.start() - 1) : match.start()]
     meant = _as_mathematics(word)
     if meant or units.known(word) or word.lower() in (*_LINKS, "is", "no", "of", "to") or word in ("We", "So", "It"):
         return meant or rf"\text{{{word}}}"
@@ -292,13 +216,13 @@ def _as_mathematics(word: str) -> str:
     return {"minus": "-", "plus": "+", "times": r"\times ", "equals": "="}.get(lower, "")
 
 
-def _per(found: re.Match[str]) -> str:
-    upper = found[1] if found[1] != "m" else r"\text{m}"
-    return rf"{upper}/\text{{{found[2]}}}"
+def _per(match: re.Match[str]) -> str:
+    upper = match[1] if match[1] != "m" else r"\text{m}"
+    return rf"{upper}/\text{{{match[2]}}}"
 
 
-def _joined(found: re.Match[str]) -> str:
-    words = re.findall(r"\\text\{([^{}]*)\}", found[0])
+def _joined(match: re.Match[str]) -> str:
+    words = re.findall(r"\\text\{([^{}]*)\}", match[0])
     return "".join(rf"\text{{{' '.join(run)}}}" for run in _runs(words))
 
 
@@ -315,9 +239,9 @@ def _runs(words: list[str]) -> list[list[str]]:
 
 def _arguments(text: str) -> str:
     r"""Add braces around arguments of fractions, roots and powers: ``\frac12``, ``\sqrt5``, ``x^10``, ``sqrt(2)``."""
-    one = r"\s*(?:\{([^{}]*)\}|([0-9a-zA-Z]|\\[a-zA-Z]+))"
+    argument = r"\s*(?:\{([^{}]*)\}|([0-9a-zA-Z]|\\[a-zA-Z]+))"
     text = re.sub(r"\\frac(?![a-zA-Z])\s*([0-9a-zA-Z]|\\pi)\s*(?=\{)", r"\\frac{\1}", text)
-    text = re.sub(rf"\\frac(?![a-zA-Z])(?!\s*\{{){one}{one}", _fraction, text)
+    text = re.sub(rf"\\frac(?![a-zA-Z])(?!\s*\{{){argument}{argument}", _fraction, text)
     text = re.sub(r"\\frac\s+(?=\{)", r"\\frac", text)
     text = re.sub(r"(\\frac\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})\s*([0-9a-zA-Z]|\\pi(?![a-zA-Z]))", r"\1{\2}", text)
     text = re.sub(r"\\sqrt\s*(\[[^\[\]]*\])?\s*(\d+(?:\.\d+)?|[a-zA-Z]|\\pi(?![a-zA-Z]))", r"\\sqrt\1{\2}", text)
@@ -332,8 +256,8 @@ def _arguments(text: str) -> str:
     return re.sub(r"\{([^{}]*)\\choose([^{}]*)\}", r"\\binom{\1}{\2}", text)
 
 
-def _fraction(found: re.Match[str]) -> str:
-    upper, lower = found[1] or found[2], found[3] or found[4]
+def _fraction(match: re.Match[str]) -> str:
+    upper, lower = match[1] or match[2], match[3] or match[4]
     return rf"\frac{{{upper}}}{{{lower}}}"
 
 

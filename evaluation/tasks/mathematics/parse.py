@@ -80,9 +80,9 @@ def parse(text: str) -> Answer:
     return items[0] if len(items) == 1 else Listed(tuple(items))
 
 
-def _reversed_brackets(found: re.Match[str]) -> str:
+def _reversed_brackets(match: re.Match[str]) -> str:
     """``]a, b[`` is an open interval."""
-    return f"{'(' if found[1] == ']' else '['}{found[2]}{')' if found[3] == '[' else ']'}"
+    return f"{'(' if match[1] == ']' else '['}{match[2]}{')' if match[3] == '[' else ']'}"
 
 
 def _ranges(text: str, parts: list[str]) -> Answer | None:
@@ -126,10 +126,10 @@ def interpretations(text: str) -> list[Answer]:
 
 def choice(text: str) -> str | None:
     """The letter of an option, with or without its content: ``(C)``, ``C. 12``; None if ``text`` is none."""
-    found = _CHOICE.fullmatch(_strip(text))
-    rest = found[2].strip() if found else ""
+    match = _CHOICE.fullmatch(_strip(text))
+    rest = match[2].strip() if match else ""
     denied = _DENIED.search(rest) or re.match(r"[,;/+*^_=-]|\\text\{(?:and|or)\b|\\c|[(]", rest)
-    return found[1] if found and not denied else None
+    return match[1] if match and not denied else None
 
 
 def _item(text: str) -> list[Answer]:
@@ -142,8 +142,10 @@ def _item(text: str) -> list[Answer]:
         signs = ((r"\pm", "+", "-"), (r"\mp", "-", "+"))
         both = [text, text]
         for sign, first, second in signs:
-            both = [re.sub(rf"\{sign}(?![a-zA-Z])\s*", by, one) for one, by in zip(both, (first, second), strict=True)]
-        return [each for one in both for each in _item(one)]
+            both = [
+                re.sub(rf"\{sign}(?![a-zA-Z])\s*", by, side) for side, by in zip(both, (first, second), strict=True)
+            ]
+        return [each for side in both for each in _item(side)]
     return [_single(text)]
 
 
@@ -200,20 +202,20 @@ def _strip(text: str) -> str:
 
 def _without_phrase(text: str) -> str:
     """``text`` without a leading "the answer is" or a trailing "is the answer"."""
-    found = re.search(r"\\text\{([^{}]*?) (?:is|are) ([^{}]*)\}$", text)
-    if found and not found.start() and _is_filler(found[1]):
-        return rf"\text{{{found[2]}}}"
-    if found and _is_filler(found[2]):
-        return rf"{text[: found.start()]}\text{{{found[1]}}}"
-    found = re.match(r"\\text\{([^{}]*)\}\s*[:=]?", text)
-    if found and _is_filler(found[1]):
-        return text[found.end() :] or text
-    found = re.search(r"\\text\{([^{}]*)\}$", text)
-    if found and found.start() and _is_filler(found[1]) and re.match(r"(?:is|are) ", found[1]):
-        return text[: found.start()]
-    found = re.search(r"\\text\{([^{}]*\b)?(?:is|are)(?: (?:equal )?(?:to|exactly|simply|just))?\}", text)
-    if found and not _DENIED.search(text[: found.end()]):
-        return text[found.end() :].lstrip(": ") or text
+    match = re.search(r"\\text\{([^{}]*?) (?:is|are) ([^{}]*)\}$", text)
+    if match and not match.start() and _is_filler(match[1]):
+        return rf"\text{{{match[2]}}}"
+    if match and _is_filler(match[2]):
+        return rf"{text[: match.start()]}\text{{{match[1]}}}"
+    match = re.match(r"\\text\{([^{}]*)\}\s*[:=]?", text)
+    if match and _is_filler(match[1]):
+        return text[match.end() :] or text
+    match = re.search(r"\\text\{([^{}]*)\}$", text)
+    if match and match.start() and _is_filler(match[1]) and re.match(r"(?:is|are) ", match[1]):
+        return text[: match.start()]
+    match = re.search(r"\\text\{([^{}]*\b)?(?:is|are)(?: (?:equal )?(?:to|exactly|simply|just))?\}", text)
+    if match and not _DENIED.search(text[: match.end()]):
+        return text[match.end() :].lstrip(": ") or text
     return text
 
 
@@ -224,7 +226,7 @@ def _is_filler(words: str) -> bool:
 def _grouped(text: str) -> str:
     """``text`` without thousands separators; within brackets commas separate coordinates."""
     depth = depths(text)
-    return _THOUSANDS.sub(lambda found: found[0] if depth[found.start()] else found[0].replace(",", ""), text)
+    return _THOUSANDS.sub(lambda match: match[0] if depth[match.start()] else match[0].replace(",", ""), text)
 
 
 def _set(content: str) -> Answer:
@@ -348,20 +350,20 @@ def is_called(text: str) -> bool:
     """Whether a side is words or a function application, whose name does not matter; ``x(x + 1)`` is a product."""
     if r"\text" in text:
         return True
-    found = re.fullmatch(r"([a-zA-Z]|\\(?:mathbb|Pr)\{?[a-zA-Z]*\}?)(?:\^\{-1\})? ?[(\[](.*)[)\]]", text)
-    return found is not None and not re.search(rf"(?<![\\a-z]){re.escape(found[1])}(?![a-z(])", found[2])
+    match = re.fullmatch(r"([a-zA-Z]|\\(?:mathbb|Pr)\{?[a-zA-Z]*\}?)(?:\^\{-1\})? ?[(\[](.*)[)\]]", text)
+    return match is not None and not re.search(rf"(?<![\\a-z]){re.escape(match[1])}(?![a-z(])", match[2])
 
 
 def _based(text: str) -> Answer | None:
-    found = _BASE.fullmatch(text)
-    if not found:
+    match = _BASE.fullmatch(text)
+    if not match:
         return None
-    name = found["name"] or found["spoken"]
+    name = match["name"] or match["spoken"]
     if name and name not in _BASES:
         return None
-    base = _BASES.index(name) + 2 if name else int(found["base"] or found["other"] or found["written"])
-    digits = found["digits"].replace(" ", "").upper()
-    values = [int(one, 36) for one in digits.replace(".", "")]
+    base = _BASES.index(name) + 2 if name else int(match["base"] or match["other"] or match["written"])
+    digits = match["digits"].replace(" ", "").upper()
+    values = [int(digit, 36) for digit in digits.replace(".", "")]
     fits = values and 2 <= base <= 36 and max(values) < base and (digits[0].isdigit() or base > 10)
     digits = digits.lstrip("0") or "0"
     return None if not fits else Formula(digits) if base == 10 else Based(digits, base)

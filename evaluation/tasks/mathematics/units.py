@@ -130,8 +130,8 @@ def alike(one: frozenset[str], other: frozenset[str]) -> bool:
 
 def _words(piece: str) -> list[str]:
     words: list[str] = []
-    for found in re.finditer(r"\\text\{([^{}]*)\}|(\\%|%|\\\$|€|£|¢)|\\circ", piece):
-        words += found[1].split() if found[1] is not None else [found[2] or "°"]
+    for match in re.finditer(r"\\text\{([^{}]*)\}|(\\%|%|\\\$|€|£|¢)|\\circ", piece):
+        words += match[1].split() if match[1] is not None else [match[2] or "°"]
     return words
 
 

@@ -1,1 +1,1 @@
-"""What can be said of generated programs without running them."""
+"""What can be told from a program's source without running it."""

@@ -1,8 +1,7 @@
-"""Tests that say nothing about a program: they assert nothing, or nothing that depends on its functions.
+"""Detect vacuous tests: they assert nothing, or nothing that depends on the program's functions.
 
-A row with such tests would give every program a score of 1.0. They are found by reading: nothing is run. What is found
-is what people leave behind (a stub, a comment, an assertion that is always true, a function that is never called), not
-what somebody hides.
+A row with such tests would score 1.0 for every program. The tests are only read, not run: this finds what people leave
+behind (a stub, a comment, an assertion that is always true, a function that is never called), not what somebody hides.
 """
 
 from __future__ import annotations
@@ -12,53 +11,40 @@ from collections.abc import Collection, Iterable
 
 from evaluation.tasks.programs.static_facts import (
     FUNCTION,
+    arguments_of,
     can_fail,
     ends,
-    given,
+    int_literal,
     is_lazy,
     mentions,
-    own,
+    own_nodes,
     stored,
     suppresses,
     swallows,
     truth,
-    whole,
 )
 
-_SAYS_NOTHING = {"callable", "hasattr", "isinstance", "id", "repr", "type", "bool", "str", "print"}
-"""Built-in functions that a function can be given to without being called."""
-_MOST_READINGS = 50
+_NEVER_CALLS = set("callable hasattr isinstance id repr type bool str print".split())
+"""Built-in functions that do not call a function passed to them."""
+_MAX_HELPER_CALLS = 50
 _RUNNERS = {"main", "TextTestRunner"}
-"""What runs the classes of a test program without naming them."""
-_CONTAINERS = {
-    "list",
-    "tuple",
-    "set",
-    "frozenset",
-    "dict",
-    "zip",
-    "enumerate",
-    "map",
-    "filter",
-    "sorted",
-    "reversed",
-    "str",
-}
-_PARTS = {"items", "keys", "values", "copy"}
+"""Run the classes of a test program without naming them."""
+_CONTAINERS = set("list tuple set frozenset dict zip enumerate map filter sorted reversed str".split())
+_VIEWS = {"items", "keys", "values", "copy"}
 
 
 def checks_nothing(tests: str, functions: Collection[str]) -> bool:
-    """Whether no statement of ``tests`` can fail because of what ``functions`` return.
+    """Whether no statement of ``tests`` can fail because of the results of ``functions``.
 
     Args:
         tests: Python source.
-        functions: names of what is tested.
+        functions: names of the tested functions.
     """
     return not _Reader(ast.parse(tests).body, functions).decides
 
 
 def checker_problem(tests: str, entry_point: str) -> str | None:
-    """What is wrong with a ``check(candidate)`` of HumanEval, as a sentence; None where nothing is."""
+    """What is wrong with HumanEval's ``check(candidate)``; None if it is sound."""
     body = ast.parse(tests).body
     found = [node for node in body if isinstance(node, FUNCTION) and node.name == "check"]
     if not found:
@@ -66,7 +52,7 @@ def checker_problem(tests: str, entry_point: str) -> str | None:
     (*_, check) = found
     arguments = [*check.args.posonlyargs, *check.args.args]
     if not arguments:
-        return "the function check of 'test' takes no argument, so that nothing could pass"
+        return "the function check of 'test' takes no argument: nothing could pass"
     if is_lazy(check):
         return "calling the function check of 'test' does nothing: it is a coroutine or a generator"
     helpers = {node.name: node for node in body if isinstance(node, FUNCTION)}
@@ -75,7 +61,7 @@ def checker_problem(tests: str, entry_point: str) -> str | None:
 
 
 class _Reader:
-    """Follows statements, in order, to one that a function's result can make fail."""
+    """Follows statements in order until the result of a function can make one fail."""
 
     def __init__(
         self,
@@ -90,7 +76,8 @@ class _Reader:
         self._classes: dict[str, ast.ClassDef] = {}
         self._empties: set[str] = set()
         self._depth = 0
-        self._readings: list[int] = above._readings if above else [0]  # of helpers, counted together
+        # calls of helpers, counted together with those of nested readers
+        self._helper_calls: list[int] = above._helper_calls if above else [0]
         self.decides = self._block(body)
 
     def _block(self, body: Iterable[ast.stmt]) -> bool:
@@ -98,7 +85,7 @@ class _Reader:
             if self._statement(node):
                 return True
             if ends(node):
-                return False  # what comes after it is never run
+                return False  # the rest never runs
         return False
 
     def _statement(self, node: ast.stmt) -> bool:
@@ -109,15 +96,17 @@ class _Reader:
         if self._classes and not isinstance(node, FUNCTION):
             named = mentions(node)
             used = [name for name in self._classes if name in named or named & _RUNNERS]
-            methods = [one for name in used for one in self._classes.pop(name).body if isinstance(one, FUNCTION)]
-            if self._block(one for method in methods for one in method.body):
+            methods = [child for name in used for child in self._classes.pop(name).body if isinstance(child, FUNCTION)]
+            if self._block(child for method in methods for child in method.body):
                 return True
         if isinstance(node, ast.Assert):
             return truth(node.test) is None and self._depends(node.test)
         if isinstance(node, FUNCTION):
             self._hide({node.name})
             self._helpers[node.name] = node
-            if any(self._depends(one.value) for one in own(node) if isinstance(one, ast.Return) and one.value):
+            if any(
+                self._depends(child.value) for child in own_nodes(node) if isinstance(child, ast.Return) and child.value
+            ):
                 self._functions.add(node.name)
             return False
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -143,7 +132,7 @@ class _Reader:
         if isinstance(node, ast.Try):
             return self._tried(node)
         if isinstance(node, ast.Match):
-            cases = [one for case in node.cases for one in case.body]
+            cases = [child for case in node.cases for child in case.body]
             return (self._depends(node.subject) and can_fail(cases)) or self._block(cases)
         call = node.value if isinstance(node, ast.Expr) else None
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
@@ -153,14 +142,14 @@ class _Reader:
         return any(self._call(call) for call in ast.walk(node) if isinstance(call, ast.Call))
 
     def _tried(self, node: ast.Try) -> bool:
-        """What follows a call in ``try`` is reached because of what the function does."""
-        if any(isinstance(one, ast.Return | ast.Break | ast.Continue) for one in node.finalbody):
+        """What follows a call in ``try`` runs only if the function did not raise."""
+        if any(isinstance(child, ast.Return | ast.Break | ast.Continue) for child in node.finalbody):
             return False
         swallowed = any(swallows(handler) for handler in node.handlers)
         tried = [*node.body, *node.orelse]
         if not swallowed and (self._block(tried) or (self._calls(node.body) and can_fail(tried))):
             return True
-        handled = [one for handler in node.handlers for one in handler.body]
+        handled = [child for handler in node.handlers for child in handler.body]
         return self._block(handled) or self._block(node.finalbody)
 
     def _branch(self, node: ast.If) -> bool:
@@ -178,34 +167,34 @@ class _Reader:
     def _expects(self, node: ast.With | ast.AsyncWith) -> bool:
         """``with pytest.raises(ValueError): f(1)``"""
         asked = any(
-            isinstance(one.context_expr, ast.Call) and "raises" in ast.dump(one.context_expr.func).lower()
-            for one in node.items
+            isinstance(child.context_expr, ast.Call) and "raises" in ast.dump(child.context_expr.func).lower()
+            for child in node.items
         )
-        return asked and any(self._depends(one) for one in node.body)
+        return asked and any(self._depends(child) for child in node.body)
 
     def _call(self, node: ast.Call) -> bool:
-        """``numpy.testing.assert_allclose(f(1), 2)``, and functions of the tests themselves that assert something."""
-        values = given(node)
+        """``numpy.testing.assert_allclose(f(1), 2)``, and helpers of the tests that assert something."""
+        values = arguments_of(node)
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         if name.lower().startswith(("assert", "raises")):
-            return any(self._depends(one) or self._names(one) & self._functions for one in values)
+            return any(self._depends(child) or self._names(child) & self._functions for child in values)
         helper = self._helpers.get(name) if isinstance(node.func, ast.Name) else None
         if helper is None:
             return False
-        self._readings[0] += 1
-        if self._readings[0] > _MOST_READINGS:
-            return True  # nobody leaves that behind by mistake
-        arguments = [one.arg for one in (*helper.args.posonlyargs, *helper.args.args)]
+        self._helper_calls[0] += 1
+        if self._helper_calls[0] > _MAX_HELPER_CALLS:
+            return True  # too elaborate for a mistake
+        arguments = [child.arg for child in (*helper.args.posonlyargs, *helper.args.args)]
         passed = zip(arguments, node.args, strict=False)
-        named = [*passed, *((one.arg, one.value) for one in node.keywords if one.arg)]
-        named += [(one.arg, value) for one in (helper.args.vararg, helper.args.kwarg) if one for value in values]
+        named = [*passed, *((child.arg, child.value) for child in node.keywords if child.arg)]
+        named += [(child.arg, value) for child in (helper.args.vararg, helper.args.kwarg) if child for value in values]
         functions = {argument for argument, value in named if self._names(value) & self._functions}
         results = {argument for argument, value in named if self._depends(value)}
         known = {*self._functions, *functions}
         return _Reader(helper.body, known, self._helpers, {*self._results, *results}, self).decides
 
     def _bind(self, node: ast.stmt) -> None:
-        """Names that take a value which a function has made are results; a second name of a function is one."""
+        """Names bound to a function's result become results; other names of a function become functions."""
         values: list[ast.expr] = []
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
             values = [node.value] if node.value else []
@@ -228,27 +217,27 @@ class _Reader:
             self._empties |= names
 
     def _touch(self, node: ast.stmt) -> None:
-        """Names whose values a function can have changed, or may have decided about, are results."""
-        for one in ast.walk(node):
-            if isinstance(one, ast.Call):
-                passed = {name for part in given(one) for name in self._names(part)} - self._functions
-                owner = self._names(one.func) - self._functions
-                if self._names(one.func) & self._functions:
+        """Names whose values a function may have changed or determined become results."""
+        for child in ast.walk(node):
+            if isinstance(child, ast.Call):
+                passed = {name for part in arguments_of(child) for name in self._names(part)} - self._functions
+                owner = self._names(child.func) - self._functions
+                if self._names(child.func) & self._functions:
                     self._results |= passed
-                elif any(self._depends(part) for part in given(one)) and isinstance(one.func, ast.Attribute):
+                elif any(self._depends(part) for part in arguments_of(child)) and isinstance(child.func, ast.Attribute):
                     self._results |= owner  # out.append(f(1))
-                self._empties -= passed | (owner if getattr(one.func, "attr", "") not in _PARTS else set())
-            elif isinstance(one, ast.Assign) and any(not isinstance(target, ast.Name) for target in one.targets):
-                changed = {name for target in one.targets for name in self._names(target)} - self._functions
+                self._empties -= passed | (owner if getattr(child.func, "attr", "") not in _VIEWS else set())
+            elif isinstance(child, ast.Assign) and any(not isinstance(target, ast.Name) for target in child.targets):
+                changed = {name for target in child.targets for name in self._names(target)} - self._functions
                 self._empties -= changed
-                if self._depends(one.value):
+                if self._depends(child.value):
                     self._results |= changed
         test = getattr(node, "test", None) or getattr(node, "subject", None)
         if (test and self._depends(test)) or (isinstance(node, ast.Try) and self._calls(node.body)):
             self._results |= set(stored(node))
 
     def _hide(self, names: Collection[str]) -> None:
-        """These names are something else from now on."""
+        """These names get another meaning from here on."""
         self._functions -= set(names)
         self._results -= set(names)
 
@@ -256,41 +245,41 @@ class _Reader:
         return any(self._depends(node) for node in nodes)
 
     def _is_empty(self, node: ast.expr) -> bool:
-        """Whether there is nothing to go through."""
+        """Whether an iterable is empty."""
         if isinstance(node, ast.Name):
             return node.id in self._empties
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", None)
             if name == "range":
-                values = [whole(one) for one in node.args]
+                values = [int_literal(child) for child in node.args]
                 known = [value for value in values if value is not None]
                 return 1 <= len(known) == len(values) <= 3 and known[2:] != [0] and not range(*known)
             if name in _CONTAINERS:
-                return any(self._is_empty(one) for one in node.args) or not (node.args or node.keywords)
-            return getattr(node.func, "attr", "") in _PARTS and self._is_empty(getattr(node.func, "value", node))
+                return any(self._is_empty(child) for child in node.args) or not (node.args or node.keywords)
+            return getattr(node.func, "attr", "") in _VIEWS and self._is_empty(getattr(node.func, "value", node))
         return (
             not isinstance(node, ast.Constant | ast.UnaryOp | ast.Compare | ast.BoolOp) and truth(node) is False
         ) or (isinstance(node, ast.Constant) and node.value in ("", b""))
 
     def _depends(self, node: ast.AST) -> bool:
-        """Whether a value is made by one of the functions, as far as is seen."""
+        """Whether a value comes from one of the functions, as far as the source shows."""
         waiting = [node]
         while waiting:
-            one = waiting.pop()
-            if isinstance(one, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) and self._is_empty(
-                one.generators[0].iter
+            child = waiting.pop()
+            if isinstance(child, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) and self._is_empty(
+                child.generators[0].iter
             ):
                 continue
-            if isinstance(one, ast.Name) and one.id in self._results:
+            if isinstance(child, ast.Name) and child.id in self._results:
                 return True
-            if isinstance(one, ast.Call):
-                called = getattr(one.func, "id", None)
-                passed = {value.id for value in given(one) if isinstance(value, ast.Name)} & self._functions
-                if self._names(one.func) & self._functions or (passed and called not in _SAYS_NOTHING):
+            if isinstance(child, ast.Call):
+                called = getattr(child.func, "id", None)
+                passed = {value.id for value in arguments_of(child) if isinstance(value, ast.Name)} & self._functions
+                if self._names(child.func) & self._functions or (passed and called not in _NEVER_CALLS):
                     return True
-            waiting += ast.iter_child_nodes(one)
+            waiting += ast.iter_child_nodes(child)
         return False
 
     @staticmethod
     def _names(node: ast.AST) -> set[str]:
-        return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+        return {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}

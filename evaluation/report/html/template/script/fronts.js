@@ -2,9 +2,9 @@
 const frontGallery = new Gallery(find("#front-panels"));
 
 function theirPoints(title, measure) {
-  if (!state.theirs || !["speedup", "tokens_per_second"].includes(measure.key)) return [];
+  if (!state.theirs) return [];
   return data.published
-    .filter((figure) => `${title} · `.startsWith(`${figure.model} · ${figure.task} · `) && figure.score !== null && figure[measure.key] !== null)
+    .filter((figure) => `${title} · `.startsWith(`${figure.model} · ${figure.task} · `) && figure.score !== null && (figure[measure.key] ?? null) !== null)
     .map((figure) => ({
       x: figure[measure.key], y: figure.score, text: figure.method,
       ...told([`${figure.method} (theirs, not measured here)`, `${figure.paper} ${figure.table}`, figure.hardware]),
