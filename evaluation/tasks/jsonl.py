@@ -75,7 +75,8 @@ def check_row(where: str, row: Mapping[str, Any], columns: Mapping[str, type], p
     Args:
         where: file and line, for messages.
         row: of the data.
-        columns: type by name: `str`, `Filled`, `Name`, `Source`, `Sources`, or `list` for at least one text.
+        columns: type by name: `str`, `NonBlank`, `PythonName`, `PythonSource`, `PythonSources`, or `list` for one or
+            more texts.
         problem: checks the columns together.
 
     Raises:
@@ -94,44 +95,44 @@ def check_row(where: str, row: Mapping[str, Any], columns: Mapping[str, type], p
         raise UsageError(f"{where}: {found}")
 
 
-class Filled(str):
+class NonBlank(str):
     """Type of a column: text that is not blank."""
 
 
-class Name(str):
+class PythonName(str):
     """Type of a column: a Python name."""
 
 
-class Source(str):
+class PythonSource(str):
     """Type of a column: Python source that compiles."""
 
 
-class Sources(list[str]):
+class PythonSources(list[str]):
     """Type of a column: at least one text, each of them Python source."""
 
 
 _DESCRIPTIONS: dict[type, str] = {
     str: "text",
-    Filled: "text that is not blank",
+    NonBlank: "text that is not blank",
     list: "a list of texts",
-    Name: "the name of a function",
-    Source: f"Python source of at most {MAX_SOURCE_CHARACTERS:,} characters",
-    Sources: f"a list of texts that are Python source of at most {MAX_SOURCE_CHARACTERS:,} characters",
+    PythonName: "the name of a function",
+    PythonSource: f"Python source of at most {MAX_SOURCE_CHARACTERS:,} characters",
+    PythonSources: f"a list of texts that are Python source of at most {MAX_SOURCE_CHARACTERS:,} characters",
 }
 
 
 def _fits(value: Any, kind: type) -> bool:
     if issubclass(kind, list):
-        item_kind = Source if kind is Sources else str
+        item_kind = PythonSource if kind is PythonSources else str
         return isinstance(value, list) and bool(value) and all(_fits(item, item_kind) for item in value)
     if not isinstance(value, str) or not is_utf8(value):
         return False
-    if kind is Name:
+    if kind is PythonName:
         return value.isidentifier() and not iskeyword(value)
-    return _is_filled(value) if kind is Filled else kind is str or _compiles(value)
+    return _has_visible_text(value) if kind is NonBlank else kind is str or _compiles(value)
 
 
-def _is_filled(text: str) -> bool:
+def _has_visible_text(text: str) -> bool:
     """Whether any character is visible; a zero-width space is not."""
     return any(character.isprintable() and not character.isspace() for character in text)
 
