@@ -116,7 +116,7 @@ def test_paths_with_nothing_to_ask_name_what_is_there(tmp_path: Path) -> None:
     assert refused(empty) == f"{empty} is empty; it must hold one JSON object per line"
     assert refused(tmp_path / "test.jsonl").endswith("test.jsonl does not exist: did you mean 'tests.jsonl'?")
     (tmp_path / "link.jsonl").symlink_to(tmp_path / "gone")
-    assert refused(tmp_path / "link.jsonl").endswith("link.jsonl is a broken link")
+    assert "link.jsonl is a broken link" in refused(tmp_path / "link.jsonl")
     assert "is not a valid path" in refused("a\0b")
     assert "is not a valid path" in refused("a" * 5000)
     assert "names the home folder of an unknown user" in refused("~nobody-of-that-name/data")
