@@ -1,11 +1,11 @@
 """Caches for masked diffusion language models behind one interface.
 
-This package imports torch and nothing else of the project. `docs/interface.md` explains the interface; a new cache is
-one file here, one line in `registry.py`, one YAML in ``configs/cache`` and one line in the README, which ``python -m
-cache_zoo new NAME`` writes. ``cache-zoo list`` shows what there is.
+This package imports torch and nothing else of the project. `docs/interface.md` explains the interface. A new cache is a
+file in ``methods``, a line in `registry.py` and a line in the README; ``cache-zoo new NAME`` writes them, ``cache-zoo
+list`` shows what is registered.
 
-Names are imported when they are first used: who needs nothing but `UsageError` does not load torch, which lets saved
-generations be scored where there is none (`evaluation.report.rescore`).
+Names are imported on first use: code that needs only `UsageError` does not load torch, so saved generations can be
+scored without it (`evaluation.report.rescore`).
 """
 
 from importlib import import_module
@@ -19,24 +19,15 @@ if TYPE_CHECKING:
     from cache_zoo.rows import Rows
     from cache_zoo.state import Canvas, Outcome, Step
 
-_MODULES = {
-    "AttentionBlock": "base",
-    "Cache": "base",
-    "CacheInfo": "info",
-    "Canvas": "state",
-    "FeedForwardBlock": "base",
-    "KVCache": "base",
-    "Outcome": "state",
-    "ParameterInfo": "info",
-    "Rows": "rows",
-    "Step": "state",
-    "UsageError": "errors",
-    "caches": "registry",
-    "describe": "info",
-    "describe_all": "info",
-    "list_caches": "registry",
-    "make_cache": "registry",
+_NAMES = {
+    "base": ("AttentionBlock", "Cache", "FeedForwardBlock", "KVCache"),
+    "errors": ("UsageError",),
+    "info": ("CacheInfo", "ParameterInfo", "describe", "describe_all"),
+    "registry": ("caches", "list_caches", "make_cache"),
+    "rows": ("Rows",),
+    "state": ("Canvas", "Outcome", "Step"),
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "AttentionBlock",
@@ -62,7 +53,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'cache_zoo' has no attribute '{name}'")
     value = getattr(import_module(f"cache_zoo.{_MODULES[name]}"), name)
-    globals()[name] = value  # the next look-up finds it without asking here
+    globals()[name] = value  # later look-ups do not come here
     return value
 
 

@@ -1,7 +1,7 @@
-"""The `Cache` interface: advice around three joints of the model, plain defaults at each of them.
+"""The `Cache` interface: hooks at three points of the model, each with a default.
 
-The joints are the step (which rows of the canvas run), the attention sub-block and the feed-forward sub-block of a
-layer. A model calls the cache; nothing is patched. Most caches only override `Cache.rows` on top of `KVCache`.
+The points are the step (which rows of the canvas run), the attention sub-block and the feed-forward sub-block of a
+layer. The model calls the cache; nothing is patched. Most caches derive from `KVCache` and override only `Cache.rows`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from cache_zoo.memory import held_bytes
+from cache_zoo.cache_bytes import held_bytes
 from cache_zoo.rows import Rows
 from cache_zoo.state import Canvas, Outcome, Step
 
 
 class AttentionBlock(Protocol):
-    """The attention sub-block of one layer in one forward, as a cache may use it.
+    """The attention sub-block of one layer in one forward.
 
     ``N`` rows, ``D`` model width, ``H`` query heads, ``G`` key/value heads, ``E`` width of a head, ``S`` keys.
     """
@@ -46,58 +46,57 @@ class AttentionBlock(Protocol):
     ) -> Tensor:
         """Attention of ``query`` over ``keys`` and ``values`` ``[B, S, G, E]``; returns ``[N, H * E]``.
 
-        ``mask`` (BoolTensor ``[B, S]``) says which keys may be attended and ``counts`` how many those are per
-        sequence; without them ``S`` must be ``T`` and every valid canvas position is attended.
+        ``mask`` (BoolTensor ``[B, S]``) holds the keys to attend and ``counts`` their number per sequence; without
+        them ``S`` must be ``T``, and every valid canvas position is attended.
         """
 
     def attend_observed(self, query: Tensor, rows: Rows, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """`attend` over the canvas, and the head mean of its weights, float32 ``[N, T]``."""
+        """`attend` over the canvas, and the mean of its weights over heads, float32 ``[N, T]``."""
 
     def output(self, mixed: Tensor) -> Tensor:
         """Output projection, ``[N, H * E]`` to ``[N, D]``."""
 
 
 class FeedForwardBlock(Protocol):
-    """The feed-forward sub-block of one layer, its norm included, as a cache may use it."""
+    """The feed-forward sub-block of one layer, including its norm."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """``[N, D]`` of the residual stream to ``[N, D]`` to be added to it."""
+        """The output ``[N, D]`` for ``x`` ``[N, D]``, to be added to the residual stream."""
 
 
 class Cache:
-    """No cache: every row in every step. The base class of all others.
+    """Base class: runs every row in every step.
 
     One object serves one generation at a time; `start` resets it. ``B`` sequences, ``T`` canvas columns, ``N`` packed
     rows of the step (see `cache_zoo.rows.Rows`).
     """
 
     paper: ClassVar[str] = ""
-    """Where the method comes from: title and arXiv id."""
+    """Source of the method: title and arXiv id."""
     needs_attention: ClassVar[bool] = False
-    """Wants the head-mean attention of the rows that ran (`observe_attention`)."""
+    """Needs the head-mean attention of the rows that ran (`observe_attention`)."""
     needs_blocks: ClassVar[bool] = False
-    """Pointless unless ``block_length < gen_length``."""
+    """Saves nothing unless ``block_length < gen_length``."""
     exact: ClassVar[bool] = False
-    """Decodes what full recomputation decodes, whatever its parameters."""
+    """Decodes what full recomputation decodes, with any parameters."""
     exact_with: ClassVar[dict[str, Any] | None] = None
-    """Parameters that make it recompute everything, so that it decodes exactly what no cache does (with
-    ``needs_blocks``: as long as each block takes one forward). None: there are none. The contract test holds it to it.
-    """
+    """Parameters with which it recomputes everything and so decodes exactly what no cache does (with ``needs_blocks``:
+    as long as each block takes one forward). None: there are none. The contract verifies it."""
     also_called: ClassVar[dict[str, dict[str, Any]]] = {}
-    """Registered names that stand for this class with these parameters; both spellings are one run. Not inherited."""
+    """Registered names that mean this class with these parameters; both spellings are one run. Not inherited."""
 
     def start(self, canvas: Canvas) -> None:
-        """Forget everything; called once per generation before the first step."""
+        """Reset; called once per generation, before the first step."""
 
     def rows(self, step: Step) -> Tensor | None:
-        """Positions that run in this step, BoolTensor ``[B, T]``, or None for all of them.
+        """Positions that run in this step, BoolTensor ``[B, T]``, or None for all.
 
-        Rows at padding are dropped by the caller. The first step must run everything a later one relies on.
+        The caller drops rows at padding. The first step must run everything that later ones rely on.
         """
         return None
 
-    def wanted(self, step: Step) -> Tensor | None:
-        """Masked positions whose confidence `end_step` needs, BoolTensor ``[B, T]``; None: what the decoder reads."""
+    def confidence_positions(self, step: Step) -> Tensor | None:
+        """Masked positions whose confidence `end_step` needs, BoolTensor ``[B, T]``; None: those the decoder reads."""
         return None
 
     def attention(self, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
@@ -114,21 +113,21 @@ class Cache:
         """Head-mean attention weights of the step's rows, float32 ``[N, T]``; only with ``needs_attention``."""
 
     def end_step(self, step: Step, outcome: Outcome) -> None:
-        """What the forward led to, once the decoder has committed tokens."""
+        """Called with the outcome of the forward, after the decoder has committed tokens."""
 
     def drop_finished(self, kept: Tensor) -> None:
-        """Sequences ``kept`` (LongTensor of batch indices) go on, the others have left the batch."""
+        """Keep the sequences ``kept`` (LongTensor of batch indices); the others have left the batch."""
 
     def nbytes(self) -> int:
-        """Bytes of all tensors held now, however nested; none of the canvas, the step or the model."""
+        """Bytes of all tensors held now, however nested, without those of the canvas, the step and the model."""
         return held_bytes(self)
 
 
 class KVCache(Cache):
     """Keys and values of every canvas position and layer, kept between steps.
 
-    Keys are stored rotated: positions do not move, so this is bit-identical to storing them before RoPE and saves one
-    rotation of the whole canvas per layer and step.
+    Keys are stored rotated. Positions do not move, so this is bit-identical to storing them before RoPE, and it saves
+    one rotation of the whole canvas per layer and step.
     """
 
     _keys: Tensor
@@ -140,7 +139,7 @@ class KVCache(Cache):
         self._keys = torch.empty(shape, dtype=canvas.dtype, device=canvas.device)
         self._values = torch.empty_like(self._keys)
         if canvas.key_mask is not None:
-            # Padding is masked in attention, but a weight of zero times a NaN left in fresh memory is a NaN.
+            # Attention masks padding, but a weight of zero times a NaN in fresh memory is NaN.
             for store in (self._keys, self._values):
                 store.masked_fill_(~canvas.valid[None, :, :, None, None], 0)
 

@@ -1,4 +1,4 @@
-"""The one error type for what a user got wrong, and the search for what they meant."""
+"""`UsageError`, the checks that raise it, and how messages quote what was given."""
 
 from __future__ import annotations
 
@@ -6,28 +6,37 @@ import difflib
 import functools
 import reprlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
 
-from cache_zoo import streams
+from cache_zoo import standard_streams
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses of all commands: done, failed, something given can't be used, interrupted with Ctrl-C."""
-_LONGEST = 200
-"""Letters of something given in a message."""
+_MAX_QUOTED = 200
+"""Characters of a value that a message quotes."""
 _REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = _LONGEST
+_REPR.maxstring = _REPR.maxother = _MAX_QUOTED
+_TYPES: dict[type, tuple[type | tuple[type, ...], str]] = {
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "text"),
+    list: ((list, tuple), "a list"),
+    dict: (Mapping, "an object"),
+}
+"""What a value of each type may be to Python, and what messages call it."""
 
 
 class UsageError(ValueError):
-    """Something given to cache-zoo can't be used.
+    """Unusable input. The message names what was wrong, what was given and the nearest valid choice.
 
-    The message names what was wrong, what was given and the nearest valid choice. Command-line programs print it
-    without a traceback and exit with status 2.
+    Command-line programs print it without a traceback and exit with status 2.
     """
 
 
 def suggest(given: str, choices: Iterable[str]) -> str:
-    """A sentence for an unknown ``given``: the nearest of ``choices``, then all of them."""
+    """The nearest of ``choices`` to an unknown ``given``, then all of them, as text for a message."""
     known = sorted(str(choice) for choice in choices)
     near = nearest(given, known)
     listed = ", ".join(known) if known else "(none)"
@@ -35,7 +44,7 @@ def suggest(given: str, choices: Iterable[str]) -> str:
 
 
 def nearest(given: str, choices: Iterable[str]) -> str | None:
-    """The one of ``choices`` that is most like ``given``, capitals or not; None where none is like it."""
+    """The most similar of ``choices``, ignoring case; None if none is similar."""
     known = {choice.casefold(): choice for choice in sorted(map(str, choices), reverse=True)}
     folded = str(given).casefold()
     near = difflib.get_close_matches(folded, known, n=1, cutoff=0.5)
@@ -44,28 +53,28 @@ def nearest(given: str, choices: Iterable[str]) -> str | None:
 
 
 def visible(text: str) -> str:
-    """``text`` with everything that does not print as itself, such as line ends and codes for a terminal, escaped."""
+    """``text`` with every unprintable character escaped, such as line ends and terminal codes."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def short(text: str) -> str:
-    """``text`` as a message names it: printable, and cut where it is longer than anybody reads."""
-    text = visible(text[: _LONGEST + 1])
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    """``text`` made printable and cut to a length that fits a message."""
+    text = visible(text[: _MAX_QUOTED + 1])
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}..."
 
 
 def shown(value: object) -> str:
-    """``value`` as a message quotes it: printable and short, however long and deep it is."""
+    """The ``repr`` of ``value``, printable and short however long and deep it is."""
     try:
         return short(_REPR.repr(value))
-    except ValueError:  # Python writes no numbers of thousands of digits
+    except ValueError:  # Python refuses to print integers of thousands of digits
         return "a number of thousands of digits"
 
 
 def is_utf8(text: str) -> bool:
-    """Whether ``text`` can be written; one with half a surrogate pair can't."""
+    """Whether ``text`` can be encoded: text with a lone surrogate cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -79,21 +88,48 @@ def require(condition: bool, message: str) -> None:
         raise UsageError(message)
 
 
-def refusing(main: Callable[[], int]) -> Callable[[], int]:
-    """A program's ``main`` that prints a `UsageError` as one line and returns `UNUSABLE`.
+def require_choice(what: str, given: object, choices: Iterable[str]) -> None:
+    """Raise `UsageError` that suggests the nearest choice unless ``given`` is one of ``choices``."""
+    choices = list(choices)
+    if given not in choices:
+        raise UsageError(f"unknown {what} {_quoted(given)}: {suggest(str(given)[:_MAX_QUOTED], choices)}")
 
-    Its standard streams are steady; where standard output could not be written, it returns `FAILED`.
+
+def require_type(name: str, value: object, kind: type) -> None:
+    """Raise `UsageError` unless ``value`` is of type ``kind``; see `type_problem`."""
+    if problem := type_problem(value, kind):
+        raise UsageError(f"{name} {problem}")
+
+
+def type_problem(value: object, kind: type) -> str | None:
+    """``must be a whole number, not 'x'`` if ``value`` is not of type ``kind``, else None.
+
+    An integer is a float as well; a boolean is no number. Any value fits a type without a name in messages.
+    """
+    accepted, words = _TYPES.get(kind, (object, ""))
+    fits = isinstance(value, accepted) and (accepted in (bool, object) or not isinstance(value, bool))
+    return None if fits else f"must be {words}, not {shown(value)}"
+
+
+def _quoted(given: object) -> str:
+    return f"'{short(given)}'" if isinstance(given, str) else shown(given)
+
+
+def refusing(main: Callable[[], int]) -> Callable[[], int]:
+    """Wrap a program's ``main``: print a `UsageError` as one line and return `UNUSABLE`.
+
+    Standard streams are hardened; if standard output could not be written, the program returns `FAILED`.
     """
 
     @functools.wraps(main)
     def run() -> int:
-        streams.settle()
+        standard_streams.harden()
         try:
             code = main()
         except UsageError as error:
-            lines = map(visible, str(error).split("\n"))  # a file's name may hold anything
+            lines = map(visible, str(error).split("\n"))  # file names may hold anything
             print("error:", "\n".join(lines), file=sys.stderr, flush=True)
             code = UNUSABLE
-        return max(code, FAILED) if streams.lost() else code
+        return max(code, FAILED) if standard_streams.output_lost() else code
 
     return run

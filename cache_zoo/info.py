@@ -1,4 +1,4 @@
-"""What there is to say of a cache, from its class: docstring, attributes, constructor and the package it comes with."""
+"""Cache metadata, from the docstring, attributes and constructor of its class and from its package."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class ParameterInfo:
     """A constructor parameter.
 
     Attributes:
-        name: as it is given.
-        default: its default value; None where it must be given.
-        required: it must be given.
-        text: what the docstring says of it.
+        name: of the parameter.
+        default: its default value; None if it is required.
+        required: there is no default.
+        text: its explanation in the docstring.
     """
 
     name: str
@@ -34,17 +34,17 @@ class ParameterInfo:
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """A cache, as it is shown to users.
+    """Cache metadata for users.
 
     Attributes:
         name: what `cache_zoo.make_cache` takes.
         target: its class, ``"module:Class"``.
-        package, version: the installed package that adds it; None for a built-in cache.
-        error: why it can't be used, None if it can; then everything below is empty.
+        package, version: the installed package that adds it; None if built in.
+        error: why it does not load, or None; with an error, everything below is empty.
         summary: first paragraph of the docstring, in one line.
-        description: the docstring up to its sections, as it is written.
-        paper: source of the method, as the class has it.
-        urls: addresses in ``paper``; an arXiv id is one.
+        description: the docstring up to its sections, unchanged.
+        paper: source of the method.
+        urls: addresses in ``paper``, those of arXiv ids included.
         parameters: of the constructor.
         needs_attention, needs_blocks, exact, exact_with: see `cache_zoo.Cache`.
     """
@@ -66,12 +66,12 @@ class CacheInfo:
 
     @property
     def origin(self) -> str:
-        """Where it comes from: ``cache-zoo``, or package and version."""
+        """``cache-zoo``, or package and version."""
         return "cache-zoo" if self.package is None else f"{self.package} {self.version}"
 
     @property
     def capabilities(self) -> list[str]:
-        """What it needs and when it is exact, in words."""
+        """Requirements and exactness, in words."""
         words = ["needs attention weights"] * self.needs_attention
         words += ["needs block_length < gen_length"] * self.needs_blocks
         if self.exact:
@@ -83,21 +83,21 @@ class CacheInfo:
         return words
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain data, the capabilities in words included."""
+        """All fields and the capabilities as plain data."""
         return {**asdict(self), "capabilities": self.capabilities}
 
 
 def describe(name: str) -> CacheInfo:
-    """What there is to say of the cache called ``name``; ``error`` says so if it can't be used.
+    """Metadata of the cache ``name``, with ``error`` set if it does not load.
 
     Raises:
-        UsageError: there is none.
+        UsageError: unknown name.
     """
     return _describe(caches.find(name))
 
 
 def describe_all() -> list[CacheInfo]:
-    """All registered caches, built-in ones first, with those of installed packages that can't be used."""
+    """Metadata of all registered caches, built-in ones first, broken ones included."""
     return [_describe(entry) for entry in caches.entries()]
 
 
@@ -129,15 +129,15 @@ def _describe(entry: Entry) -> CacheInfo:
 
 
 def _urls(paper: str) -> tuple[str, ...]:
-    """Addresses in the text, in their order."""
-    found = re.finditer(
+    """Addresses in the text, in order."""
+    matches = re.finditer(
         r"arXiv[: ]\s*(?P<arxiv>\d{4}\.\d{4,5})|(?P<url>https?://[^\s,)]*[^\s,;.)])", paper, re.IGNORECASE
     )
-    return tuple(f"https://arxiv.org/abs/{one['arxiv']}" if one["arxiv"] else one["url"] for one in found)
+    return tuple(f"https://arxiv.org/abs/{match['arxiv']}" if match["arxiv"] else match["url"] for match in matches)
 
 
 def _plain(value: Any) -> str:
-    """A value as it is written on a command line."""
+    """A value as the command line spells it."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

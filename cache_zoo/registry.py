@@ -8,23 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import entry_points
-from numbers import Integral, Real
 from operator import attrgetter
 from typing import Any
 
 from cache_zoo.base import Cache
-from cache_zoo.errors import UsageError, shown, suggest
+from cache_zoo.errors import UsageError, require_choice, shown, suggest, type_problem
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A name and the class that it stands for, which may not have been imported yet.
+    """A name and its class, which may not have been imported yet.
 
     Attributes:
-        name: what users call it.
+        name: for users.
         target: ``"module:Class"``.
-        package, version: the installed package that adds it; None for what is built in.
-        taken_by: where the entry comes from that has the name, if this one came too late for it.
+        package, version: the installed package that adds it; None if built in.
+        taken_by: origin of the earlier entry that holds the name, if there is one.
     """
 
     name: str
@@ -35,7 +34,7 @@ class Entry:
 
     @property
     def origin(self) -> str:
-        """Where it comes from, for messages."""
+        """``cache-zoo``, or package and version."""
         return "cache-zoo" if self.package is None else f"{self.package} {self.version}"
 
 
@@ -46,8 +45,7 @@ class Registry:
         kind: what is registered, for messages ("cache").
         base: class that every entry derives from.
         builtin: name to ``"module:Class"``.
-        group: entry-point group through which installed packages add entries. One that cannot be imported warns and
-            is left out; it never breaks the others.
+        group: entry-point group of installed packages. A broken entry warns and is left out.
     """
 
     def __init__(self, kind: str, base: type, builtin: Mapping[str, str], group: str) -> None:
@@ -59,10 +57,7 @@ class Registry:
         return list(dict.fromkeys(entry.name for entry in self.entries()))
 
     def entries(self) -> list[Entry]:
-        """What is registered: built-in entries, then those of installed packages, in the order of packages and names.
-
-        Where two have one name, the first of them has it.
-        """
+        """Built-in entries, then those of installed packages sorted by package and name. The first holds a name."""
         found = [
             Entry(point.name, point.value, point.dist.name, point.dist.version)
             for point in entry_points(group=self.group)
@@ -76,16 +71,16 @@ class Registry:
         return [entry for same in entries.values() for entry in same]
 
     def usable(self) -> list[Entry]:
-        """The entries that can be used.
+        """The entries that load.
 
         Warns:
-            RuntimeWarning: one of an installed package can't; it never breaks the others.
+            RuntimeWarning: an entry of an installed package does not; it is left out.
         """
         found = []
         for entry in self.entries():
             if problem := self.problem(entry):
                 message = f"{self.kind} plug-in left out: '{entry.name}' of {entry.origin}: {problem}"
-                warnings.warn(message, RuntimeWarning, stacklevel=1)  # from one place, so that it is said once
+                warnings.warn(message, RuntimeWarning, stacklevel=1)  # one place, so it is shown once
             else:
                 found.append(entry)
         return found
@@ -96,17 +91,15 @@ class Registry:
         Raises:
             UsageError: there is none.
         """
-        entries = self.entries()
-        for entry in entries:
-            if entry.name == name:
-                return entry
-        raise UsageError(f"unknown {self.kind} '{name}': {suggest(name, [entry.name for entry in entries])}")
+        entries = {entry.name: entry for entry in reversed(self.entries())}
+        require_choice(self.kind, name, entries)
+        return entries[name]
 
     def get(self, name: str) -> type:
         """The class called ``name``, or the one at ``"module:Class"``.
 
         Raises:
-            UsageError: no such name, or what it names is not a class of this kind.
+            UsageError: unknown name, or not a class of this kind.
         """
         return self._checked(name, self._load(name)) if ":" in name else self.load(self.find(name))
 
@@ -114,14 +107,14 @@ class Registry:
         """The class of ``entry``.
 
         Raises:
-            UsageError: its name is taken, it can't be imported, or it is not a class of this kind.
+            UsageError: its name is taken, its import fails, or it is not a class of this kind.
         """
         if entry.taken_by is not None:
             raise UsageError(f"the name '{entry.name}' is taken by {entry.taken_by}")
         return self._checked(entry.name, self._load(entry.target))
 
     def problem(self, entry: Entry) -> str | None:
-        """Why ``entry`` can't be used, or None."""
+        """Why ``entry`` does not load, or None."""
         try:
             self.load(entry)
         except UsageError as error:
@@ -132,16 +125,16 @@ class Registry:
         """A new object of the class called ``name``.
 
         Raises:
-            UsageError: unknown name, unknown parameter or unusable value.
+            UsageError: unknown name, unknown parameter or invalid value.
         """
         cls = self.get(name)
-        known = self.parameters(name)
-        for key in parameters:
+        known = parameters_of(cls)
+        for key, value in parameters.items():
             if key not in known:
                 raise UsageError(f"unknown parameter '{key}' of {self.kind} '{name}': {suggest(key, known)}")
-            if wanted := _misfit(known[key], parameters[key]):
-                what = f"'{key}' must be {wanted}, not {shown(parameters[key])}"
-                raise UsageError(f"{self.kind} '{name}' can't be made from {shown(parameters)}: {what}")
+            # the class itself checks None, and parameters whose default has no simple type
+            if value is not None and (problem := type_problem(value, type(known[key]))):
+                raise UsageError(f"{self.kind} '{name}' can't be made from {shown(parameters)}: '{key}' {problem}")
         try:
             return cls(**parameters)
         except UsageError:
@@ -158,7 +151,7 @@ class Registry:
         module, _, attribute = target.partition(":")
         try:
             return attrgetter(attribute)(import_module(module))
-        except (Exception, SystemExit) as error:  # the code of somebody else, which may raise anything, or be a program
+        except (Exception, SystemExit) as error:  # foreign code may raise anything
             raise UsageError(f"{self.kind} '{target}' can't be imported: {type(error).__name__}: {error}") from error
 
     def _checked(self, name: str, cls: Any) -> type:
@@ -167,25 +160,11 @@ class Registry:
         return cls
 
 
-_KINDS: dict[type, tuple[type, str]] = {
-    bool: (bool, "true or false"),
-    int: (Integral, "a whole number"),
-    float: (Real, "a number"),
-    str: (str, "text"),
-}
-
-
-def _misfit(default: object, value: object) -> str | None:
-    """What a parameter with this default must be, if ``value`` is of another kind. None is left to it."""
-    kind, words = _KINDS.get(type(default), (object, ""))
-    fits = value is None or (isinstance(value, kind) and (kind in (bool, object) or not isinstance(value, bool)))
-    return None if fits else words
-
-
 def parameters_of(cls: type) -> dict[str, Any]:
     """Constructor parameters of ``cls`` with their defaults (`inspect.Parameter.empty` where there is none)."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {key: one.default for key, one in inspect.signature(cls).parameters.items() if one.kind in named}
+    parameters = inspect.signature(cls).parameters
+    return {name: parameter.default for name, parameter in parameters.items() if parameter.kind in named}
 
 
 caches = Registry(
@@ -206,7 +185,7 @@ def list_caches() -> list[str]:
     """Names of all caches, the built-in ones first.
 
     Warns:
-        RuntimeWarning: an entry of an installed package can't be used; it is left out.
+        RuntimeWarning: an entry of an installed package does not load; it is left out.
     """
     return [entry.name for entry in caches.usable()]
 
@@ -219,7 +198,7 @@ def make_cache(name: str, **parameters: Any) -> Cache:
         parameters: constructor arguments of that class.
 
     Raises:
-        UsageError: unknown name or parameter (the message names the nearest valid one), or unusable value.
+        UsageError: unknown name or parameter (the message names the nearest valid one), or invalid value.
     """
     cache: Cache = caches.make(name, **parameters)
     return cache

@@ -1,7 +1,7 @@
-"""A choice of canvas positions ("rows"), packed without padding.
+"""Canvas positions that run in a forward ("rows"), packed without padding.
 
-Sequences of one batch may run different numbers of rows. Everything that is computed row by row (projections, norms,
-feed-forward, head) works on the packed form ``[N, ...]``; only attention needs the padded form ``[B, W, ...]``.
+Sequences of one batch may run different numbers of rows. Row-wise computations (projections, norms, feed-forward, head)
+use the packed form ``[N, ...]``; only attention needs the padded form ``[B, W, ...]``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Rows:
 
     @classmethod
     def from_mask(cls, mask: Tensor) -> Rows:
-        """Rows where BoolTensor ``mask`` ``[B, T]`` holds. Synchronises with the device once."""
+        """The rows where BoolTensor ``mask`` ``[B, T]`` is true. Synchronises with the device once."""
         counts = mask.sum(dim=1).tolist()
         return cls(mask.flatten().nonzero().squeeze(1), counts, (mask.shape[0], mask.shape[1]))
 
@@ -56,7 +56,7 @@ class Rows:
 
     @cached_property
     def _slots(self) -> Tensor:
-        """LongTensor ``[N]``: where each row stands in the padded form ``[B * W]``."""
+        """LongTensor ``[N]``: index of each row in the padded form ``[B * W]``."""
         device = self.index.device
         lengths = torch.tensor(self.counts, device=device)
         starts = lengths.cumsum(0) - lengths
@@ -64,7 +64,7 @@ class Rows:
         return torch.arange(len(self), device=device) + offset.repeat_interleave(lengths, output_size=len(self))
 
     def pad(self, packed: Tensor) -> Tensor:
-        """``[N, ...]`` to ``[B, W, ...]``, rows of a sequence first, zeros behind them."""
+        """``[N, ...]`` to ``[B, W, ...]``, the rows of each sequence first, then zeros."""
         batch = self.shape[0]
         if self.uniform:
             return packed.view(batch, self.width, *packed.shape[1:])
@@ -77,7 +77,7 @@ class Rows:
         return flat if self.uniform else flat.index_select(0, self._slots)
 
     def scatter(self, packed: Tensor) -> Tensor:
-        """``[N, ...]`` to canvas layout ``[B, T, ...]``, zeros at positions that are not rows."""
+        """``[N, ...]`` to canvas layout ``[B, T, ...]``, zeros at all other positions."""
         batch, length = self.shape
         if self.complete:
             return packed.view(batch, length, *packed.shape[1:])
@@ -85,7 +85,7 @@ class Rows:
         return canvas.index_copy_(0, self.index, packed).view(batch, length, *packed.shape[1:])
 
     def write(self, canvas: Tensor, packed: Tensor) -> None:
-        """Write ``packed`` ``[N, ...]`` into ``canvas`` ``[B, T, ...]`` (contiguous) in place at these rows."""
+        """Write ``packed`` ``[N, ...]`` into these rows of ``canvas`` ``[B, T, ...]`` (contiguous) in place."""
         canvas.view(self.shape[0] * self.shape[1], *canvas.shape[2:]).index_copy_(0, self.index, packed)
 
     def read(self, canvas: Tensor) -> Tensor:
@@ -93,5 +93,5 @@ class Rows:
         return canvas.view(self.shape[0] * self.shape[1], *canvas.shape[2:]).index_select(0, self.index)
 
     def locate(self, part: Tensor) -> Tensor:
-        """Where flat positions ``part`` ``[M]``, all among these rows, stand in the packed form. LongTensor ``[M]``."""
+        """Packed indices, LongTensor ``[M]``, of the flat positions ``part`` ``[M]``, all among these rows."""
         return part if self.complete else torch.searchsorted(self.index, part)

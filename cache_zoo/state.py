@@ -1,8 +1,8 @@
-"""What a cache is shown: the canvas (fixed during a generation), the step (before a forward) and its outcome."""
+"""What a cache sees: the canvas (fixed during a generation), the step (before a forward) and its outcome."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -52,7 +52,7 @@ class Canvas:
 
     @cached_property
     def key_mask(self) -> Tensor | None:
-        """BoolTensor ``[B, T]`` of keys that may be attended, or None where there is no padding."""
+        """BoolTensor ``[B, T]`` of the keys to attend, or None without padding."""
         return None if min(self.lengths) == self.shape[1] else self.valid
 
     @cached_property
@@ -66,25 +66,23 @@ class Canvas:
         return Rows.from_mask(self.valid)
 
     def keep(self, kept: Tensor) -> Canvas:
-        """The canvas of the sequences ``kept`` (LongTensor) that go on."""
-        from dataclasses import replace
-
+        """The canvas of the sequences ``kept`` (LongTensor)."""
         lengths = [self.lengths[b] for b in kept.tolist()]
         return replace(self, valid=self.valid[kept], lengths=lengths, positions=self.positions[kept])
 
 
 @dataclass
 class Step:
-    """The state before one forward. Caches read it and change nothing in it.
+    """The state before one forward, read-only for caches.
 
     Attributes:
         canvas: the canvas of the sequences still running; ``B`` is their number.
-        ids: LongTensor ``[B, T]``, the tokens now.
+        ids: LongTensor ``[B, T]``, the current tokens.
         masked: BoolTensor ``[B, T]``, generated positions that hold [MASK].
-        open: BoolTensor ``[B, T]``, the masked positions that will be decided: all, less those behind the end of a
-            text that is decoded only up to there.
-        index: forwards made before this one since the generation began. It counts for every sequence of the batch
-            alike, because each unfinished sequence takes part in every forward.
+        open: BoolTensor ``[B, T]``, the masked positions still to commit: all, or those before the end-of-sequence
+            token where decoding stops there.
+        index: forwards since the generation began, the same for all sequences of the batch, because each unfinished
+            sequence takes part in every forward.
         block_index: current block of each sequence (host integers).
         block_step: forwards each sequence has spent in its current block before this one (host integers).
         rows: the rows that run, set once the cache has chosen them.
@@ -115,20 +113,20 @@ class Step:
         return (columns >= self.block_start) & (columns < self.block_start + self.canvas.block_length)
 
     @cached_property
-    def decidable(self) -> Tensor:
-        """BoolTensor ``[B, T]``: the positions that may be decided in this step, open ones of the current block."""
+    def committable(self) -> Tensor:
+        """BoolTensor ``[B, T]``: the open positions of the current block, which this step may commit."""
         return self.open & self.block
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a forward led to.
+    """Result of a forward.
 
     Attributes:
         live: BoolTensor ``[B, T]``, positions that were masked before the step and whose logits were computed.
         confidence: float32 ``[B, T]``, the decoder's unscaled confidence at live positions, ``-inf`` elsewhere.
-        committed: BoolTensor ``[B, T]``, positions decided in this step.
-        masked: BoolTensor ``[B, T]``, positions still to be decided after it.
+        committed: BoolTensor ``[B, T]``, positions committed in this step.
+        masked: BoolTensor ``[B, T]``, positions still masked after it.
     """
 
     live: Tensor

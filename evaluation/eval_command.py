@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cache_zoo import UsageError, streams
+from cache_zoo import UsageError, standard_streams
 from cache_zoo.errors import DONE, FAILED, INTERRUPTED, UNUSABLE, require, suggest, visible
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class _Arguments(NamedTuple):
 def main() -> int:
     """Check the command line, do what it asks for, and return the exit status."""
     signal.signal(signal.SIGTERM, _terminated)  # a terminated run records that in its folder
-    streams.settle()
+    standard_streams.harden()
     shows = False
     try:
         arguments = _parse(sys.argv[1:])
@@ -46,7 +46,7 @@ def main() -> int:
         print("interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
     # what a run prints is in its folder as well
-    return max(code, FAILED) if streams.lost() and shows else code
+    return max(code, FAILED) if standard_streams.output_lost() and shows else code
 
 
 def _parse(given: list[str]) -> _Arguments:

@@ -1,11 +1,11 @@
 """The denoising loop: a canvas of [MASK] tokens decoded by a strategy, with a cache's advice."""
 
 from generation.decoder import generate, stream
-from generation.finite import NotFiniteError
+from generation.finite_logits import NotFiniteError
 from generation.likelihood import Likelihood, LikelihoodOptions, log_likelihoods
 from generation.options import GenerationOptions
 from generation.output import Counts, GenerationOutput, Progress, TraceStep
-from generation.strategies import Strategy, View, strategies
+from generation.strategies.strategy import Strategy, View
 
 __all__ = [
     "Counts",
@@ -20,6 +20,5 @@ __all__ = [
     "View",
     "generate",
     "log_likelihoods",
-    "strategies",
     "stream",
 ]

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cache_zoo import Cache, Outcome, Step, UsageError, make_cache
+from cache_zoo.cache_bytes import PeakMeter
 from cache_zoo.errors import require
-from cache_zoo.memory import Meter
-from generation.finite import extremes, require_finite
-from generation.options import GenerationOptions, pointless
+from generation.finite_logits import extremes, require_finite
+from generation.options import GenerationOptions, incompatibility
 from generation.output import Counts, GenerationOutput, Progress, TraceRecorder
 from generation.sampling import propose
-from generation.strategies import Strategy, View, strategies
+from generation.strategies.registry import strategies
+from generation.strategies.strategy import Strategy, View
 from models import ModelConfig, Transformer
 from models.work import Work
-
-Callback = Callable[[Step, Outcome], None]
-R = TypeVar("R")
 
 
 @torch.inference_mode()
@@ -33,33 +31,35 @@ def generate(
     *,
     seed: int | Sequence[int] | None = None,
     trace: bool = False,
-    callback: Callback | None = None,
     **options: Any,
 ) -> GenerationOutput:
     """Decode one canvas per prompt.
 
-    Every sequence goes through its blocks at its own pace and leaves the batch when it is finished, so that a batch
-    decodes what its sequences would decode alone.
+    Each sequence moves through its blocks at its own pace and leaves the batch when it is finished, so a batch decodes
+    what its sequences would decode alone. `stream` decodes the same, one forward at a time.
 
     Args:
         model: from `models.load_model`.
-        prompts: lists of token ids, of any lengths; they are left padded here.
-        cache: from `cache_zoo.make_cache`, or a name for one with default parameters; None: no cache.
-        seed: for everything random: one for the batch (sequence ``i`` draws from ``seed + i``), or one per sequence.
+        prompts: lists of token ids, of any lengths; left padded here.
+        cache: from `cache_zoo.make_cache`, or the name of one with default parameters; None: no cache.
+        seed: one for the batch (sequence ``i`` draws from ``seed + i``), or one per sequence.
         trace: record every forward in the output.
-        callback: called after each forward with the step and its outcome, for progress.
         options: fields of `GenerationOptions`: strategy, gen_length, block_length, num_transfer_tokens or steps,
             threshold, factor, sigma, alg, temperature, top_p, top_k, stop_until_eos, logits_eos_inf,
             confidence_eos_eot_inf.
 
     Raises:
-        UsageError: unknown or unusable options, an empty prompt, a prompt that does not fit, an unknown token.
-        NotFiniteError: a logit is NaN or infinite; the message says where that begins.
+        UsageError: unknown or invalid options, an empty prompt, one that does not fit, an unknown token.
+        NotFiniteError: a logit is NaN or infinite; the message names the place where it arises.
 
     Warns:
         UserWarning: the cache can save nothing with these options.
     """
-    return _drain(_begin(model, prompts, cache, seed, options).run(trace, callback))
+    decoding = _begin(model, prompts, cache, seed, options)
+    recorder = TraceRecorder(decoding.tokens) if trace else None
+    for _ in decoding.run(recorder):
+        pass
+    return decoding.output(recorder)
 
 
 @torch.inference_mode()
@@ -71,24 +71,17 @@ def stream(
     seed: int | Sequence[int] | None = None,
     **options: Any,
 ) -> Iterator[Progress]:
-    """Decode one canvas per prompt, as `generate` does, a forward at a time.
-
-    Args:
-        model: from `models.load_model`.
-        prompts: as in `generate`.
-        cache: as in `generate`.
-        seed: as in `generate`.
-        options: as in `generate`.
+    """Decode like `generate`, which explains the arguments, one forward at a time.
 
     Returns:
-        An iterator that runs one forward whenever it is asked for the next `Progress`.
+        An iterator that runs one forward for each `Progress`.
 
     Raises:
-        UsageError: as in `generate`; at once, not when the first forward is asked for.
-        NotFiniteError: as in `generate`, when the forward after the one that it happened in is asked for.
+        UsageError: as in `generate`, immediately.
+        NotFiniteError: as in `generate`, on the request that follows the failing forward.
 
     Warns:
-        UserWarning: the cache can save nothing with these options.
+        UserWarning: as in `generate`.
     """
     return _begin(model, prompts, cache, seed, options).progress()
 
@@ -104,18 +97,9 @@ def _begin(
     strategy = strategies.make(chosen.strategy, options=chosen)
     cache = make_cache(cache) if isinstance(cache, str) else cache or Cache()
     check_prompts(prompts, model.config, chosen)
-    if reason := pointless(cache, chosen):
-        warnings.warn(reason, UserWarning, stacklevel=4)  # inference_mode stands between
+    if reason := incompatibility(cache, chosen):
+        warnings.warn(reason, UserWarning, stacklevel=4)  # past inference_mode
     return _Decoding(model, prompts, cache, chosen, strategy, _generators(seed, len(prompts), model.device))
-
-
-def _drain(steps: Generator[Any, None, R]) -> R:
-    """What a generator returns in the end."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig, options: GenerationOptions) -> None:
@@ -139,7 +123,7 @@ def _generators(seed: int | Sequence[int] | None, batch: int, device: torch.devi
     seeds = [seed + i for i in range(batch)] if isinstance(seed, int) else list(seed)
     if len(seeds) != batch:
         raise UsageError(f"seed has {len(seeds)} entries for {batch} prompts; give one per prompt, or one number")
-    return [torch.Generator(device).manual_seed(one) for one in seeds]
+    return [torch.Generator(device).manual_seed(value) for value in seeds]
 
 
 class _Decoding:
@@ -172,9 +156,9 @@ class _Decoding:
         self.left = [options.gen_length] * len(prompts)
         self.counts = Counts()
 
-    def run(self, trace: bool, callback: Callback | None) -> Generator[Outcome, None, GenerationOutput]:
-        """Run until no sequence has anything left to decide, a forward at a time."""
-        recorder, memory = TraceRecorder(self.tokens) if trace else None, Meter(self.model)
+    def run(self, recorder: TraceRecorder | None = None) -> Iterator[Outcome]:
+        """Yield after each forward until every sequence is finished."""
+        meter = PeakMeter(self.model)
         self.cache.start(self.canvas)
         while self.sequences:
             if recorder is not None:
@@ -182,30 +166,26 @@ class _Decoding:
             progress = list(self.block_index), list(self.block_step)
             step = Step(self.canvas, self.ids, self.masked, self.open, self.counts.forwards, *progress)
             outcome, work = self._forward(step)
-            memory.read(self.cache, step)  # some of it may go in the end of the step
+            meter.read(self.cache, step)  # end_step may free some of it
             self.cache.end_step(step, outcome)
-            memory.read(self.cache, step)
+            meter.read(self.cache, step)
             self.counts.add(work, step)
-            self.counts.cache_bytes = memory.most
+            self.counts.cache_bytes = meter.peak
             if recorder is not None:
                 recorder.record(self.sequences, step, self.ids, outcome, work)
-            if callback is not None:
-                callback(step, outcome)
             yield outcome
             self._advance(step, outcome)
-        return GenerationOutput(
-            tokens=self.tokens,
-            nfe=self.counts.forwards,
-            forwards=self.forwards,
-            counts=self.counts,
-            trace=recorder.steps if recorder is not None else None,
-        )
+
+    def output(self, recorder: TraceRecorder | None) -> GenerationOutput:
+        """The result, once `run` is exhausted."""
+        trace = None if recorder is None else recorder.steps
+        return GenerationOutput(self.tokens, self.counts.forwards, self.forwards, self.counts, trace)
 
     @torch.inference_mode()
     def progress(self) -> Iterator[Progress]:
-        """`run`, and after each forward where the generation stands."""
+        """`run`, as `Progress` for users."""
         start = self.canvas.prompt_length
-        for outcome in self.run(trace=False, callback=None):
+        for outcome in self.run():
             tokens, committed = self.tokens.clone(), torch.zeros_like(self.tokens, dtype=torch.bool)
             tokens[self.sequences] = self.ids[:, start:]
             committed[self.sequences] = outcome.committed[:, start:]
@@ -216,11 +196,11 @@ class _Decoding:
         """One forward and what it commits."""
         canvas, start = step.canvas, step.canvas.prompt_length
         rows = self.cache.rows(step)
-        wanted = self.cache.wanted(step)
-        live = step.decidable if wanted is None else step.decidable | (wanted & step.masked)
+        extra = self.cache.confidence_positions(step)
+        live = step.committable if extra is None else step.committable | (extra & step.masked)
         if rows is not None:
             live = live & rows.roll(canvas.shift, dims=1)
-        # The logits of position j are in row j - shift; generated positions never wrap around.
+        # Row j - shift has the logits of position j; generated positions never wrap around.
         logit_rows = live.roll(-canvas.shift, dims=1)
         forward = self.model.run(self.ids, rows, cache=self.cache, logit_rows=logit_rows, step=step)
 
@@ -231,7 +211,9 @@ class _Decoding:
         )
         proposed = self.ids.masked_scatter(live, tokens)
         confidence = torch.full(self.ids.shape, -torch.inf, device=self.ids.device).masked_scatter(live, values)
-        view = View((live & step.decidable)[:, start:], confidence[:, start:], self.masked[:, start:], self.block_step)
+        view = View(
+            (live & step.committable)[:, start:], confidence[:, start:], self.masked[:, start:], self.block_step
+        )
         committed = torch.zeros_like(self.masked)
         committed[:, start:] = self.strategy.commit(view)
         self.ids = torch.where(committed, proposed, self.ids)
@@ -241,37 +223,39 @@ class _Decoding:
     def _noise(self, live: Tensor) -> tuple[Tensor, Tensor] | None:
         """Two uniform numbers for each live position (BoolTensor ``[B, G]``).
 
-        Each sequence draws for all its positions in every step, so that its luck depends neither on the rows that a
-        cache runs nor on the rest of the batch.
+        Each sequence draws for all its positions in every step, so its draws depend neither on the rows that run nor
+        on the rest of the batch.
         """
         if not self.options.random:
             return None
         shape = (2, live.shape[1])
-        drawn = torch.stack([torch.rand(shape, generator=one, device=live.device) for one in self.generators], dim=1)
+        drawn = torch.stack(
+            [torch.rand(shape, generator=generator, device=live.device) for generator in self.generators], dim=1
+        )
         return drawn[0][live], drawn[1][live]
 
     @property
     def open(self) -> Tensor:
-        """BoolTensor ``[B, T]``: positions to be decided before a sequence is finished."""
+        """BoolTensor ``[B, T]``: positions to commit before a sequence is finished."""
         if not self.options.stop_until_eos:
             return self.masked
         ended = (self.ids == self.model.config.eos_id) & (self.canvas.columns >= self.canvas.prompt_length)
         return self.masked & (ended.cumsum(dim=1) == 0)
 
     def _advance(self, step: Step, outcome: Outcome) -> None:
-        """Move each sequence to its next block with something to decide; those without one leave the batch."""
+        """Move each sequence to its next open block; those that have none leave the batch."""
         blocks = self.open[:, self.canvas.prompt_length :].unflatten(1, (-1, self.canvas.block_length)).sum(dim=2)
-        # the one synchronisation of a step that control flow needs; counts are exact in float32
-        told = torch.cat((blocks.flatten().float(), self._extremes)).tolist()
-        require_finite(told[-2:], self.model, step, outcome.live, self.cache)
-        counts, width = [int(count) for count in told[:-2]], blocks.shape[1]
+        # Control flow synchronises with the device once per step, here; counts are exact in float32.
+        values = torch.cat((blocks.flatten().float(), self._extremes)).tolist()
+        require_finite(values[-2:], self.model, step, outcome.live, self.cache)
+        counts, width = [int(count) for count in values[:-2]], blocks.shape[1]
         left = [counts[first : first + width] for first in range(0, len(counts), width)]
         kept = []
         for b, sequence in enumerate(self.sequences):
             self.forwards[sequence] += 1
             if sum(left[b]) == self.left[sequence]:
                 raise RuntimeError(
-                    f"{type(self.cache).__name__} ran no row that decides a masked position of block "
+                    f"{type(self.cache).__name__} ran no row that predicts a masked position of block "
                     f"{self.block_index[b]} of sequence {sequence}, or {type(self.strategy).__name__} committed none"
                 )
             self.left[sequence] = sum(left[b])

@@ -17,16 +17,16 @@ from cache_zoo import UsageError, make_cache
 from cache_zoo.arguments import grouped, named, positional, read
 from cache_zoo.errors import DONE, FAILED, INTERRUPTED, is_utf8, refusing, require
 from generation.decoder import check_prompts, stream
-from generation.finite import NotFiniteError
-from generation.options import MOST_SEED, MOST_TOKENS, GenerationOptions, between, require_reachable
+from generation.finite_logits import NotFiniteError
+from generation.options import MAX_SEED, MAX_TOKENS, GenerationOptions, between, require_reachable
 from generation.output import Progress
-from generation.strategies import strategies
+from generation.strategies.registry import strategies
 from generation.terminal import Picture, Screen, marks_of, printable
 from models import ModelConfig, Transformer, load_model, resolve_checkpoint
 from models.chat import Chat
 from models.loading import as_device, as_dtype, read_config
 
-_MAX_PROMPT_BYTES = 16 * MOST_TOKENS  # a token of text has about four
+_MAX_PROMPT_BYTES = 16 * MAX_TOKENS  # a token of text has about four
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _answer(arguments: GenerateOptions) -> None:
     options = GenerationOptions.make(**arguments.generation)
     require_reachable(options)
     strategies.load(strategies.find(options.strategy))
-    between("seed", arguments.seed, 0, MOST_SEED)
+    between("seed", arguments.seed, 0, MAX_SEED)
     chosen = [(arguments.cache, arguments.parameters)]
     if arguments.compare is not None:
         chosen.append((arguments.compare, {}))

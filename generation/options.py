@@ -4,50 +4,52 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from cache_zoo import Cache, UsageError
-from cache_zoo.errors import require, shown, suggest
+from cache_zoo.errors import require, require_choice, require_type, shown, suggest
 
 ALGORITHMS = ("maskgit_plus", "entropy", "topk_margin", "random")
-MOST_TOKENS = 131_072
+MAX_TOKENS = 131_072
 """Tokens of the longest canvas: no supported model has a longer context."""
-MOST_SEED = 2**32 - 1
-MOST_TEMPERATURE, MOST_SIGMA, _LEAST = 1_000, 100_000, 0.001
-"""Beyond these a soft-max or a density of float32 is flat, or no number."""
-_MOST_VOCABULARY = 10_000_000
+MAX_SEED = 2**32 - 1
+MAX_TEMPERATURE, MAX_SIGMA, _MIN_SCALE = 1_000, 100_000, 0.001
+"""Beyond these a float32 soft-max or density is flat or not finite."""
+_MAX_VOCABULARY = 10_000_000
 
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """How a canvas is decoded. Checked when made.
+    """How a canvas is decoded. Checked on construction.
 
     Attributes:
-        strategy: decoding strategy, a name of `generation.strategies`.
+        strategy: name of a decoding strategy in `generation.strategies.registry`.
         gen_length: tokens to generate.
-        block_length: width of the semi-autoregressive blocks; it divides ``gen_length``. None, or equal to
+        block_length: width of the semi-autoregressive blocks; divides ``gen_length``. None, or equal to
             ``gen_length``, decodes the whole canvas at once.
         num_transfer_tokens: tokens committed per forward.
-        steps: instead of ``num_transfer_tokens``: forwards over all blocks, shared out as LLaDA does (each block gets
-            ``steps / blocks`` of them, and the surplus of a division goes to its first ones).
-        threshold: commit every token of at least this confidence, and never fewer than ``num_transfer_tokens`` (or
-            the share of ``steps``) says (Fast-dLLM, arXiv 2505.22618, section 3.3).
+        steps: instead of ``num_transfer_tokens``: forwards over all blocks, distributed as in LLaDA (each block gets
+            ``steps / blocks``, and a remainder goes to its first forwards).
+        threshold: commit every token of at least this confidence, and at least ``num_transfer_tokens`` (or the share
+            of ``steps``) of them (Fast-dLLM, arXiv 2505.22618, section 3.3).
         factor: commit the largest ``n`` with ``(n + 1)(1 - c_n) < factor``, where ``c_n`` is the n-th highest
-            confidence, and never fewer than above (Fast-dLLM, theorem 1).
+            confidence, and at least as many as above (Fast-dLLM, theorem 1).
         sigma: standard deviation in positions of the certainty prior, which multiplies confidences by the density of
-            decided text around them (d2Cache, arXiv 2509.23094, section 4.1); None or 0: no prior. With
-            ``alg=entropy``, whose confidences are negative, it turns around and puts positions near decided text last.
+            committed text around them (d2Cache, arXiv 2509.23094, section 4.1); None or 0: no prior. With
+            ``alg=entropy``, whose confidences are negative, it reverses: positions near committed text come last.
         alg: confidence of a token: its probability (``maskgit_plus``), negative entropy (``entropy``), lead over the
             second (``topk_margin``), or a random order (``random``).
-        temperature: 0 takes the likeliest token; above it one is drawn, and its tempered probability is its confidence.
-        top_p: keep the likeliest tokens of this mass. As in Dream it shapes confidences at temperature 0 too.
+        temperature: 0 takes the likeliest token; otherwise one is drawn, and its tempered probability is its
+            confidence.
+        top_p: keep the likeliest tokens of this mass. As in Dream, it shapes confidences at temperature 0 too.
         top_k: keep this many of the likeliest tokens.
-        stop_until_eos: a sequence is finished once everything before its first end-of-sequence token is decided;
-            what is behind it may stay masked.
-        logits_eos_inf: the end-of-sequence token is never proposed and has no share of the probability (LLaDA's
-            ``generate.py``): a canvas is filled to its end.
-        confidence_eos_eot_inf: a position that proposes the end-of-sequence or the end-of-turn token has confidence 0
-            and is decided last; neither token has a share of the probability that other positions take for their
+        stop_until_eos: a sequence is finished once everything before its first end-of-sequence token is committed;
+            positions behind it may stay masked.
+        logits_eos_inf: never propose the end-of-sequence token and give it no share of the probability (LLaDA's
+            ``generate.py``): the canvas is filled to its end.
+        confidence_eos_eot_inf: a position that proposes the end-of-sequence or end-of-turn token has confidence 0 and
+            is committed last; neither token has a share of the probability from which other positions take their
             confidence (LLaDA's ``generate.py``). Needs ``alg=maskgit_plus``.
     """
 
@@ -99,7 +101,7 @@ class GenerationOptions:
             self.threshold is None or self.factor is None,
             f"threshold ({self.threshold}) and factor ({self.factor}) are two rules for the same choice; give one",
         )
-        require(self.alg in ALGORITHMS, f"unknown alg '{self.alg}': {suggest(self.alg, ALGORITHMS)}")
+        require_choice("alg", self.alg, ALGORITHMS)
         if self.alg == "entropy":
             require(
                 self.threshold is None or self.threshold <= 0,
@@ -120,42 +122,35 @@ class GenerationOptions:
 
     @property
     def block(self) -> int:
-        """Block length in force: ``gen_length`` where none was given."""
+        """Effective block length: ``gen_length`` if none was given."""
         return self.gen_length if self.block_length is None else self.block_length
 
     @property
     def random(self) -> bool:
-        """Whether anything is drawn."""
+        """Whether decoding draws random numbers."""
         return self.temperature > 0 or self.alg == "random"
 
     def _check_types(self) -> None:
-        kinds: dict[str, tuple[type, ...]] = dict.fromkeys(("strategy", "alg"), (str,))
-        kinds |= dict.fromkeys(("stop_until_eos", "logits_eos_inf", "confidence_eos_eot_inf"), (bool,))
-        kinds |= dict.fromkeys(("gen_length", "num_transfer_tokens", "block_length", "steps", "top_k"), (int,))
-        kinds |= dict.fromkeys(("threshold", "factor", "sigma", "temperature", "top_p"), (int, float))
-        optional = ("block_length", "steps", "top_k", "threshold", "factor", "sigma", "top_p")
-        for key, kind in kinds.items():
-            value = getattr(self, key)
-            if value is None and key in optional:
+        for key, hint in get_type_hints(type(self)).items():
+            kinds, value = get_args(hint) or (hint,), getattr(self, key)
+            if value is None and NoneType in kinds:
                 continue
-            # bool is an int to Python, but not to anybody who writes gen_length=true
-            if not isinstance(value, kind) or (kind != (bool,) and isinstance(value, bool)):
-                raise UsageError(f"{key} must be {' or '.join(k.__name__ for k in kind)}, not {shown(value)}")
+            require_type(key, value, kinds[0])
             require(not isinstance(value, float) or math.isfinite(value), f"{key} must be a finite number, not {value}")
 
     def _check_ranges(self) -> None:
-        between("gen_length", self.gen_length, 1, MOST_TOKENS)
+        between("gen_length", self.gen_length, 1, MAX_TOKENS)
         require(self.block >= 1, f"block_length must be at least 1, not {shown(self.block)}")
         least = self.num_transfer_tokens
         require(least >= 1, f"num_transfer_tokens must be at least 1, not {shown(least)}")
         require(self.factor is None or self.factor > 0, f"factor must be above 0, not {self.factor}")
-        for key, most in (("sigma", MOST_SIGMA), ("temperature", MOST_TEMPERATURE)):
+        for key, most in (("sigma", MAX_SIGMA), ("temperature", MAX_TEMPERATURE)):
             value = getattr(self, key)
             require(value is None or value >= 0, f"{key} must not be negative, not {value}")
             if value != 0:
-                between(key, value, _LEAST, most)
+                between(key, value, _MIN_SCALE, most)
         require(self.top_p is None or 0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, not {self.top_p}")
-        between("top_k", self.top_k, 1, _MOST_VOCABULARY)
+        between("top_k", self.top_k, 1, _MAX_VOCABULARY)
 
     def _check_steps(self, steps: int) -> None:
         require(
@@ -170,21 +165,21 @@ class GenerationOptions:
         )
         require(
             steps % blocks == 0,
-            f"steps {steps} can't be shared out evenly over {blocks} blocks; the nearest that can is "
+            f"steps {steps} is not divisible by the {blocks} blocks; the nearest multiple is "
             f"{max(1, round(steps / blocks)) * blocks}",
         )
 
 
 def require_reachable(options: GenerationOptions) -> None:
-    """Raise `UsageError` if no token can ever have the confidence that ``threshold`` asks for, as at 90 for 0.9."""
+    """Raise `UsageError` if no confidence can reach ``threshold``, such as 90 for 0.9."""
     require(
         options.threshold is None or options.threshold <= 1,
-        f"threshold must be at most 1, not {options.threshold}: confidences are probabilities, or below; null is none",
+        f"threshold must be at most 1, not {options.threshold}: no confidence is higher; null turns it off",
     )
 
 
-def pointless(cache: Cache, options: GenerationOptions) -> str | None:
-    """Why ``cache`` can't do its work with ``options``, or None. It still decodes correctly."""
+def incompatibility(cache: Cache, options: GenerationOptions) -> str | None:
+    """Why ``cache`` can save nothing with ``options``, or None. Decoding stays correct."""
     if cache.needs_blocks and options.block >= options.gen_length:
         smaller = _nearest_divisor(32, options.gen_length, options.gen_length - 1)
         return (
@@ -195,7 +190,7 @@ def pointless(cache: Cache, options: GenerationOptions) -> str | None:
 
 
 def between(key: str, value: float | None, least: float, most: float) -> None:
-    """Raise `UsageError` unless ``value`` is None or within the range."""
+    """Raise `UsageError` unless ``value`` is None or in the range."""
     if value is None or least <= value <= most:
         return
     bound = f"at least {least:,}" if value < least else f"at most {most:,}"

@@ -23,7 +23,7 @@ class Counts:
         keys: query-key pairs attended (of one head), summed over layers.
         logits: rows the head was applied to.
         flops: floating-point operations of all matrix products, a multiply-add counted as two.
-        cache_bytes: most bytes the cache held after a forward, before or after it heard of the outcome.
+        cache_bytes: most bytes that the cache held after a forward, before or after `Cache.end_step`.
     """
 
     forwards: int = 0
@@ -49,18 +49,18 @@ class Counts:
         self.flops += work.flops
 
     def as_dict(self) -> dict[str, float]:
-        """All counts and the compute ratio, by name."""
+        """All counts and the compute ratio by name."""
         return {**asdict(self), "compute_ratio": self.compute_ratio}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a generation stands after a forward.
+    """State of a generation after a forward.
 
     Attributes:
-        tokens: LongTensor ``[B, gen_length]``, [MASK] where nothing is decided yet.
-        committed: BoolTensor ``[B, gen_length]``, decided in this forward.
-        blocks: by the number of each sequence that took part, the block it was in.
+        tokens: LongTensor ``[B, gen_length]``, [MASK] where nothing is committed yet.
+        committed: BoolTensor ``[B, gen_length]``, committed in this forward.
+        blocks: active sequence to its block.
         counts: the work so far.
     """
 
@@ -76,15 +76,15 @@ class TraceStep:
 
     Attributes:
         active: sequences that took part.
-        blocks: per active sequence, the number of the block it was in.
+        blocks: per active sequence, its block.
         rows: per active sequence, the positions that ran (in any layer).
         layer_rows: per layer and active sequence, the positions whose queries ran.
         committed: BoolTensor ``[B, gen_length]``, over all sequences of the batch.
         canvas: LongTensor ``[B, gen_length]``, the generated part after the forward.
-        confidence: float32 ``[B, gen_length]``, the decoder's unscaled confidence in what it proposed at the masked
-            positions whose logits were computed, ``-inf`` elsewhere.
-        seconds: of choosing rows, forward and decision, the device waited for before and after, which generations
-            that are not traced don't do.
+        confidence: float32 ``[B, gen_length]``, the decoder's unscaled confidence at the masked positions whose logits
+            were computed, ``-inf`` elsewhere.
+        seconds: for choosing rows, forward and commit; the device is synchronised before and after, which happens only
+            in traces.
     """
 
     active: list[int]
@@ -102,9 +102,9 @@ class GenerationOutput:
     """Result of `generation.generate`.
 
     Attributes:
-        tokens: LongTensor ``[B, gen_length]``. With ``stop_until_eos`` what follows the first end-of-sequence token
-            may hold [MASK].
-        nfe: forwards run for the batch.
+        tokens: LongTensor ``[B, gen_length]``. With ``stop_until_eos`` positions behind the first end-of-sequence
+            token may hold [MASK].
+        nfe: forwards of the batch.
         forwards: forwards each sequence took part in.
         counts: the work of the batch.
         trace: one entry per forward, None unless asked for.
@@ -130,7 +130,7 @@ class TraceRecorder:
         self._start = self._now()
 
     def record(self, sequences: list[int], step: Step, ids: Tensor, outcome: Outcome, work: Work) -> None:
-        """Add the forward that was begun; ``ids`` is the canvas ``[B, T]`` after it."""
+        """Add the forward just run; ``ids`` is the canvas ``[B, T]`` after it."""
         seconds = self._now() - self._start
         start, layers = step.canvas.prompt_length, step.canvas.num_layers
         self._tokens[sequences] = ids[:, start:]
@@ -153,7 +153,7 @@ class TraceRecorder:
         )
 
     def _now(self) -> float:
-        """The time, once the device has finished what it was given."""
+        """The time, after synchronising with the device."""
         if self._tokens.device.type == "cuda":
             torch.cuda.synchronize(self._tokens.device)
         return time.perf_counter()

@@ -1,4 +1,4 @@
-"""From logits of masked positions to a token and a confidence for each of them."""
+"""A token and its confidence for each masked position, from its logits."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def propose(
 
     [MASK] itself is never proposed, but keeps its share of the probability.
 
-    Deviates from LLaDA's script at temperature above 0, where the confidence is the probability before tempering, and
-    where its ``confidence_eos_eot_inf`` reaches the end-of-turn token only; here it is the same at every temperature.
+    Deviates from LLaDA's script above temperature 0: there the confidence is the probability before tempering, and
+    ``confidence_eos_eot_inf`` affects the end-of-turn token only; here both are the same at every temperature.
 
     Args:
         logits: float32 ``[M, V]``, overwritten.
         options: temperature, top_p, top_k, alg, logits_eos_inf and confidence_eos_eot_inf are read.
         mask_id: id of [MASK].
-        noise: uniform numbers in [0, 1), ``[M]`` to draw tokens with and ``[M]`` for a random order; needed where
+        noise: uniform numbers in [0, 1), ``[M]`` to draw tokens and ``[M]`` for a random order; required if
             ``options.random``.
-        eos_id, eot_id: the tokens of the two options with ``eos`` in their names; None where a model has none.
+        eos_id, eot_id: end-of-sequence and end-of-turn token; None if the model has none.
 
     Returns:
         LongTensor ``[M]`` and float32 ``[M]``.
@@ -59,7 +59,7 @@ def propose(
         confidence = noise[1]
 
     logits[:, mask_id] = -torch.inf
-    if logits is not raw:  # a filter may have left [MASK] alone
+    if logits is not raw:  # the filters may have kept nothing but [MASK]
         raw[:, mask_id] = -torch.inf
         logits = torch.where(logits.isneginf().all(dim=1, keepdim=True), raw, logits)
     if options.temperature > 0:
@@ -76,7 +76,7 @@ def propose(
 
 
 def _mass_without(logits: Tensor, tokens: list[int]) -> Tensor:
-    """Logarithm ``[M]`` of the soft-max denominators of ``logits`` ``[M, V]``, less the share of ``tokens``."""
+    """Log ``[M]`` of the soft-max denominators of ``logits`` ``[M, V]`` without the share of ``tokens``."""
     if not tokens:
         return logits.logsumexp(dim=1)
     kept = logits[:, tokens].clone()
@@ -87,7 +87,7 @@ def _mass_without(logits: Tensor, tokens: list[int]) -> Tensor:
 
 
 def keep_nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Set all logits ``[M, V]`` to -inf but the likeliest up to the one with which their mass exceeds ``top_p``."""
+    """Keep the likeliest logits ``[M, V]``, including the first that takes their mass above ``top_p``; others: -inf."""
     ordered, order = logits.sort(dim=1, descending=True, stable=True)
     mass = ordered.softmax(dim=1).cumsum(dim=1)
     beyond = torch.zeros_like(mass, dtype=torch.bool)
@@ -96,7 +96,7 @@ def keep_nucleus(logits: Tensor, top_p: float) -> Tensor:
 
 
 def draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    """One token per row of ``logits`` ``[M, V]`` from its soft-max, by inversion of ``uniform`` ``[M]`` in [0, 1)."""
+    """Draw one token per row of ``logits`` ``[M, V]`` by inverse transform of ``uniform`` ``[M]`` in [0, 1)."""
     mass = logits.double().softmax(dim=1).cumsum(dim=1)
     at = torch.searchsorted(mass, uniform.double()[:, None] * mass[:, -1:], right=True).squeeze(1)
     return at.clamp_(max=logits.shape[1] - 1)

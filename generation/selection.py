@@ -1,4 +1,4 @@
-"""How many tokens a forward commits, and which."""
+"""How many tokens a forward commits, and which ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from generation.options import GenerationOptions
 
 
 def quota(options: GenerationOptions, forwards: int) -> int:
-    """Tokens to commit in a block that has seen ``forwards`` forwards.
+    """Tokens to commit in a block after ``forwards`` forwards.
 
-    With ``steps`` this is LLaDA's schedule (arXiv 2502.09992, appendix A.3): a block of ``n`` masks and ``S`` forwards
+    With ``steps`` it is LLaDA's schedule (arXiv 2502.09992, appendix A.3): a block of ``n`` masks and ``S`` forwards
     commits ``n // S`` per forward, and one more in each of the first ``n % S``.
     """
     if options.steps is None:
@@ -29,7 +29,7 @@ def commit_best(score: Tensor, eligible: Tensor, least: Tensor, options: Generat
     Args:
         score: float32 ``[B, G]``.
         eligible: BoolTensor ``[B, G]``.
-        least: LongTensor ``[B]``; where fewer are eligible, all of them are taken.
+        least: LongTensor ``[B]``; if fewer are eligible, all of them are committed.
         options: ``threshold`` and ``factor`` are read.
 
     Returns:
@@ -49,15 +49,15 @@ def commit_best(score: Tensor, eligible: Tensor, least: Tensor, options: Generat
 def factor_count(ordered: Tensor, factor: float) -> Tensor:
     """Largest ``n`` with ``(n + 1)(1 - c_n) < factor`` (Fast-dLLM, arXiv 2505.22618, theorem 1), 0 if there is none.
 
-    Deviates from both released versions, whose off-by-ones at the last candidate are opposite.
+    Deviates from both released versions, which are off by one at the last candidate in opposite directions.
 
     Args:
-        ordered: confidences ``[B, G]`` in descending order, ``-inf`` behind the last.
+        ordered: confidences ``[B, G]`` in descending order, ``-inf`` after the last.
         factor: above 0.
 
     Returns:
         LongTensor ``[B]``.
     """
     place = torch.arange(2, ordered.shape[1] + 2, device=ordered.device)
-    # (n + 1)(1 - c_n) grows with n, so the places that pass are the first ones
+    # (n + 1)(1 - c_n) grows with n, so the candidates that pass come first
     return (place * (1 - ordered) < factor).sum(dim=1)

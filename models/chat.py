@@ -1,4 +1,4 @@
-"""Conversations put through the chat template of a tokenizer, which is code of whoever made the checkpoint."""
+"""Chat templates of tokenizers, which are code of the checkpoint's author."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from cache_zoo import UsageError
-from cache_zoo.deadline import processor_seconds
 from cache_zoo.errors import shown
+from cache_zoo.time_limit import cpu_time_limit
 
 Turn = dict[str, str]
 """``role`` (system, user or assistant) and ``content``."""
-_SECONDS = 5.0
-"""Of processor time that a conversation may take; real templates take a thousandth."""
+_MAX_SECONDS = 5.0
+"""CPU time for one conversation; real templates take a thousandth of it."""
 
 
 class Chat:
-    """A chat template, which is tried on a conversation of each shape before it is trusted with one.
+    """A chat template, tested on a trial conversation of each shape before its first use.
 
     Args:
         tokenizer: its owner.
-        instead: what to give to do without the template, for messages.
+        instead: for messages, the setting that avoids the template.
     """
 
     def __init__(self, tokenizer: Any, instead: str) -> None:
@@ -32,7 +32,7 @@ class Chat:
 
         Args:
             turns: of the conversation.
-            continued: the last one is the begin of the answer; otherwise the answer begins behind all of them.
+            continued: the last turn is the start of the answer; otherwise the answer follows all turns.
 
         Raises:
             UsageError: the template raises, or drops a turn.
@@ -44,29 +44,29 @@ class Chat:
         return self._apply(turns, continued)
 
     def _try(self, turns: Sequence[Turn], continued: bool) -> None:
-        """Raise `UsageError` unless the text of every turn comes out, and one to be continued at the end."""
+        """Raise `UsageError` unless the text of every turn is rendered, and a continued one comes last."""
         texts = [f"this-is-turn-{number}-of-a-trial" for number in range(1, len(turns) + 1)]
         trial = [{**turn, "content": text} for turn, text in zip(turns, texts, strict=True)]
         rendered = self._apply(trial, continued)
         for number, (turn, text) in enumerate(zip(turns, texts, strict=True), start=1):
             last = continued and number == len(turns)
             if text not in rendered or (last and not rendered.rstrip().endswith(text)):
-                what = "the begin of the answer" if last else f"the {turn['role']} message"
+                what = "the start of the answer" if last else f"the {turn['role']} message"
                 raise self._refusal(turns, f"it drops {what} (turn {number} of {len(turns)})")
 
     def _apply(self, turns: Sequence[Turn], continued: bool) -> str:
         try:
-            with processor_seconds(_SECONDS, TimeoutError(f"it takes more than {_SECONDS} seconds")):
+            with cpu_time_limit(_MAX_SECONDS, TimeoutError(f"it takes more than {_MAX_SECONDS} seconds")):
                 rendered = self._tokenizer.apply_chat_template(
                     list(turns), tokenize=False, add_generation_prompt=not continued, continue_final_message=continued
                 )
-        except Exception as error:  # whatever Jinja, the template or transformers raise
+        except Exception as error:  # Jinja, the template or transformers may raise anything
             message = (str(error).strip().splitlines() or [""])[0]
             raise self._refusal(turns, f"{type(error).__name__}: {message}") from error
         try:
             str(rendered).encode()
         except UnicodeEncodeError as error:
-            raise self._refusal(turns, "it writes half of a character, which is no text") from error
+            raise self._refusal(turns, "it writes a lone surrogate, which is no text") from error
         return str(rendered)
 
     def _refusal(self, turns: Sequence[Turn], why: str) -> UsageError:

@@ -1,4 +1,4 @@
-"""What a checkpoint's ``config.json`` says, in one shape for all families."""
+"""The config of a checkpoint and the description of a model family."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from cache_zoo.errors import require
 from models.config_json import ConfigReader
 
-_MOST_BASE = 1e12
-"""Base of the rotary embedding; beyond float32 all angles are 0."""
+_MAX_ROPE_BASE = 1e12
+"""Beyond it all angles are 0 in float32."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class ModelConfig:
         tied: the head is the embedding.
         context_length: longest canvas.
         shift: 1 where row ``j - 1`` predicts token ``j``, else 0.
-        mask_id, eos_id, pad_id: special tokens, always read from the checkpoint.
-        eot_id: end-of-turn token, None where the checkpoint names none.
+        mask_id, eos_id, pad_id: special tokens, always from the checkpoint.
+        eot_id: end-of-turn token, None if the checkpoint names none.
     """
 
     family: str
@@ -58,10 +58,10 @@ class ModelConfig:
             "context_length",
         ):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
-        for name, most in (("rms_eps", 1), ("rope_theta", _MOST_BASE)):
+        for name, most in (("rms_eps", 1), ("rope_theta", _MAX_ROPE_BASE)):
             value = getattr(self, name)
             require(value > 0 and math.isfinite(value), f"{name} must be a finite number above 0, not {value}")
-            require(value <= most, f"{name} must be at most {most:g}, not {value}: no network has such a one")
+            require(value <= most, f"{name} must be at most {most:g}, not {value}")
         require(
             self.hidden_size % self.num_heads == 0 and self.num_heads % self.num_kv_heads == 0,
             f"width {self.hidden_size}, {self.num_heads} heads and {self.num_kv_heads} key/value heads do not fit: "
@@ -87,12 +87,12 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class Slot:
-    """Where an official parameter goes: a parameter of ours and the range of its first dimension.
+    """Destination of an official parameter: rows of one of our parameters.
 
     Attributes:
-        parameter: name in our model.
-        start, stop: rows ``[start, stop)`` of it.
-        shape: shape of the official parameter.
+        parameter: its name in our model.
+        start, stop: range in its first dimension, ``[start, stop)``.
+        shape: of the official parameter.
     """
 
     parameter: str
@@ -103,15 +103,15 @@ class Slot:
 
 @dataclass(frozen=True)
 class Family:
-    """A model family: how to recognise its checkpoints, read and write their config and name their parameters.
+    """A model family: recognises its checkpoints, reads and writes their config and maps their parameters.
 
     Attributes:
         name: of the family.
         model_types: values of ``model_type`` in ``config.json``, lower case.
-        new_config: `ModelConfig` with the family's conventions filled in; takes the rest by name.
+        new_config: `ModelConfig` with the family's conventions; takes the rest by name.
         read_config: ``config.json`` to `ModelConfig`.
         write_config: its inverse, in the published layout.
-        slots: official parameter names and where each one goes.
+        slots: official parameter names to their destinations.
     """
 
     name: str

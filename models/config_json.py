@@ -1,4 +1,4 @@
-"""Reading ``config.json``: typed values, and no key passed over that changes the network."""
+"""Read ``config.json``: typed values, and no ignored key that changes the network."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
-from cache_zoo.errors import nearest, require, short, shown
+from cache_zoo.errors import nearest, require, require_type, short, shown
 
-_LARGEST = 16 << 20
-"""Bytes of a JSON file that are read; the index of a checkpoint of 100,000 tensors has less."""
+_MAX_BYTES = 16 << 20
+"""Size of a JSON file; the index of a checkpoint with 100,000 tensors is smaller."""
 
 _NETWORK = re.compile(
     r"rope|rotary|alibi|yarn|attn|attention|qk|query|key_value|head|norm|bias|activation|hidden|mlp|ffn|glu|window|"
@@ -21,30 +21,30 @@ _NETWORK = re.compile(
     r"scal(e|ing|ar|er)|residual|layer|emb|position|intermediate|inner|theta|tie_|tied|tying|"
     r"(^|_)(act|dim|ff|eps|epsilon|gated?|shift(ed)?|kv)(_|$)"
 )
-"""Words in the names of keys that change what a network computes."""
+"""Words in the names of keys that change the network."""
 _HARMLESS = re.compile(
     r".*drop.*|(.*_)?init.*|output_(attentions|hidden_states)|chunk_size_feed_forward|max_window_layers|"
     r"_?attn_implementation.*|(use_)?flash_att.*|alibi_bias_max|attention_layer_norm_with_affine|block_group_size"
 )
-"""Keys with such words that change nothing here: of training, of kernels, and details of what must be switched off."""
+"""Keys with such words that change nothing here: for training, for kernels, or details of options that must be off."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        UsageError: the file is missing, too large or not a JSON object, or names a key twice.
+        UsageError: the file is missing, too large, not a JSON object, or has a duplicate key.
     """
-    require(os.path.isfile(path), f"{path.parent} has no {path.name}")  # pathlib raises where it may not look
+    require(os.path.isfile(path), f"{path.parent} has no {path.name}")  # pathlib raises without permission
     try:
         with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
+            content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}") from error
-    require(len(content) <= _LARGEST, f"{path} is larger than {_LARGEST >> 20} MiB")
+    require(len(content) <= _MAX_BYTES, f"{path} is larger than {_MAX_BYTES >> 20} MiB")
     try:
-        values = json.loads(content.decode("utf-8"), object_pairs_hook=_once)
-    except _TwiceError as error:
+        values = json.loads(content.decode("utf-8"), object_pairs_hook=_unique)
+    except _DuplicateKeyError as error:
         raise UsageError(f"{path} has the key {error} twice") from None
     except RecursionError:
         raise UsageError(f"{path} is not valid JSON: it is nested too deep") from None
@@ -54,69 +54,66 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(values)
 
 
-class _TwiceError(ValueError):
+class _DuplicateKeyError(ValueError):
     pass
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _TwiceError(short(next(name for name in names if names.count(name) > 1)))
+        raise _DuplicateKeyError(short(next(name for name in names if names.count(name) > 1)))
     return values
 
 
 class ConfigReader:
-    """Typed access to the values of ``config.json``. It remembers which keys were read, for `refuse_unread`.
-
-    Args:
-        values: of the file.
-    """
+    """Typed access to the values of ``config.json``; tracks the keys read, for `refuse_unread`."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self._values = values
         self._read: set[str] = set()
 
     def get(self, key: str, kind: type, default: Any = None) -> Any:
-        """The value of ``key`` as ``kind``; ``default`` where it is absent or null, an error where there is none."""
+        """The value of ``key`` as ``kind``, or ``default`` if it is absent or null; an error without a default."""
         value = self.optional(key, kind)
         if value is not None or default is not None:
             return default if value is None else value
         if key in self._values:
-            raise UsageError(f"'{key}' is null; it must be {kind.__name__}")
+            require_type(f"'{key}'", None, kind)
         near = nearest(key, list(self._values)[:200])
         raise UsageError(f"it has no '{key}'" + (f"; did you mean '{short(near)}'?" if near else ""))
 
     def optional(self, key: str, kind: type = int) -> Any:
-        """The value of ``key`` as ``kind``, None where it is absent or null."""
+        """The value of ``key`` as ``kind``, None if it is absent or null."""
         self._read.add(key)
         value = self._values.get(key)
         return None if value is None else typed(f"'{key}'", value, kind)
 
     def token(self, key: str, default: int | None = None) -> int:
-        """The id of a token; a list, which transformers allows, where it holds one id."""
+        """The id of a token; transformers also allows a list, accepted here with one id."""
         value = self._values.get(key)
         if isinstance(value, list):
             self._read.add(key)
-            one = len(value) == 1
-            require(one, f"'{key}' lists {shown(value)}; give one token, and a second end as 'eot_token_id'")
+            require(
+                len(value) == 1, f"'{key}' lists {shown(value)}; give one token, and a second end as 'eot_token_id'"
+            )
             return int(typed(f"'{key}'", value[0], int))
         return int(self.get(key, int, default))
 
     def refuse(self, key: str, *accepted: Any, required: bool = False) -> None:
-        """An error unless ``key`` has one of the ``accepted`` values or, if it is not ``required``, none."""
+        """An error unless ``key`` has one of the ``accepted`` values, or is absent and not ``required``."""
         self._read.add(key)
         value = self._values.get(key)
         if (value is None and required) or (value is not None and value not in accepted):
-            wanted = " or ".join(repr(item) for item in accepted) or "null"
+            supported = " or ".join(repr(item) for item in accepted) or "null"
             was = f"'{key}' is {shown(value)}" if key in self._values else f"it has no '{key}'"
-            raise UsageError(f"{was}; this layout is supported with {wanted} only")
+            raise UsageError(f"{was}; this layout is supported with {supported} only")
 
     def refuse_variants(self, head_dim: int) -> None:
-        """An error where one of the keys that several families know asks for another network.
+        """An error if a key that families share asks for another network.
 
         Args:
-            head_dim: width of a head as the sizes of the network have it.
+            head_dim: width of a head that follows from the sizes of the network.
         """
         for key in ("hidden_act", "hidden_activation", "activation_function"):
             self.refuse(key, "silu", "swish")
@@ -150,29 +147,28 @@ class ConfigReader:
         return float(next(iter(said.values())))
 
     def refuse_unread(self) -> None:
-        """An error where a key that nothing has read would, by its name, change the network."""
+        """An error if an unread key would, by its name, change the network."""
         for key, value in self._values.items():
             off = value is None or value is False or (isinstance(value, list | dict | str) and not value)
             if off or key in self._read or _HARMLESS.fullmatch(key) or not _NETWORK.search(key.lower()):
                 continue
             raise UsageError(
-                f"'{short(key)}' is {shown(value)}: by its name it changes the network, and this layout "
-                "has nothing of the kind; remove it if it changes nothing"
+                f"'{short(key)}' is {shown(value)}: by its name it changes the network, and this layout does not "
+                "support it; remove it if it changes nothing"
             )
 
 
 def typed(name: str, value: Any, kind: type) -> Any:
-    """``value`` as ``kind``, where an integer is a float as well and a boolean is no number."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 1e300 else math.inf
-    good = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    require(good, f"{name} must be {kind.__name__}, not {shown(value)}")
-    require(kind is not float or math.isfinite(value), f"{name} must be a finite number, not {value}")
+    """``value`` if it is of type ``kind``; an integer becomes a float where one is expected."""
+    require_type(name, value, kind)
+    if kind is float:
+        value = float(value) if isinstance(value, float) or abs(value) < 1e300 else math.inf
+        require(math.isfinite(value), f"{name} must be a finite number, not {value}")
     return value
 
 
 def _default_rope(place: str, values: dict[str, Any]) -> float | None:
-    """The base that ``values`` name, None where they name none; an error unless they mean plain RoPE."""
+    """The base in ``values``, or None; an error unless they describe plain RoPE."""
     for key, value in values.items():
         if value is None or key in ("rope_theta", "original_max_position_embeddings"):
             continue

@@ -12,9 +12,7 @@ _new = partial(ModelConfig, family="dream", rms_eps=1e-6, rope_full_precision=Fa
 
 
 def _read(config: ConfigReader) -> ModelConfig:
-    config.refuse(
-        "attention_bias"
-    )  # of query, key and value alone, always; the key would mean none, or of the output too
+    config.refuse("attention_bias")  # always on query, key and value only; the key would mean none or the output too
     config.refuse("mlp_bias", False)
     heads, eos = config.get("num_attention_heads", int), config.token("eos_token_id")
     found = _new(

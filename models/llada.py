@@ -13,7 +13,7 @@ _new = partial(ModelConfig, family="llada", rms_eps=1e-5, rope_full_precision=Tr
 
 
 def _read(config: ConfigReader) -> ModelConfig:
-    # Where these are absent, the published configuration code means another network.
+    # Without these keys, the published configuration code builds another network.
     config.refuse("layer_norm_type", "rms", required=True)
     config.refuse("activation_type", "silu", required=True)
     config.refuse("rope", True, required=True)
@@ -40,7 +40,7 @@ def _read(config: ConfigReader) -> ModelConfig:
         "intermediate_size": intermediate,
         "max_position_embeddings": context,
     }.items():
-        config.refuse(key, value)  # other names of the same
+        config.refuse(key, value)  # aliases
     found = _new(
         vocab_size=config.get("embedding_size", int, vocab_size),
         hidden_size=hidden,

@@ -1,4 +1,4 @@
-"""Reading published checkpoints: a local folder, a hub id or a name of ``configs/model``."""
+"""Load published checkpoints: a local folder, a hub id or a name in ``configs/model``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require, short, shown, suggest
+from cache_zoo.errors import require, require_choice, short, shown, suggest
 from models.config import Family, ModelConfig
 from models.config_json import ConfigReader, read_json
 from models.dream import DREAM
@@ -22,11 +22,11 @@ from models.weights import Weights
 
 FAMILIES = (LLADA, DREAM)
 _OTHER_LAYOUTS = {"illada": "its layout is Llama's with settings of its own, not LLaDA's"}
-"""Values of ``model_type`` that are no misspelling of one that is supported."""
+"""Values of ``model_type`` that resemble a supported one but mean another layout."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs" / "model"
-"""Names of models; paths in there that are relative are so to `ROOT`."""
+"""Named models; relative paths in their files start at `ROOT`."""
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
@@ -35,18 +35,18 @@ def load_model(
 ) -> Transformer:
     """Load a masked diffusion language model in the layout of the published LLaDA and Dream checkpoints.
 
-    Weights are read straight into place, one tensor at a time. Code that comes with a checkpoint is never executed.
+    Weights are read into place one tensor at a time. Code in a checkpoint is never executed.
 
     Args:
         name_or_folder: a folder with config.json and safetensors (one file or shards with their index), a hub id
-            (``owner/name``), or a name of ``configs/model``.
-        dtype: dtype of the weights, a `torch.dtype` or its name: float32, bfloat16 or float16.
-        device: where the weights go: ``cpu``, ``cuda`` or ``cuda:N``.
+            (``owner/name``), or a name in ``configs/model``.
+        dtype: of the weights, a `torch.dtype` or its name: float32, bfloat16 or float16.
+        device: of the weights: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        UsageError: nothing is there, the config is of an unknown family, lacks a key or asks for another network, a
-            file is damaged, or parameters are missing, surplus or misshapen (one error lists them all); or a weight is
-            NaN or infinite, in the file or once it is in ``dtype``.
+        UsageError: no such checkpoint; the config is of an unknown family, lacks a key or asks for another network; a
+            file is damaged; parameters are missing, surplus or misshapen (one error lists them all); or a weight is
+            NaN or infinite, in the file or in ``dtype``.
     """
     dtype, device = as_dtype(dtype), as_device(device)
     folder = resolve_checkpoint(name_or_folder)
@@ -55,7 +55,7 @@ def load_model(
     with torch.device("meta"):
         model = Transformer(config)
     model = model.to(dtype).to_empty(device=device).eval().requires_grad_(False)
-    if config.tied:  # to_empty gives each of two tied parameters a memory of its own
+    if config.tied:  # to_empty unties them
         model.head.weight = model.embedding.weight
     parameters = dict(model.named_parameters())
     for name, slot, tensor in weights.tensors():
@@ -66,13 +66,13 @@ def load_model(
 
 
 def weights_sha256(folder: Path) -> str:
-    """Digest of the weights of a checkpoint folder, 64 hex digits, at the speed of the disk and of the processor.
+    """Digest of the weights in a checkpoint folder, 64 hex digits.
 
-    It covers name, stored dtype, shape and content of every parameter that `load_model` reads. How they are spread over
-    files, other files, and what config.json says beside the parameters' names and shapes don't count.
+    It covers name, stored dtype, shape and content of every parameter that `load_model` reads, but not their
+    distribution over files, other files, or anything else in config.json.
 
     Raises:
-        UsageError: as `load_model`, but values are not looked at.
+        UsageError: as `load_model`, except for values.
     """
     return Weights(folder, *read_config(folder)).sha256()
 
@@ -81,11 +81,11 @@ def resolve_checkpoint(name_or_folder: str | Path) -> Path:
     """The local folder of a checkpoint; a hub id is downloaded first.
 
     Raises:
-        UsageError: it is no folder, no name of ``configs/model`` and no hub id that can be had.
+        UsageError: no folder, no name in ``configs/model`` and no available hub id.
     """
     name = str(name_or_folder)
-    for folder in (os.path.expanduser(name), ROOT / name):  # configs name what comes with the package from its root
-        if name and os.path.isdir(folder):  # False of names that can't be, where pathlib raises
+    for folder in (os.path.expanduser(name), ROOT / name):  # configs name packaged models from ROOT
+        if name and os.path.isdir(folder):  # False for impossible names, where pathlib raises
             return Path(folder)
     if is_choice(name):
         path = of_choice(name, "path")
@@ -99,20 +99,20 @@ def resolve_checkpoint(name_or_folder: str | Path) -> Path:
 
 
 def is_choice(name: str) -> bool:
-    """Whether there is such a file in ``configs/model``. A path is none: a run folder may hold any."""
+    """Whether ``name`` is a file in ``configs/model``; a path is not: a run folder may hold any."""
     return os.path.basename(name) == name and os.path.isfile(CONFIGS / f"{name}.yaml")
 
 
 def of_choice(name: str, key: str) -> Any:
-    """What a file of ``configs/model`` has under a key; None where it has nothing.
+    """The value of ``key`` in a file of ``configs/model``, or None.
 
     Raises:
-        UsageError: it can't be read.
+        UsageError: the file is unreadable.
     """
     file = CONFIGS / f"{name}.yaml"
     try:
         return OmegaConf.select(OmegaConf.load(file), key)
-    except Exception as error:  # of YAML, of OmegaConf, of the disk
+    except Exception as error:  # from YAML, OmegaConf or the disk
         raise UsageError(f"{file} can't be read: {' '.join(str(error).split())}") from error
 
 
@@ -140,38 +140,36 @@ def read_config(folder: Path) -> tuple[Family, ModelConfig]:
 
 
 def find_family(name: str) -> Family:
-    """The model family called ``name``.
+    """The model family ``name``.
 
     Raises:
-        UsageError: there is none.
+        UsageError: unknown family.
     """
-    for family in FAMILIES:
-        if family.name == name:
-            return family
-    raise UsageError(f"unknown family '{name}': {suggest(name, [family.name for family in FAMILIES])}")
+    families = {family.name: family for family in FAMILIES}
+    require_choice("family", name, families)
+    return families[name]
 
 
 def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
-    """The `torch.dtype` of weights from itself or its name.
+    """A dtype of weights, from itself or its name.
 
     Raises:
         UsageError: it is not float32, bfloat16 or float16.
     """
-    found = _DTYPES.get(str(dtype).removeprefix("torch."))
-    if found is None:
-        raise UsageError(f"unknown dtype '{dtype}': {suggest(str(dtype), _DTYPES)}")
-    return found
+    name = str(dtype).removeprefix("torch.")
+    require_choice("dtype", name, _DTYPES)
+    return _DTYPES[name]
 
 
 def as_device(device: torch.device | str, *, present: bool = True) -> torch.device:
-    """The `torch.device` from itself or its name.
+    """A device, from itself or its name.
 
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        present: this machine must have it; False where a run is only read, or will run on another machine.
+        present: this machine must have it; False if a run is only read, or will run elsewhere.
 
     Raises:
-        UsageError: it is no such name, or this machine has no such GPU.
+        UsageError: invalid name, or this machine has no such GPU.
     """
     name = str(device)
     if not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]{0,3}))?", name):
@@ -185,7 +183,7 @@ def as_device(device: torch.device | str, *, present: bool = True) -> torch.devi
 
 
 def _check_finite(name: str, tensor: Tensor, loaded: Tensor) -> None:
-    """An error if a weight is no number in ``loaded``, which is ``tensor`` in the dtype asked for."""
+    """An error if ``loaded``, which is ``tensor`` in another dtype, has weights that are NaN or infinite."""
     low, high = loaded.aminmax()  # of a NaN both are
     if torch.isfinite(torch.stack((low, high))).all():
         return
@@ -200,9 +198,9 @@ def _download(name: str) -> Path:
 
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except Exception as error:  # the hub client raises many kinds, of its own and of its HTTP library
+    except Exception as error:  # the hub client and its HTTP library raise many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
-            f"model '{name}' is no local folder and can't be had from the hub ({reason}); "
-            "give a folder with config.json and safetensors, or a name of configs/model"
+            f"model '{name}' is no local folder and not available from the hub ({reason}); "
+            "give a folder with config.json and safetensors, or a name in configs/model"
         ) from error

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints in the published layouts, for tests and demonstrations: they run, they know nothing.
+"""Tiny random checkpoints in the published layouts, for tests and demonstrations.
 
 ``python -m models.tiny FOLDER [family=dream]`` writes one.
 """
@@ -27,7 +27,7 @@ SMALLEST: dict[str, dict[str, int]] = {
     "llada": {"d_model": 32, "n_layers": 3, "mlp_hidden_size": 64},
     "dream": {"hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 64},
 }
-"""Per family, keys of config.json for the smallest checkpoint that still has everything to test."""
+"""Per family, keys of config.json for the smallest useful test checkpoint."""
 SPECIAL_TOKENS = ("<|mask|>", "<|endoftext|>", "<|eot_id|>", "<|start|>")
 _MASK, _EOS, _EOT = 256, 257, 258
 _KV_HEADS = {"llada": 4, "dream": 2}
@@ -42,10 +42,10 @@ def make_tiny(folder: str | Path, family: str = "llada", seed: int = 0, **sizes:
     """Write a random checkpoint with a byte-level tokenizer and a chat template.
 
     Args:
-        folder: where to; made if missing.
+        folder: destination; created if missing.
         family: name of a model family.
         seed: of the weights.
-        sizes: keys of config.json to set differently.
+        sizes: other keys of config.json to set.
 
     Returns:
         The folder.
@@ -78,7 +78,7 @@ def make_tiny(folder: str | Path, family: str = "llada", seed: int = 0, **sizes:
 def random_weights(family: Family, config: dict[str, Any], seed: int) -> dict[str, torch.Tensor]:
     """Random parameters under the official names.
 
-    The mask row of an untied head is zero. Weights are scaled so that the soft-max is neither flat nor one-hot.
+    The mask row of an untied head is zero. The scale of the weights makes the soft-max neither flat nor one-hot.
     """
     model_config = family.read_config(ConfigReader(config))
     generator = torch.Generator().manual_seed(seed)
@@ -98,12 +98,12 @@ def random_weights(family: Family, config: dict[str, Any], seed: int) -> dict[st
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per byte, the special tokens behind them."""
+    """One token per byte, then the special tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))  # in this order: their ids are those of config.json
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))  # in this order: config.json has their ids
     mask, eos, eot, start = SPECIAL_TOKENS
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

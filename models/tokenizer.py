@@ -1,4 +1,4 @@
-"""Reading the tokenizer of a checkpoint."""
+"""Load the tokenizer of a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cache_zoo.errors import short, shown
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a checkpoint. Code that comes with it is never executed.
+    """The tokenizer of a checkpoint. Code in the checkpoint is never executed.
 
     Dream's files name a tokenizer class of their own, which is Qwen2's under another name.
 
     Raises:
-        UsageError: there is none that can be read.
+        UsageError: there is no readable tokenizer.
     """
     loaders = []
     if (folder / "tokenizer.json").is_file():
@@ -33,10 +33,10 @@ def load_tokenizer(folder: Path) -> Any:
                 raise UsageError(
                     f"{folder}: 'model_max_length' of its tokenizer must be a number, not {shown(longest)}"
                 )
-            tokenizer.decode(tokenizer("a")["input_ids"])  # much of a damaged file is found when it is used
+            tokenizer.decode(tokenizer("a")["input_ids"])  # finds damage that loading does not
             return tokenizer
         except (UsageError, KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # transformers raises many kinds; a panic of the Rust library is no Exception
+        except BaseException as error:  # a panic of the Rust library is no Exception
             problems.append((str(error).strip().splitlines() or [type(error).__name__])[0])
-    raise UsageError(f"{folder} has no tokenizer that can be read: {short(problems[0])}")
+    raise UsageError(f"{folder} has no readable tokenizer: {short(problems[0])}")

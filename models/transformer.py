@@ -1,4 +1,4 @@
-"""The one network behind every model family: a bidirectional transformer of which only chosen rows run."""
+"""The network of all model families: a bidirectional transformer that runs only chosen rows."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from cache_zoo import Cache, Canvas, Rows, Step
 from models.config import ModelConfig
 from models.work import Work
 
-_OBSERVED_ELEMENTS = 1 << 24
-"""Attention weights held at once while their head mean is taken: 64 MiB in float32."""
+_MAX_OBSERVED_WEIGHTS = 1 << 24
+"""Attention weights in memory while their head mean is computed: 64 MiB in float32."""
 
 
 class Forward(NamedTuple):
     """Result of `Transformer.run`.
 
     Attributes:
-        logits: float32 ``[M, V]`` of the logit rows in canvas order, raw (not shifted).
-        work: what the forward did.
+        logits: float32 ``[M, V]`` of the logit rows in canvas order, not shifted.
+        work: of the forward.
     """
 
     logits: Tensor
@@ -31,7 +31,7 @@ class Forward(NamedTuple):
 
 
 class Layer(nn.Module):
-    """Parameters of one layer. Query, key and value are one projection, gate and up another."""
+    """Parameters of one layer; query, key and value are one projection, gate and up another."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Layer(nn.Module):
 class Transformer(nn.Module):
     """Masked diffusion language model (LLaDA, arXiv 2502.09992; Dream, arXiv 2508.15487) for inference.
 
-    Build it with `models.load_model`, or from a `ModelConfig` for a network with PyTorch's default random weights.
+    Build it with `models.load_model`, or from a `ModelConfig` with PyTorch's default random weights.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -70,7 +70,7 @@ class Transformer(nn.Module):
         return self.embedding.weight.device
 
     def canvas(self, valid: Tensor, gen_length: int = 0, block_length: int = 0) -> Canvas:
-        """The canvas for sequences whose real positions are ``valid`` (BoolTensor ``[B, T]``, left padded)."""
+        """The canvas of left-padded sequences with real positions ``valid`` (BoolTensor ``[B, T]``)."""
         config = self.config
         return Canvas(
             valid=valid,
@@ -90,14 +90,13 @@ class Transformer(nn.Module):
     def forward(self, ids: Tensor, logit_rows: Tensor) -> Tensor:
         """Differentiable logits ``[M, V]`` of ``logit_rows`` (BoolTensor ``[B, T]``), without padding; for training."""
         step = self._plain_step(ids)
-        return self._run(ids, step.canvas.positions, Cache(), logit_rows, step).logits
+        return self._run(ids, Cache(), logit_rows, step).logits
 
     @torch.inference_mode()
     def run(
         self,
         ids: Tensor,
         rows: Tensor | None = None,
-        positions: Tensor | None = None,
         cache: Cache | None = None,
         logit_rows: Tensor | None = None,
         step: Step | None = None,
@@ -106,9 +105,8 @@ class Transformer(nn.Module):
 
         Args:
             ids: LongTensor ``[B, T]``.
-            rows: BoolTensor ``[B, T]``, positions that run; None: all valid ones.
-            positions: LongTensor ``[B, T]``, position ids; None: those of the canvas.
-            cache: what advises the layers; None: no cache. It must have been started on the canvas of ``step``.
+            rows: BoolTensor ``[B, T]``, positions to run; None: all valid ones.
+            cache: advises the layers, started on the canvas of ``step``; None: no cache.
             logit_rows: BoolTensor ``[B, T]``, a subset of ``rows``; None: all rows that run.
             step: the decoder's state, with its canvas; None: every position is valid and nothing is masked.
 
@@ -121,17 +119,15 @@ class Transformer(nn.Module):
             cache = Cache()
         if rows is not None:
             step.rows = Rows.from_mask(rows & step.canvas.valid)
-        return self._run(ids, step.canvas.positions if positions is None else positions, cache, logit_rows, step)
+        return self._run(ids, cache, logit_rows, step)
 
     def _plain_step(self, ids: Tensor) -> Step:
         """A step in which every position is valid and nothing is masked."""
         nothing = torch.zeros_like(ids, dtype=torch.bool)
         return Step(self.canvas(~nothing), ids, nothing, nothing)
 
-    def _run(self, ids: Tensor, positions: Tensor, cache: Cache, logit_rows: Tensor | None, step: Step) -> Forward:
-        # positions of a canvas stay below its length; only those that a caller makes up have to be looked at
-        length = ids.shape[1] if positions is step.canvas.positions else int(positions.max()) + 1
-        rope, work = _Rotation(self._angles(length), positions), Work()
+    def _run(self, ids: Tensor, cache: Cache, logit_rows: Tensor | None, step: Step) -> Forward:
+        rope, work = _Rotation(self._angles(ids.shape[1]), step.canvas.positions), Work()
         x = self.embedding(ids.flatten()[step.rows.index])
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
@@ -144,15 +140,15 @@ class Transformer(nn.Module):
         return Forward(self.head(self.norm(x)).float(), work)
 
     def _angles(self, length: int) -> Tensor:
-        """Cosines and sines ``[2, >= length, E]`` of RoPE, computed once and grown when a longer canvas comes.
+        """Cosines and sines ``[2, >= length, E]`` of RoPE, cached and extended for a longer canvas.
 
-        The sines of the first half are negated, so that turning a head is ``x cos + swap(x) sin`` with its halves
-        swapped.
+        The sines of the first half are negated: the rotation of a head is ``x cos + swap(x) sin``, where ``swap``
+        exchanges its halves.
         """
         dtype = torch.float32 if self.config.rope_full_precision else self.dtype
         table = self._rope
         if table is None or table.shape[1] < length or (table.device, table.dtype) != (self.device, dtype):
-            with torch.inference_mode(False):  # it may be used in training later
+            with torch.inference_mode(False):  # training may use it later
                 half = torch.arange(0, self.config.head_dim, 2, device=self.device, dtype=torch.float32)
                 frequency = 1.0 / (self.config.rope_theta ** (half / self.config.head_dim))
                 size = 1 << (length - 1).bit_length()
@@ -232,7 +228,7 @@ class _Attention:
         batch, heads, queries, _ = grouped.shape
         mean = query.new_zeros(batch, rows.width, keys.shape[3], dtype=torch.float32)
         mixed = torch.empty_like(grouped)
-        at_once = max(1, _OBSERVED_ELEMENTS // (batch * queries * keys.shape[3]))
+        at_once = max(1, _MAX_OBSERVED_WEIGHTS // (batch * queries * keys.shape[3]))
         for first in range(0, heads, at_once):
             some = slice(first, first + at_once)
             scores = torch.matmul(grouped[:, some], keys[:, some])
@@ -256,18 +252,18 @@ class _Attention:
         return F.linear(h, weight, None if bias is None else bias[part])
 
     def _rotate(self, query_key: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        """RoPE on ``[N, (H + G) * E]``; returns query ``[N, H, E]`` and key ``[N, G, E]``."""
+        """Rotate ``[N, (H + G) * E]``; returns query ``[N, H, E]`` and key ``[N, G, E]``."""
         turned = self.rope.turn(query_key.unflatten(1, (-1, self.config.head_dim)), rows)
         query, key = turned.split([self.config.num_heads, self.config.num_kv_heads], dim=1)
         return query, key
 
     def _grouped(self, query: Tensor, rows: Rows) -> Tensor:
-        """``[N, H, E]`` to ``[B, G, (H / G) * W, E]``: heads that share keys are further queries of one head."""
+        """``[N, H, E]`` to ``[B, G, (H / G) * W, E]``: heads that share keys become queries of one head."""
         padded = rows.pad(query).unflatten(2, (self.config.num_kv_heads, -1))
         return padded.permute(0, 2, 3, 1, 4).flatten(2, 3)
 
     def _ungrouped(self, mixed: Tensor, rows: Rows) -> Tensor:
-        """The inverse of `_grouped`, heads joined: ``[N, H * E]``."""
+        """The inverse of `_grouped` with heads joined, ``[N, H * E]``."""
         return rows.unpad(mixed.unflatten(2, (-1, rows.width)).permute(0, 3, 1, 2, 4).flatten(2))
 
     def _count(self, rows: Rows, keys: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""The weight files of a checkpoint folder: what they hold, checked before memory is taken for it, and its digest."""
+"""The weight files of a checkpoint folder: header checks before any memory is allocated, tensors and digest."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from models.config_json import read_json
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-"""What may be stored: real numbers, one to a parameter. Quantised weights mean nothing without their scales."""
-_LISTED = 10
-"""Names that an error lists of each kind."""
+"""Supported stored dtypes. Quantised weights mean nothing without their scales."""
+_MAX_LISTED = 10
+"""Problems of each kind that an error lists."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file, as the header of the file describes it.
+    """A tensor as the header of its file describes it.
 
     Attributes:
         path: of the file.
-        dtype: in safetensors' own words, such as ``BF16``.
+        dtype: in safetensors' notation, such as ``BF16``.
         shape: of the tensor.
     """
 
@@ -43,20 +43,19 @@ class Stored:
 
 
 class Weights:
-    """The parameters of a checkpoint in its files. Making one reads headers only.
+    """The stored parameters of a checkpoint. Construction reads headers only.
 
     Args:
         folder: with model.safetensors, or shards and their index.
-        family: says how parameters are called.
-        config: says which there are.
+        family: names the parameters.
+        config: determines which parameters there are.
 
     Attributes:
-        slots: official names of the parameters and where each one goes.
-        stored: where each of them is. A tied checkpoint may hold its head once more; it is not among them.
+        slots: official parameter names to their destinations.
+        stored: official parameter names to their place in the files, without the redundant head of a tied checkpoint.
 
     Raises:
-        UsageError: a file is missing or damaged, or what the files hold is not what index and config say. One error
-            lists all that is wrong.
+        UsageError: a file is missing or damaged, or the files contradict index or config. One error lists all problems.
     """
 
     def __init__(self, folder: Path, family: Family, config: ModelConfig) -> None:
@@ -83,21 +82,21 @@ class Weights:
             self._check_tied(name, again[name])
 
     def tensors(self) -> Iterator[tuple[str, Slot, Tensor]]:
-        """All parameters: name, where it goes, and a tensor that is read from the disk as it is used."""
+        """All parameters: name, destination and a tensor that is read from the disk on use."""
         with ExitStack() as files:
             opened = {path: files.enter_context(_open(path)) for path in self._paths()}
             for name, stored in self.stored.items():
                 yield name, self.slots[name], opened[stored.path].get_tensor(name)
 
     def sha256(self) -> str:
-        """Digest of all parameters: names, dtypes, shapes and bytes. How they are spread over files does not count."""
+        """Digest of names, dtypes, shapes and bytes of all parameters, independent of their distribution over files."""
 
-        def digest(one: tuple[str, Slot, Tensor]) -> str:
-            name, _, tensor = one
+        def digest(parameter: tuple[str, Slot, Tensor]) -> str:
+            name, _, tensor = parameter
             content = hashlib.sha256(tensor.reshape(-1).view(torch.uint8).numpy().data).hexdigest()
             return f"{name} {self.stored[name].dtype} {list(tensor.shape)} {content}\n"
 
-        with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+        with ThreadPoolExecutor() as pool:  # hashing releases the GIL
             lines = sorted(pool.map(digest, self.tensors()))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -105,7 +104,7 @@ class Weights:
         return list(dict.fromkeys(stored.path for stored in self.stored.values()))
 
     def _check_tied(self, name: str, head: Stored) -> None:
-        """An error unless the head that a tied checkpoint also holds is its embedding."""
+        """An error unless the redundant head of a tied checkpoint equals its embedding."""
         embedding = next(official for official, slot in self.slots.items() if slot.parameter == "embedding.weight")
         message = f"{self.folder}: config.json ties the head to the embedding, but {name} and {embedding} differ"
         require((head.shape, head.dtype) == (self.stored[embedding].shape, self.stored[embedding].dtype), message)
@@ -114,7 +113,7 @@ class Weights:
 
 
 class _Problems:
-    """What is wrong with the files, by kind."""
+    """Problems of the files, by kind."""
 
     def __init__(self) -> None:
         self._found: dict[str, list[str]] = {}
@@ -123,12 +122,12 @@ class _Problems:
         self._found.setdefault(kind, []).append(text)
 
     def check(self, folder: Path) -> None:
-        """One error with all of them, of each kind the first ten and how many more there are."""
+        """Raise one error that lists the first ten problems of each kind and counts the rest."""
         lines: list[str] = []
         for kind, texts in self._found.items():
-            lines += texts[:_LISTED]
-            if len(texts) > _LISTED:
-                lines.append(f"... and {len(texts) - _LISTED} more ({kind}: {len(texts)})")
+            lines += texts[:_MAX_LISTED]
+            if len(texts) > _MAX_LISTED:
+                lines.append(f"... and {len(texts) - _MAX_LISTED} more ({kind}: {len(texts)})")
         if lines:
             raise UsageError(f"{folder}: parameters do not match config.json:\n  " + "\n  ".join(lines))
 
@@ -147,7 +146,7 @@ def _compare(found: dict[str, Stored], slots: dict[str, Slot], problems: _Proble
 
 
 def _index(folder: Path) -> dict[str, str] | None:
-    """The file of each parameter, as the index of the shards says; None where there is no index."""
+    """The file of each parameter according to the index of the shards; None without an index."""
     path = folder / _INDEX
     if not os.path.exists(path):
         return None
@@ -162,13 +161,13 @@ def _index(folder: Path) -> dict[str, str] | None:
         )
     require(
         PurePosixPath(_WEIGHTS) in map(PurePosixPath, weight_map.values()) or not os.path.exists(folder / _WEIGHTS),
-        f"{folder} holds two sets of weights, {_WEIGHTS} and the shards of {_INDEX}; take one of them away",
+        f"{folder} holds two sets of weights, {_WEIGHTS} and the shards of {_INDEX}; remove one of them",
     )
     return weight_map
 
 
 def _header(path: Path) -> list[tuple[str, Stored]]:
-    """Names of the tensors in a file, and what its header says of them."""
+    """Names and descriptions of the tensors in a file, from its header."""
     with _open(path) as tensors:
         parts = ((name, tensors.get_slice(name)) for name in tensors.keys())  # noqa: SIM118 - not a dict
         return [(name, Stored(path, part.get_dtype(), tuple(part.get_shape()))) for name, part in parts]

@@ -1,4 +1,4 @@
-"""Counting what forwards really do, the same on every machine."""
+"""Counted work of a forward, the same on every machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Work:
         keys: query-key pairs attended (of one head), summed over layers.
         logits: rows the head was applied to.
         flops: floating-point operations of all matrix products, a multiply-add counted as two.
-        rows: the rows whose queries ran, by layer; a layer in which none did is missing.
+        rows: rows whose queries ran, by layer, without layers in which none did.
     """
 
     row_layers: int = 0
@@ -26,5 +26,5 @@ class Work:
     rows: dict[int, Rows] = field(default_factory=dict)
 
     def linear(self, rows: int, weight_elements: int) -> None:
-        """``rows`` rows times a matrix of ``weight_elements``."""
+        """Count ``rows`` rows times a matrix of ``weight_elements``."""
         self.flops += 2 * rows * weight_elements

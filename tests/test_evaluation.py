@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from cache_zoo import UsageError, describe_all
+from cache_zoo import CacheInfo, UsageError, describe_all
 from cache_zoo.errors import nearest, refusing
 from evaluation.config.command_line import cells
 from evaluation.config.settings import Settings
@@ -127,15 +127,11 @@ def test_splits_come_from_a_folder_or_from_beside_a_file(tmp_path: Path) -> None
         read_splits(str(tmp_path / "tst.jsonl"), "test", set(), {})
 
 
-@pytest.mark.parametrize("name", [path.stem for path in (CONFIGS / "cache").glob("*.yaml")])
-def test_every_cache_file_makes_its_cache(name: str) -> None:
-    assert settings(f"cache={name}").cache.make()
-
-
-def test_every_builtin_cache_has_a_file() -> None:
-    assert {info.name for info in describe_all() if info.package is None} <= {
-        path.stem for path in (CONFIGS / "cache").glob("*.yaml")
-    }
+@pytest.mark.parametrize("info", [info for info in describe_all() if info.error is None], ids=lambda info: info.name)
+def test_every_cache_is_a_choice_with_its_defaults(info: CacheInfo) -> None:
+    cache = settings(f"cache={info.name}").cache
+    assert cache.make()
+    assert cache.config == {"name": info.name, **{one.name: one.default for one in info.parameters}}
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (CONFIGS / "model").glob("*.yaml")])
@@ -186,7 +182,7 @@ def test_a_class_can_be_named_in_place_of_a_cache() -> None:
         ("mc_num=3", "'mc_num': did you mean 'likelihood.mc_num'?"),
         ("include_path=/no/such/place", "include_path /no/such/place is not a folder"),
         ("generation.block_length=3", "block_length 3 does not divide gen_length 128; the nearest that does is 2"),
-        ("generation.gen_length=8.5", "gen_length must be int, not 8.5"),
+        ("generation.gen_length=8.5", "gen_length must be a whole number, not 8.5"),
         ("batch_size=two", "batch_size must be a whole number, not 'two'"),
         ("batch_size=0", "batch_size must be at least 1"),
         ("model.stop_words=x", "model.stop_words must be a list of texts, not 'x'"),

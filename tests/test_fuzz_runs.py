@@ -21,8 +21,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.report import check, compare, leaderboard, rescore
-from evaluation.report import text as table
+from evaluation.report import check, compare, leaderboard, rescore, table
 from evaluation.report.html.script import vega
 from evaluation.trace import __main__ as trace
 from tests.run_mutations import mutate

@@ -13,8 +13,7 @@ import yaml
 from cache_zoo import UsageError
 from cache_zoo.methods.d2cache import inflate
 from evaluation.config.settings import Settings
-from evaluation.report import check, compare, leaderboard, rescore
-from evaluation.report import text as table
+from evaluation.report import check, compare, leaderboard, rescore, table
 from evaluation.storage.plain_yaml import read_yaml
 from evaluation.trace import __main__ as trace
 from evaluation.trace.runs import choose

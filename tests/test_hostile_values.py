@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from cache_zoo import UsageError
 from evaluation.config.command_line import cells
 from evaluation.config.settings import Settings
-from generation.options import MOST_SEED, MOST_TOKENS, GenerationOptions
+from generation.options import MAX_SEED, MAX_TOKENS, GenerationOptions
 from tests.small_runs import CONFIGS
 
 BASE = ["model=nano-llada", "dataset=nano-gsm"]
@@ -63,7 +63,7 @@ PROMPTS = ["null", "a word", "empty", "a parent", "hidden", "slashes", "300 lett
 
 
 def keys() -> list[str]:
-    """All keys of eval.yaml and of a choice of each group, but for those of caches, which check their own."""
+    """All keys of eval.yaml and of a choice of each group but caches, which check their own."""
 
     def walk(node: dict[str, Any], prefix: str) -> list[str]:
         found = []
@@ -74,7 +74,7 @@ def keys() -> list[str]:
 
     files = {
         "": "eval",
-        "model.": "model/nano-llada",
+        "model.": "model_base",
         "generation.": "generation/vanilla",
         "dataset.": "dataset/nano-gsm",
     }
@@ -143,7 +143,7 @@ def test_no_value_of_a_key_breaks_anything(plain: dict[str, Any], key: str) -> N
     [
         (
             "generation.gen_length=99999999999",
-            f"gen_length must be at most {MOST_TOKENS:,}, not 99999999999; it may be 1",
+            f"gen_length must be at most {MAX_TOKENS:,}, not 99999999999; it may be 1",
         ),
         ("generation.num_transfer_tokens=33", "num_transfer_tokens must be at most the block_length, 32, not 33"),
         ("generation.num_transfer_tokens=999", "num_transfer_tokens must be at most the block_length, 32, not 999"),
@@ -153,7 +153,7 @@ def test_no_value_of_a_key_breaks_anything(plain: dict[str, Any], key: str) -> N
         ("generation.factor=inf", "generation.factor must be a finite number, not inf"),
         ("generation.temperature=1e-9", "temperature must be at least 0.001"),
         ("generation.sigma=1e-9", "sigma must be at least 0.001"),
-        ("seed=-1", f"seed must be at least 0, not -1; it may be 0 to {MOST_SEED:,}"),
+        ("seed=-1", f"seed must be at least 0, not -1; it may be 0 to {MAX_SEED:,}"),
         ("seed=4294967296", "seed must be at most 4,294,967,295"),
         ("batch_size=5000", "batch_size must be at most 4,096, not 5000; it may be 1 to 4,096"),
         ("jobs=99999999999", "jobs must be at most 1,024"),
@@ -167,7 +167,7 @@ def test_no_value_of_a_key_breaks_anything(plain: dict[str, Any], key: str) -> N
         ("model.end_tokens=['']", "model.end_tokens holds an empty text"),
         ("batch_size=true", "batch_size must be a whole number, not True"),
         ("seed=[1]", "seed must be a whole number, not [1]"),
-        ("generation.alg=[entropy]", "alg must be str"),
+        ("generation.alg=[entropy]", "alg must be text"),
         ("retry=null", "retry must be a list of texts"),
         ("trace=[0,true]", "trace must be true, false, a row"),
         ("output_dir='${output_dir}'", "can't be composed"),
@@ -224,7 +224,7 @@ def test_combinations_are_bounded_together() -> None:
 def test_the_nearest_length_of_a_block_is_found_at_once() -> None:
     begun = time.process_time()
     with pytest.raises(UsageError, match="the nearest that does is 32"):
-        GenerationOptions(gen_length=MOST_TOKENS, block_length=33)
+        GenerationOptions(gen_length=MAX_TOKENS, block_length=33)
     assert time.process_time() - begun < 1
 
 

@@ -17,6 +17,7 @@ from cache_zoo import Rows, Step, UsageError
 from models import Transformer, load_model
 from models.loading import as_device, as_dtype
 from models.tiny import make_tiny
+from models.transformer import _Rotation
 
 
 def edit_config(folder: Path, **changes: Any) -> None:
@@ -203,7 +204,7 @@ def test_a_missing_weight_file_is_named(folder: Path) -> None:
         ({"model_type": "lladda"}, r"unknown model_type 'lladda'\. did you mean 'llada'\?"),
         ({"mask_token_id": ...}, "has no 'mask_token_id'"),
         ({"mask_token_id": 999}, "mask_id 999 is outside the vocabulary of 260"),
-        ({"n_layers": "three"}, "'n_layers' must be int, not 'three'"),
+        ({"n_layers": "three"}, "'n_layers' must be a whole number, not 'three'"),
         ({"alibi": True}, "'alibi' is True; this layout is supported with False only"),
         ({"n_heads": 5}, "5 heads and 4 key/value heads do not fit"),
     ],
@@ -321,15 +322,18 @@ def test_a_gpu_that_is_not_there_is_refused_before_weights_are_read(folder: Path
     assert as_device(name, present=False) == torch.device(name), "another machine may have it"
 
 
-def test_positions_can_be_given(tiny_models: dict[str, Transformer]) -> None:
-    """RoPE is relative: moving all positions alike changes nothing, moving one does."""
+def test_rotation_is_relative(tiny_models: dict[str, Transformer]) -> None:
+    """Products of rotated heads depend on the distance of their positions, and on nothing else of them."""
     model = tiny_models["llada"]
-    ids = torch.randint(0, 256, (1, 12), generator=torch.Generator().manual_seed(1))
-    positions = torch.arange(12)[None]
-    plain = model.run(ids).logits
-    torch.testing.assert_close(model.run(ids, positions=positions + 500).logits, plain, atol=1e-3, rtol=1e-3)
-    positions[0, 5] = 300
-    assert (model.run(ids, positions=positions).logits - plain).abs().max() > 1e-2
+    heads = torch.randn(2, 1, model.config.head_dim, generator=torch.Generator().manual_seed(1))
+    rows = Rows.from_mask(torch.ones(1, 2, dtype=torch.bool))
+
+    def product(*positions: int) -> float:
+        query, key = _Rotation(model._angles(1024), torch.tensor([positions])).turn(heads, rows)
+        return float((query * key).sum())
+
+    assert product(503, 512) == pytest.approx(product(3, 12), abs=1e-4)
+    assert abs(product(3, 300) - product(3, 12)) > 1e-2
 
 
 def test_a_model_that_has_decoded_can_be_trained(tiny_folders: dict[str, Path]) -> None:

@@ -13,8 +13,7 @@ import yaml
 
 from cache_zoo import UsageError
 from evaluation.config.settings import Settings
-from evaluation.report import check, compare, leaderboard, rescore
-from evaluation.report import text as table
+from evaluation.report import check, compare, leaderboard, rescore, table
 from evaluation.trace import __main__ as trace
 from evaluation.trace.runs import choose, record_all
 from tests.small_runs import call, edit_results, pick
@@ -23,7 +22,7 @@ CODE = """
 from pathlib import Path
 Path({marker!r}).write_text("it ran")
 from cache_zoo import KVCache
-from generation.strategies import Strategy
+from generation.strategies.strategy import Strategy
 
 class Own(KVCache):
     paper = "none"

@@ -48,7 +48,7 @@ def test_objects_are_never_shared() -> None:
         ("dllm", {"rou": 1.5}, "'rou' must be between 0 and 1, not 1.5"),
         ("d2cache", {"rollout_p": 2}, "'rollout_p' must be between 0 and 1"),
         ("d2cache", {"current_k": 0}, "'current_k' must be at least 1"),
-        ("d2cache", {"sigma": 0}, "'sigma' must be above 0"),
+        ("d2cache", {"sigma": 0}, "'sigma' must be 0.001 to 100,000"),
         ("d2cache", {"sigma": 1e-200}, "'sigma' must be 0.001 to 100,000"),
         ("d2cache", {"sigma": 1e200}, "'sigma' must be 0.001 to 100,000"),
         ("d2cache", {"inflate_w": -1}, "'inflate_w' must not be negative"),

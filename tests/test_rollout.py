@@ -7,7 +7,7 @@ import torch
 
 from cache_zoo import Rows
 from cache_zoo.methods.certainty import certainty_density
-from cache_zoo.methods.d2cache import inflate, nucleus, rollout_importance
+from cache_zoo.methods.rollout import inflate, nucleus, rollout_importance
 
 
 @pytest.mark.parametrize("lengths", [(9, 9), (9, 4), (3, 9)])

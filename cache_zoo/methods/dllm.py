@@ -1,4 +1,4 @@
-"""dLLM-Cache: long refresh interval for the prompt, short one for the response, and a few rows picked in between."""
+"""dLLM-Cache: rare refreshes of the prompt, frequent ones of the response, a few response rows in between."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from cache_zoo.state import Canvas, Step
 class DLLMCache(KVCache):
     """Adaptive feature caching (dLLM-Cache, arXiv 2506.06295, algorithm 1).
 
-    Beside keys and values, the outputs of both sub-blocks are stored for every row. The residual stream stays full
-    length: a row that is not recomputed adds its stored outputs. With ``t`` counted over the whole generation,
+    It stores keys, values and the outputs of both sub-blocks for every row. The residual stream keeps its full length:
+    a row that is not recomputed adds its stored outputs. With ``t`` counted over the whole generation,
 
     * prompt rows are recomputed at ``t % kp == 0``, response rows at ``t % kr == 0``;
-    * in other steps each layer recomputes the values of all response rows and then only the ``floor(rou * gen_length)``
-      rows whose value moved most, by cosine, since the step before (the stored value is overwritten each time);
-    * layer 0 is always recomputed whole.
+    * in other steps each layer recomputes the values of all response rows, and then the ``floor(rou * gen_length)``
+      rows whose value changed most, by cosine, since the previous step (stored values are overwritten each time);
+    * layer 0 is always recomputed completely.
 
-    Deviates from the released code: left padding is masked instead of attended.
+    Deviates from the released code: left padding is masked, not attended.
 
     Args:
         kp: steps between refreshes of the prompt.
@@ -44,7 +44,7 @@ class DLLMCache(KVCache):
 
     def start(self, canvas: Canvas) -> None:
         super().start(canvas)
-        # Packed like the residual stream, [N, D] per layer; the first step is a full one and fills them.
+        # Packed like the residual stream, [N, D] per layer; the first step fills them.
         self._attention_out: list[Tensor] = [torch.empty(0)] * canvas.num_layers
         self._feed_forward_out: list[Tensor] = [torch.empty(0)] * canvas.num_layers
         self._split(canvas)
@@ -56,14 +56,10 @@ class DLLMCache(KVCache):
             self._attention_out[layer] = super().attention(layer, x, attn, step)
             return self._attention_out[layer]
 
-        chosen = []
-        if prompt_due:
-            self._renew_values(self._prompt, layer, x, attn, step)
-            chosen.append(self._prompt)
-        if response_due:
-            self._renew_values(self._response, layer, x, attn, step)
-            chosen.append(self._response)
-        elif self.rou > 0:
+        chosen = [rows for rows, due in ((self._prompt, prompt_due), (self._response, response_due)) if due]
+        for rows in chosen:
+            self._renew_values(rows, layer, x, attn, step)
+        if not response_due and self.rou > 0:
             before = self._response.read(self._values[layer])
             value = self._renew_values(self._response, layer, x, attn, step)
             similarity = F.cosine_similarity(value.flatten(1), before.flatten(1))
@@ -102,13 +98,13 @@ class DLLMCache(KVCache):
         self._response = Rows.from_mask(canvas.valid & response)
 
     def _renew_values(self, rows: Rows, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
-        """Recompute and store the values of ``rows``; returns them, ``[N, G, E]``."""
+        """Recompute, store and return the values of ``rows``, ``[N, G, E]``."""
         value = attn.value(attn.norm(x[step.rows.locate(rows.index)]))
         rows.write(self._values[layer], value)
         return value
 
     def _least(self, similarity: Tensor, count: int) -> Rows:
-        """The ``count`` response rows of each sequence with the smallest ``similarity``, the lowest first at a tie."""
+        """The ``count`` response rows of each sequence with the least ``similarity``; ties go to the lowest."""
         per_sequence = self._response.pad(similarity)
         order = per_sequence.sort(dim=1, stable=True).indices[:, :count].sort(dim=1).values
         index = self._response.index.view(per_sequence.shape).gather(1, order)
@@ -116,7 +112,7 @@ class DLLMCache(KVCache):
 
 
 def _union(parts: list[Rows], canvas: Canvas) -> Rows:
-    """Disjoint ``parts`` as one choice of rows, without asking the device for counts."""
+    """Disjoint ``parts`` as one `Rows`, without reading counts from the device."""
     if len(parts) == 1:
         return parts[0]
     counts = [sum(part.counts[b] for part in parts) for b in range(canvas.shape[0])]

@@ -1,4 +1,4 @@
-"""No cache: the whole canvas is recomputed in every step. The baseline all others are measured against."""
+"""No cache, the baseline of all others."""
 
 from typing import Any, ClassVar
 

@@ -14,15 +14,15 @@ from cache_zoo.state import Step
 class PrefixCache(KVCache):
     """Freeze keys and values of everything before the current block (Fast-dLLM, arXiv 2505.22618, section 3.2).
 
-    The first forward of each block recomputes the whole canvas, and its logits decode. Until the block is complete,
-    only the block and everything behind it run.
+    The first forward of each block recomputes the whole canvas and commits tokens. Until the block is complete, only
+    the block and everything behind it run.
 
-    Deviates from the released script: a block that its first forward completes costs no second forward; with shifted
-    models (Dream) the window of rows moves one to the left and the first forward decodes like any other, instead of
+    Deviates from the released script: a block that its first forward completes takes no second forward; with shifted
+    models (Dream) the window of rows moves one to the left, and the first forward commits like any other instead of
     forcing the block's first token.
 
     Args:
-        use_dual: freeze what is behind the block as well; the same as `cache_zoo.methods.dual.DualCache`.
+        use_dual: freeze everything behind the block as well; the same as `cache_zoo.methods.dual.DualCache`.
     """
 
     paper = "Fast-dLLM, arXiv 2505.22618"

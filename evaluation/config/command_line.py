@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cache_zoo import UsageError, caches
 from cache_zoo.errors import require, shown, suggest
-from evaluation.config import installed, recipes
+from evaluation.config import cache_choices, recipes
 from evaluation.config.settings import Settings
 from evaluation.config.task_names import check_name
 
@@ -44,7 +44,7 @@ def cells(overrides: list[str], sweep: bool = False) -> list[Settings]:
         UsageError: an argument of another form, an unknown key, choice or task, an unusable value, or a recipe without
             an entry for a cell.
     """
-    installed.offer(CONFIGS)
+    cache_choices.register()
     overrides = whole_lists(overrides)
     parsed = _parse(overrides)
     if launcher(overrides):
@@ -101,18 +101,19 @@ def with_recipe(overrides: list[str]) -> list[str]:
 
 def composed(overrides: list[str], with_hydra: bool = False) -> DictConfig:
     """The configuration of one cell, with its recipe; ``with_hydra`` adds hydra's own node."""
-    installed.offer(CONFIGS)
+    cache_choices.register()
     return _compose(with_recipe(whole_lists(overrides)), "the command line", with_hydra)
 
 
 def choices(group: str) -> list[str]:
-    """Names of the choices of a group, those of installed packages included."""
-    return sorted({*(path.stem for path in (CONFIGS / group).glob("*.yaml")), *installed.offered(group)})
+    """Names of the choices of a group."""
+    return sorted(_keys_by_choice(group))
 
 
 def groups() -> list[str]:
     """Names of the groups of choices."""
-    return sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "hydra")
+    folders = {path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "hydra"}
+    return sorted({*folders, cache_choices.GROUP})
 
 
 def _parse(overrides: list[str]) -> list[Override]:
@@ -177,10 +178,10 @@ def _compose(overrides: list[str], what: str, with_hydra: bool = False) -> DictC
 
 def _check_choice(override: Override) -> None:
     group, given = override.key_or_group, override.value()
-    known = choices(group)
+    known = list(_keys_by_choice(group))
     if given in known:
         return
-    if group == "cache" and given in caches.names():
+    if group == cache_choices.GROUP and given in caches.names():
         caches.get(given)  # raises, and says why
     others = "; any other task of lm-eval is dataset.name=NAME" if group == "dataset" else ""
     raise UsageError(f"unknown choice {shown(f'{group}={given}')}: {suggest(str(given), known)}{others}")
@@ -208,18 +209,24 @@ def _elsewhere(base: Mapping[str, Any], key: str, known: list[str]) -> str:
     if not name:
         homes = [f"{part}.{key}" for part, keys in base.items() if isinstance(keys, Mapping) and key in keys]
         return f"did you mean '{homes[0]}'? " if homes else ""
-    files = sorted((CONFIGS / group).glob("*.yaml"))
-    owners = {f"{group}.{other}": path.stem for path in files for other in _keys_of(path)}
+    owners = {f"{group}.{other}": name for name, keys in _keys_by_choice(group).items() for other in keys}
     if key in owners:
         return f"it belongs to {group}={owners[key]}. "
     near = difflib.get_close_matches(key, owners, n=1, cutoff=0.8)
     return f"did you mean '{near[0]}' of {group}={owners[near[0]]}? " if near and near[0] not in known else ""
 
 
+def _keys_by_choice(group: str) -> dict[str, list[str]]:
+    """Choices of ``group`` and the keys of each."""
+    if group == cache_choices.GROUP:
+        return cache_choices.keys()
+    return {path.stem: _keys_of(path) for path in sorted((CONFIGS / group).glob("*.yaml"))}
+
+
 def _keys_of(file: Path) -> list[str]:
     """Keys of a choice; none if its file can't be read, which is an error once it is chosen."""
     try:
-        return [str(key) for key in OmegaConf.load(file)]
+        return [str(key) for key in OmegaConf.load(file) if key != "defaults"]
     except Exception:  # of YAML, of OmegaConf, of the disk
         return []
 

@@ -16,8 +16,9 @@ from evaluation.config import identity
 from evaluation.config.typed import check, read
 from evaluation.config.values import check_name, path_of, require_plain
 from evaluation.sandbox import LAYERS
-from generation import GenerationOptions, LikelihoodOptions, strategies
-from generation.options import MOST_SEED, between, require_reachable
+from generation import GenerationOptions, LikelihoodOptions
+from generation.options import MAX_SEED, between, require_reachable
+from generation.strategies.registry import strategies
 from models.loading import ROOT, as_device, as_dtype, find_family, is_choice, of_choice
 
 _ORDERS = {"force": False, "retry": [], "jobs": 1, "trace": []}
@@ -167,7 +168,7 @@ class Settings:
         for layer in root.sandbox_disable:
             require(layer in LAYERS, f"unknown layer {shown(layer)} in sandbox_disable: {suggest(layer, LAYERS)}")
         between("batch_size", root.batch_size, 1, _MOST_BATCH)
-        between("seed", root.seed, 0, MOST_SEED)
+        between("seed", root.seed, 0, MAX_SEED)
         between("jobs", root.jobs, 1, _MOST_JOBS)
         attention = root.attn_implementation
         require(

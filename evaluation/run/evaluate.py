@@ -19,8 +19,8 @@ from evaluation.run.results import RunSummary, make_results, make_samples, summa
 from evaluation.sandbox import Sandbox
 from evaluation.storage.files import ANSWERED
 from evaluation.tasks.loading import LoadedTask, load_task
-from generation import strategies
-from generation.options import pointless
+from generation.options import incompatibility
+from generation.strategies.registry import strategies
 from models import Transformer, load_model
 from models.tokenizer import load_tokenizer
 
@@ -37,7 +37,7 @@ def evaluate_cell(settings: Settings, processes: Processes | None = None) -> Run
         UsageError: the settings cannot be used, or another process works on this run.
     """
     processes = processes or Processes()
-    if reason := pointless(settings.cache.make(), settings.generation):
+    if reason := incompatibility(settings.cache.make(), settings.generation):
         raise UsageError(reason)
     run = RunFolder.of(settings, processes)
     if processes.is_main_process:

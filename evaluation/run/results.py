@@ -10,7 +10,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from evaluation.config.installed import package_of
+from evaluation.config.cache_choices import package_of
 from evaluation.config.settings import Settings
 from evaluation.run.checkpoint import Checkpoint, other_weights
 from evaluation.run.efficiency import Batch, GeneratedAnswer, ScoredQuestion, efficiency

@@ -18,7 +18,7 @@ from evaluation.run.distributed import Processes
 from evaluation.run.folder import InUseError, RunFolder
 from evaluation.storage.disk import disk_trouble
 from evaluation.storage.saved_summary import read_summary
-from generation.options import pointless
+from generation.options import incompatibility
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Cell:
             self.run.require_own()
         except UsageError as error:
             return self._result(UNUSABLE, str(error), "skipped")
-        if reason := pointless(self.settings.cache.make(), self.settings.generation):
+        if reason := incompatibility(self.settings.cache.make(), self.settings.generation):
             self.run.put("skipped", reason=reason)
             return self._result(DONE, reason, "skipped")
         if self.saved and not self.settings.trace:

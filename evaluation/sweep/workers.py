@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache_zoo import streams
+from cache_zoo import standard_streams
 from cache_zoo.errors import require
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class _Worker:
 
 def _run_cells(pipe: Connection, resources: Resources) -> None:
     """The program of a worker: run each cell that comes through the pipe, until it is closed."""
-    streams.settle()
+    standard_streams.harden()
     resources.claim()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the sweep tells its workers
     signal.signal(signal.SIGTERM, _terminated)
@@ -226,7 +226,7 @@ def _output_in(file: Path) -> Iterator[None]:
     for number in (1, 2):
         os.dup2(opened, number)
     os.close(opened)
-    streams.settle()
+    standard_streams.harden()
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from cache_zoo.deadline import processor_seconds
+from cache_zoo.time_limit import cpu_time_limit
 from evaluation.tasks.answer_parts import without_thoughts
 from evaluation.tasks.mathematics.answer_types import canonical
 from evaluation.tasks.mathematics.compare import equal
@@ -112,7 +112,7 @@ def same(gold: str, answer: str) -> bool:
     if max(len(gold), len(answer)) > MAX_CHARACTERS:
         return False
     try:
-        with processor_seconds(CPU_SECONDS, _OutOfTime()):
+        with cpu_time_limit(CPU_SECONDS, _OutOfTime()):
             return _same(normalize(gold), normalize(answer))
     except (Exception, _OutOfTime):  # an answer may be any text; one that can't be read is wrong
         return False

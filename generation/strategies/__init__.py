@@ -1,47 +1,5 @@
-"""Decoding strategies: which of the decidable positions a forward commits. One file per strategy."""
+"""Decoding strategies: which positions a forward commits. One file per strategy, `registry` lists them.
 
-from __future__ import annotations
-
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-
-from torch import Tensor
-
-from cache_zoo.registry import Registry
-from generation.options import GenerationOptions
-
-
-@dataclass(frozen=True)
-class View:
-    """What a strategy sees after a forward; ``B`` running sequences, ``G`` generated positions.
-
-    Attributes:
-        eligible: BoolTensor ``[B, G]``, masked positions of the current block whose logits are live.
-        confidence: float32 ``[B, G]``, at least at eligible positions; ``-inf`` where not computed.
-        masked: BoolTensor ``[B, G]``, undecided positions before this step.
-        block_step: forwards each sequence had spent in its block before this one.
-    """
-
-    eligible: Tensor
-    confidence: Tensor
-    masked: Tensor
-    block_step: list[int]
-
-
-class Strategy(ABC):
-    """Chooses what to commit. One object decodes one batch."""
-
-    def __init__(self, options: GenerationOptions) -> None:
-        self.options = options
-
-    @abstractmethod
-    def commit(self, view: View) -> Tensor:
-        """Positions to commit, a subset of ``view.eligible``, BoolTensor ``[B, G]``, at least one per sequence."""
-
-
-strategies = Registry(
-    kind="strategy",
-    base=Strategy,
-    builtin={"vanilla": "generation.strategies.vanilla:Vanilla"},
-    group="cache_zoo.strategies",
-)
+A strategy derives from `generation.strategies.strategy.Strategy`. Installed packages add theirs through the entry-point
+group ``cache_zoo.strategies``.
+"""

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from cache_zoo.methods.certainty import certainty_density
 from generation.selection import commit_best, quota
-from generation.strategies import Strategy, View
+from generation.strategies.strategy import Strategy, View
 
 
 class Vanilla(Strategy):
     """Commit the most confident tokens: a fixed number, a schedule, a threshold or a factor.
 
-    LLaDA (arXiv 2502.09992, algorithm 5) with low-confidence remasking, Fast-dLLM's parallel decoding (arXiv
-    2505.22618) and d2Cache's certainty prior (arXiv 2509.23094) are all settings of this one strategy.
+    LLaDA's low-confidence remasking (arXiv 2502.09992, algorithm 5), Fast-dLLM's parallel decoding (arXiv 2505.22618)
+    and d2Cache's certainty prior (arXiv 2509.23094) are settings of this strategy.
     """
 
     def commit(self, view: View) -> Tensor:

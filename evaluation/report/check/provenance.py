@@ -14,7 +14,7 @@ from evaluation.report.ranking import reasons_not_ranked, unrecorded
 from evaluation.run.checkpoint import EMBEDDED
 from evaluation.storage.files import CONFIG, RESULTS
 from evaluation.storage.schema import Git, Session
-from generation import strategies
+from generation.strategies.registry import strategies
 
 _FIRST_COMMIT = datetime(2026, 11, 23, tzinfo=timezone.utc)
 _DAY = timedelta(days=1)

@@ -31,6 +31,6 @@ class WindowCache(KVCache):
     def rows(self, step: Step) -> Tensor | None:
         if step.index % self.every == 0:
             return None
-        first = step.decidable.int().argmax(dim=1, keepdim=True)
+        first = step.committable.int().argmax(dim=1, keepdim=True)
         distance = step.canvas.columns + step.canvas.shift - first  # row j - shift decides position j
         return (distance >= -self.width) & (distance < self.width)

@@ -1,4 +1,4 @@
-"""A limit of processor time for work that may have no end."""
+"""A CPU-time limit for work that may never end."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def processor_seconds(seconds: float, late: BaseException) -> Iterator[None]:
-    """Raise ``late`` in what takes more than ``seconds`` of processor time.
+def cpu_time_limit(seconds: float, error: BaseException) -> Iterator[None]:
+    """Raise ``error`` once the body has used ``seconds`` of CPU time.
 
-    The limit is a signal, so that there is none in other threads than the main one, nor on systems without timers.
+    The limit is a signal: it does nothing outside the main thread and on systems without timers.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
 
     def stop(*_: object) -> None:
-        raise late
+        raise error
 
     before = signal.signal(signal.SIGVTALRM, stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)

@@ -1,9 +1,9 @@
-"""Logits that are not numbers end a generation, with the place where they come from."""
+"""Non-finite logits end a generation with an error that names the place where they arise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, isnan
 
 import torch
 from torch import Tensor
@@ -12,56 +12,54 @@ from cache_zoo import Cache, Step
 from cache_zoo.base import AttentionBlock, FeedForwardBlock
 from models import Transformer
 
-_NARROW = torch.float16
-
 
 class NotFiniteError(ArithmeticError):
-    """A model's logits are NaN or infinite. The message says in which forward, dtype and layer that began."""
+    """A model's logits are NaN or infinite. The message names forward, dtype and the first place of such values."""
 
 
 def extremes(logits: Tensor) -> Tensor:
-    """Least and greatest logit, float32 ``[2]``, both NaN if one is; without waiting for the device."""
+    """Minimum and maximum logit, float32 ``[2]``, both NaN if any logit is; does not wait for the device."""
     return torch.stack(logits.aminmax()) if logits.numel() else logits.new_zeros(2)
 
 
-def require_finite(found: Sequence[float], model: Transformer, step: Step, live: Tensor, cache: Cache) -> None:
-    """An error unless what `extremes` found are numbers.
+def require_finite(limits: Sequence[float], model: Transformer, step: Step, live: Tensor, cache: Cache) -> None:
+    """Check that logits are finite.
 
     Args:
-        found: the extremes, which have come from the device.
-        model: that made the logits.
-        step: in which it did.
-        live: BoolTensor ``[B, T]``, positions that the logits decide.
-        cache: that was used.
+        limits: minimum and maximum logit, on the host.
+        model: that computed the logits.
+        step: of the forward.
+        live: BoolTensor ``[B, T]``, positions that the logits predict.
+        cache: of the forward.
 
     Raises:
-        NotFiniteError: one is NaN or infinite. A forward without the cache is run to find out where that begins.
+        NotFiniteError: one is NaN or infinite. One more forward, without the cache, locates the origin.
     """
-    if all(map(isfinite, found)):
+    if all(map(isfinite, limits)):
         return
     dtype = str(model.dtype).removeprefix("torch.")
-    what = "NaN" if any(one != one for one in found) else "infinite"
+    what = "NaN" if any(map(isnan, limits)) else "infinite"
     message = f"the logits of forward {step.index + 1} are {what} in {dtype}: {_origin(model, step, live, cache)}"
-    if model.dtype == _NARROW:
+    if model.dtype == torch.float16:
         message += f"; {dtype} ends at {torch.finfo(model.dtype).max:g}, bfloat16 and float32 do not"
     raise NotFiniteError(message)
 
 
 def _origin(model: Transformer, step: Step, live: Tensor, cache: Cache) -> str:
-    """Where a forward of all rows without a cache has the first value that is not finite."""
+    """The first non-finite value of a forward of all rows without a cache."""
     probe, again = _Probe(), Step(step.canvas, step.ids, step.masked, step.open, step.index)
     try:
         logits = model.run(step.ids, cache=probe, logit_rows=live.roll(-step.canvas.shift, dims=1), step=again).logits
     except torch.OutOfMemoryError:
-        return "there is no memory to look where that begins"
+        return "out of memory while locating the origin"
     probe.look(logits, f"the head, behind layer {model.config.num_layers - 1}")
     if probe.place is not None:
         return f"the first such values are those of {probe.place}"
-    return f"without the cache all values are finite, so they come from what {type(cache).__name__} keeps"
+    return f"without the cache all values are finite, so they come from what {type(cache).__name__} stores"
 
 
 class _Probe(Cache):
-    """No cache, but it looks for the first values that are not finite."""
+    """No cache; remembers the place of the first non-finite values."""
 
     place: str | None = None
 

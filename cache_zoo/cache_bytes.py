@@ -1,0 +1,110 @@
+"""Bytes that a cache holds: the memory of all tensors reachable from it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Container
+from contextvars import ContextVar
+from functools import cached_property
+from types import FunctionType, ModuleType
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cache_zoo.state import Canvas, Step
+
+_LEAF_TYPES = frozenset(
+    (int, float, bool, str, bytes, type(None), type, type(Tensor), ModuleType, torch.dtype, torch.device)
+)
+"""Types that the search does not enter: they hold no tensor, or all objects share them."""
+_SPARSE_PARTS = ("_indices", "_values", "crow_indices", "ccol_indices", "col_indices", "row_indices", "values")
+
+
+class _HasNbytes(Protocol):
+    def nbytes(self) -> int: ...
+
+
+class PeakMeter:
+    """Tracks the peak of what a cache holds during one generation.
+
+    Args:
+        model: whose weights do not count.
+
+    Attributes:
+        peak: most bytes held at any `read`.
+    """
+
+    def __init__(self, model: object) -> None:
+        self.peak = 0
+        self._model = model
+
+    def read(self, cache: _HasNbytes, step: Step) -> None:
+        """Measure now, without what ``step`` and the model hold."""
+        token = _active.set((self, step))
+        try:
+            self.peak = max(self.peak, cache.nbytes())
+        finally:
+            _active.reset(token)
+
+    @cached_property
+    def weights(self) -> Container[int]:
+        """Addresses of the model's memory."""
+        return _reachable_storages([self._model]).keys()
+
+
+_active: ContextVar[tuple[PeakMeter, Step] | None] = ContextVar("active", default=None)
+
+
+def held_bytes(holder: object) -> int:
+    """Bytes of the tensors reachable from ``holder`` through containers, attributes, slots and closures.
+
+    A storage counts once and whole, however many tensors and views share it. Storages of a canvas or a step do not
+    count; while a `PeakMeter` reads, those of the model do not either.
+    """
+    borrowed: list[object] = []
+    storages = _reachable_storages([holder], borrowed)
+    if not storages:
+        return 0
+    weights: Container[int] = ()
+    if active := _active.get():
+        weights = active[0].weights
+        borrowed.append(active[1])
+    excluded = _reachable_storages(borrowed)
+    return sum(size for address, size in storages.items() if address not in excluded and address not in weights)
+
+
+def _reachable_storages(roots: list[object], borrowed: list[object] | None = None) -> dict[int, int]:
+    """Address and bytes of each reachable storage. Canvases and steps go to ``borrowed`` instead, if given."""
+    storages: dict[int, int] = {}
+    pending = list(roots)
+    seen: set[int] = set()
+    while pending:
+        value = pending.pop()
+        if type(value) in _LEAF_TYPES or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            _add_storage(value, storages)
+        elif isinstance(value, type):
+            continue
+        elif borrowed is not None and isinstance(value, Canvas | Step):
+            borrowed.append(value)
+            continue
+        elif isinstance(value, FunctionType):  # without the globals of its module
+            pending += [value.__closure__, value.__defaults__, value.__kwdefaults__]
+            continue
+        pending += gc.get_referents(value)
+    return storages
+
+
+def _add_storage(tensor: Tensor, storages: dict[int, int]) -> None:
+    if tensor.layout != torch.strided:
+        for name in _SPARSE_PARTS:
+            with contextlib.suppress(RuntimeError, AttributeError):
+                _add_storage(getattr(tensor, name)(), storages)
+    elif tensor.device.type != "meta":
+        with contextlib.suppress(NotImplementedError, RuntimeError):  # a wrapper; its parts are its attributes
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
