@@ -101,9 +101,10 @@ class GenerationOptions:
             f"threshold ({self.threshold}) and factor ({self.factor}) are two rules for the same choice; give one",
         )
         require_choice("alg", self.alg, ALGORITHMS)
+        threshold = self.threshold or 0
         if self.alg == "entropy":
             require(
-                self.threshold is None or self.threshold <= 0,
+                threshold <= 0,
                 f"threshold {self.threshold} can never be reached with alg=entropy, whose confidences are at most 0",
             )
             require(
@@ -111,9 +112,7 @@ class GenerationOptions:
                 "factor needs confidences that are probabilities; alg=entropy has none, try alg=maskgit_plus",
             )
         else:
-            require(
-                self.threshold is None or self.threshold >= 0, f"threshold must not be negative, not {self.threshold}"
-            )
+            require(threshold >= 0, f"threshold must not be negative, not {self.threshold}")
         require(
             not self.confidence_eos_eot_inf or self.alg == "maskgit_plus",
             f"confidence_eos_eot_inf changes the confidence of alg=maskgit_plus; alg={self.alg} has another one",

@@ -44,8 +44,8 @@ def read_json(path: Path) -> dict[str, Any]:
     require(len(content) <= _MAX_BYTES, f"{path} is larger than {_MAX_BYTES >> 20} MiB")
     try:
         values = json.loads(content.decode("utf-8"), object_pairs_hook=_unique)
-    except _DuplicateKeyError as error:
-        raise UsageError(f"{path} has the key {error} twice") from None
+    except UsageError as error:
+        raise UsageError(f"{path} {error}") from None
     except RecursionError:
         raise UsageError(f"{path} is not valid JSON: it is nested too deep") from None
     except ValueError as error:  # not UTF-8, not JSON, or an integer of thousands of digits
@@ -54,15 +54,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(values)
 
 
-class _DuplicateKeyError(ValueError):
-    pass
-
-
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _DuplicateKeyError(short(next(name for name in names if names.count(name) > 1)))
+    names = [name for name, _ in pairs]
+    for name in values if len(values) < len(pairs) else ():
+        require(names.count(name) == 1, f"has the key {short(name)} twice")
     return values
 
 
