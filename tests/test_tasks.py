@@ -222,7 +222,7 @@ def test_a_folder_that_is_none_of_tasks_is_refused(tmp_path: Path, monkeypatch: 
     os.mkfifo(tmp_path / "pipe.yaml")
     refused("pipe.yaml is not a regular file")
     (tmp_path / "pipe.yaml").rename(tmp_path / "pipe.txt")
-    monkeypatch.setattr(names, "_MOST_FILES", 20_000)
+    monkeypatch.setattr(names, "_MAX_FILES", 20_000)
     for number in range(20_000):
         (tmp_path / f"{number}.txt").symlink_to("nowhere")
     refused("holds more than 20,000 files")
