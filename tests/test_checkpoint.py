@@ -31,7 +31,7 @@ def test_every_model_says_its_family() -> None:
     paths = list((CONFIGS / "model").glob("*.yaml"))
     assert len(paths) >= 9
     for path in paths:
-        assert OmegaConf.load(path)["family"] in known, path
+        assert OmegaConf.load(path).family in known, path
 
 
 @pytest.mark.parametrize(

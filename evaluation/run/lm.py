@@ -11,6 +11,7 @@ from lm_eval.api.model import TemplateLM
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
+from evaluation.config.identity import BASELINE
 from evaluation.config.settings import Settings
 from evaluation.run.batching import BatchRunner
 from evaluation.run.distributed import Processes
@@ -19,7 +20,6 @@ from evaluation.run.jobs import Generation, generation_job, likelihood_job
 from evaluation.run.journal import Journal
 from evaluation.run.requests import GenerationRequest, LikelihoodRequest, check_texts, request_seed
 from evaluation.run.stopping import Ending
-from evaluation.storage.saved_run import BASELINE
 from generation import Likelihood
 from models import ModelConfig, Transformer
 from models.chat import Chat
