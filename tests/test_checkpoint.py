@@ -91,6 +91,7 @@ def test_other_weights_under_an_embedded_name_are_told(tiny_folders: dict[str, P
     assert summary is not None
     provenance = json.loads((Path(summary.folder) / "results.json").read_text())["provenance"]
     assert provenance["model"]["expected_sha256"] == EMBEDDED["nano-llada"] != provenance["model"]["weights_sha256"]
+    assert summary.note is not None
     assert summary.note.startswith("the weights are not those of nano-llada: their digest begins with ")
     summary = evaluate_cell(settings("model=llada-inst", "model.apply_chat_template=false", *more))
     assert summary is not None

@@ -220,7 +220,7 @@ def test_a_folder_that_is_none_of_tasks_is_refused(tmp_path: Path, monkeypatch: 
             load_task(DatasetSettings("nano-gsm", None, None, None, None), 1, include_path=str(tmp_path))
 
     os.mkfifo(tmp_path / "pipe.yaml")
-    refused("pipe.yaml is no plain file")
+    refused("pipe.yaml is not a regular file")
     (tmp_path / "pipe.yaml").rename(tmp_path / "pipe.txt")
     monkeypatch.setattr(names, "_MOST_FILES", 20_000)
     for number in range(20_000):
