@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 
 .PHONY: demo grid leaderboard screenshots map architecture test test-slow check format bench conformance clean help
 
-help: ## what can be made
+help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -23,7 +23,7 @@ demo: $(INSTALLED) ## sweep the five caches over nano-gsm on the embedded model 
 GRID ?= results/grid
 JOBS ?= 1
 
-grid: $(INSTALLED) ## sweep both embedded models, both tasks, five caches, two decoders; the same command goes on
+grid: $(INSTALLED) ## sweep both embedded models, both tasks, five caches, two decoders; run again to resume
 	HF_HUB_OFFLINE=1 $(BIN)/python eval.py -m cache=none,prefix,dual,dllm,d2cache generation.threshold=null,0.9 \
 	    model=nano-llada,nano-dream dataset=nano-gsm,nano-code generation.stop_until_eos=true \
 	    allow_code_execution=true jobs=$(JOBS) output_dir=$(GRID)

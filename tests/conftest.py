@@ -56,7 +56,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 @pytest.fixture(scope="session")
 def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of small real runs, to read only (see `tests.small_runs`)."""
+    """A folder of small real runs, read-only (see `tests.small_runs`)."""
     from tests.small_runs import make_runs
 
     return made_once(tmp_path_factory, "small", make_runs) / "results"
@@ -64,7 +64,7 @@ def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    """A place to run programs in, with all layers that there are here."""
+    """A sandbox with all layers that this machine has."""
     from evaluation.sandbox import Sandbox
     from tests.layers import MISSING
 
@@ -74,7 +74,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def results(small_runs: Path, tmp_path: Path) -> Path:
-    """A copy of the small runs that may be edited."""
+    """A copy of the small runs, to edit."""
     return Path(shutil.copytree(small_runs, tmp_path / "results"))
 
 
@@ -106,7 +106,7 @@ def prompts() -> list[list[int]]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """The machine's own Chromium, headless, with a fresh profile; skips where there is none."""
+    """The installed Chromium, headless, with a fresh profile; skips where there is none."""
     pytest.importorskip("playwright.sync_api", reason=f"{NO_BROWSER}: playwright is not installed")
     from tools.screenshots import BROWSERS, chromium
 
@@ -118,7 +118,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """leaderboard.html of `tests.page_frames`, to read only."""
+    """leaderboard.html of `tests.page_frames`, read-only."""
     from evaluation.report.html import render_page
     from tests.page_frames import PUBLISHED, frame
 
@@ -129,7 +129,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a file; at the end it must have asked for nothing but itself and said nothing on the console."""
+    """Open a file. At the end it must have requested only itself and logged nothing to the console."""
     contexts: list[BrowserContext] = []
     told: list[str] = []
 
@@ -157,7 +157,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture
 def opened(open_page: Opener) -> Opener:
-    """Opens a page of the leaderboard and waits until it is drawn."""
+    """Open a page of the leaderboard and wait until it is drawn."""
     from tests.page_frames import drawn
 
     def opener(path: Path, anchor: str = "", **options: Any) -> Page:

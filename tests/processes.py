@@ -88,11 +88,11 @@ class Process:
         start_new_session: bool = False,
         cold_workers: bool = False,
     ) -> None:
+        variables = dict(environment() if env is None else env)
+        assert variables.items() >= _IMPORTED.items(), "use `run_cold` for programs in another environment"
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         self.returncode: int | None = None
         self.pid, self.out, self.err = 0, "", ""
-        variables = dict(environment() if env is None else env)
-        assert variables.items() >= _IMPORTED.items(), "use `run_cold` for programs in another environment"
         start_server()
         request = {
             "arguments": arguments,
