@@ -114,20 +114,21 @@ def read(options: type[T], program: str, arguments: Sequence[str] | None = None)
 
 def _options(options: Any) -> list[_Option]:
     hints, texts = get_type_hints(options), documented(options, "Attributes")
-    found = []
-    for one in fields(options):
-        prefix, text = one.metadata.get("prefix"), texts.get(one.name, "")
-        if prefix is None:
-            default = one.default if one.default_factory is MISSING else one.default_factory()
-            key = one.name.upper() if "positional" in one.metadata else one.metadata.get("key", one.name)
-            found.append(_Option(key, hints[one.name], default, text, one.name, None, "positional" in one.metadata))
-        elif (inner := one.metadata["of"]) is None:
-            found.append(_Option(f"{prefix}KEY", Any, None, text, one.name, prefix))
+    known = []
+    for entry in fields(options):
+        about, text = entry.metadata, texts.get(entry.name, "")
+        if "prefix" not in about:
+            default = entry.default if entry.default_factory is MISSING else entry.default_factory()
+            placed = "positional" in about
+            key = entry.name.upper() if placed else about.get("key", entry.name)
+            known.append(_Option(key, hints[entry.name], default, text, entry.name, positional=placed))
+        elif about["of"] is None:
+            known.append(_Option(f"{about['prefix']}KEY", Any, None, text, entry.name, about["prefix"]))
         else:
-            for option in _options(inner):
-                text = option.text.partition(". ")[0]
-                found.append(replace(option, key=prefix + option.key, text=text, field=one.name, prefix=prefix))
-    return found
+            for option in _options(about["of"]):
+                key, text = about["prefix"] + option.key, option.text.partition(". ")[0]
+                known.append(replace(option, key=key, text=text, field=entry.name, prefix=about["prefix"]))
+    return known
 
 
 def _meant(name: str, keys: list[str]) -> str | None:
@@ -207,21 +208,21 @@ _TYPES: dict[Any, tuple[Callable[[str], Any], str]] = {
 
 
 def _usage(program: str, known: list[_Option]) -> str:
-    names = [f"{one.key} ..." if one.is_list else one.key for one in known if one.positional]
-    required = [one.default is MISSING for one in known if one.positional]
+    names = [f"{option.key} ..." if option.is_list else option.key for option in known if option.positional]
+    required = [option.default is MISSING for option in known if option.positional]
     shown_names = [name if needed else f"[{name}]" for name, needed in zip(names, required, strict=True)]
     return " ".join([program, *shown_names, *["[key=value ...]"] * (len(names) < len(known))])
 
 
 def _help(options: type, program: str, known: list[_Option]) -> str:
-    names = [one.key if one.positional else f"{one.key}={_placeholder(one.hint)}" for one in known]
+    names = [option.key if option.positional else f"{option.key}={_placeholder(option.hint)}" for option in known]
     indent = min(max(map(len, names), default=0), 32) + 4
     width = min(max(shutil.get_terminal_size((100, 24)).columns, 60), 120)
     lines = [f"usage: {_usage(program, known)}", "", description_of(options), ""]
-    for name, one in zip(names, known, strict=True):
-        default = "" if one.default in (MISSING, None, False, []) else f" (default: {_plain(one.default)})"
+    for name, option in zip(names, known, strict=True):
+        default = "" if option.default in (MISSING, None, False, []) else f" (default: {_plain(option.default)})"
         lines += textwrap.wrap(
-            f"{one.text.rstrip('.')}{default}",
+            f"{option.text.rstrip('.')}{default}",
             width,
             initial_indent=f"  {name}  ".ljust(indent),
             subsequent_indent=" " * indent,

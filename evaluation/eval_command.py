@@ -91,19 +91,19 @@ def _run(arguments: _Arguments) -> int:
 
     if arguments.sweep:
         refuse_under_launcher()
-    found = cells(arguments.overrides, arguments.sweep)
-    for folder in dict.fromkeys(Path(cell.output_dir) for cell in found):
+    settings = cells(arguments.overrides, arguments.sweep)
+    for folder in dict.fromkeys(Path(cell.output_dir) for cell in settings):
         require_place(folder)
     if not arguments.sweep:
-        return _run_cell(found[0])
-    given, found = len(found), with_baselines(found)
-    if added := len(found) - given:
+        return _run_cell(settings[0])
+    given, settings = len(settings), with_baselines(settings)
+    if added := len(settings) - given:
         print(f"{added} more baselines: the recipe decodes differently for some caches", file=sys.stderr)
     if launcher(arguments.overrides):
-        return _launch(distinct(found), arguments.overrides)
+        return _launch(distinct(settings), arguments.overrides)
     from evaluation.sweep.sweep import sweep
 
-    return sweep(found)
+    return sweep(settings)
 
 
 def _run_cell(settings: Settings) -> int:

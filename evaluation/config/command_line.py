@@ -54,27 +54,28 @@ def cells(overrides: list[str], sweep: bool = False) -> list[Settings]:
     lists = [override.input_line for override in parsed if override.is_sweep_override()]
     if lists and not sweep:
         raise UsageError(f"'{lists[0]}' lists several values; a sweep over them needs -m")
-    found = [Settings.from_config(_config(with_recipe(line))) for line in _combinations(parsed)]
-    for settings in found:
+    checked = [Settings.from_config(_config(with_recipe(line))) for line in _combinations(parsed)]
+    for settings in checked:
         check_name(settings.dataset.name, settings.include_path)
-    return found
+    return checked
 
 
 def whole_lists(overrides: list[str]) -> list[str]:
     """The overrides in hydra's grammar: ``retry=failed,oom`` is one list, and paths with ``~`` are quoted."""
-    found = []
+    normalized = []
     for override in overrides:
         key, equals, value = override.partition("=")
         listed = key in _LIST_KEYS and equals and not value.startswith("[") and ("," in value or key == "retry")
         if key.lstrip("+") in _PATH_KEYS and equals:
             override = f"{key}={_HOME.sub(lambda match: recipes.literal(match[0]), value)}"
-        found.append(f"{key}=[{value}]" if listed else override)
-    return found
+        normalized.append(f"{key}=[{value}]" if listed else override)
+    return normalized
 
 
 def launcher(overrides: list[str]) -> str | None:
     """The hydra launcher of a command line; None: the cells run on this machine."""
-    named = [str(one.value()) for one in _parse(whole_lists(overrides)) if one.key_or_group == "hydra/launcher"]
+    parsed = _parse(whole_lists(overrides))
+    named = [str(override.value()) for override in parsed if override.key_or_group == "hydra/launcher"]
     return named[-1] if named and named[-1] != "basic" else None
 
 

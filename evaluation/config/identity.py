@@ -180,7 +180,7 @@ def _positive(value: Any) -> TypeGuard[int]:
 
 
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _path(values: dict[str, Any], key: str) -> None:
@@ -193,14 +193,14 @@ def _path(values: dict[str, Any], key: str) -> None:
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with dotted keys, without `NOT_COUNTED`."""
     require(isinstance(config, Mapping), "a configuration must hold keys and values")
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for group, values in config.items():
         if group in NOT_COUNTED:
             continue
         parts = {f"{group}.{key}": value for key, value in values.items()} if isinstance(values, Mapping) else None
         for key, value in ({str(group): values} if parts is None else parts).items():
-            found[key] = _plain(key, value)
-    return found
+            flat[key] = _plain(key, value)
+    return flat
 
 
 def _plain(key: str, value: Any, depth: int = 0) -> Any:
@@ -217,7 +217,7 @@ def _plain(key: str, value: Any, depth: int = 0) -> Any:
     if isinstance(value, float):
         return value
     if isinstance(value, list | tuple):
-        return [_plain(key, one, depth + 1) for one in value]
+        return [_plain(key, item, depth + 1) for item in value]
     if isinstance(value, Mapping):
-        return {str(name): _plain(key, one, depth + 1) for name, one in value.items()}
+        return {str(name): _plain(key, item, depth + 1) for name, item in value.items()}
     raise UsageError(f"{key} holds {type(value).__name__}, which is no value of a configuration")

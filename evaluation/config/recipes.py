@@ -38,7 +38,7 @@ class Entry:
 
     def holds(self, names: Mapping[str, str]) -> bool:
         """Whether it matches the cell with these names per axis."""
-        return all(any(fnmatchcase(names[axis], one) for one in given) for axis, given in self.when.items())
+        return all(any(fnmatchcase(names[axis], pattern) for pattern in given) for axis, given in self.when.items())
 
 
 def read_recipe(config_dir: Path, name: str) -> list[Entry]:
@@ -57,7 +57,7 @@ def read_recipe(config_dir: Path, name: str) -> list[Entry]:
         raise UsageError(f"{file} can't be read: {' '.join(str(error).split())}") from error
     listed = isinstance(content, dict) and list(content) == ["entries"] and isinstance(content["entries"], list)
     require(listed, f"{file} must hold a list named 'entries'")
-    return [_entry(file, number, one) for number, one in enumerate(content["entries"], start=1)]
+    return [_entry(file, number, entry) for number, entry in enumerate(content["entries"], start=1)]
 
 
 def resolve(config_dir: Path, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def literal(value: Any) -> str:
     if isinstance(value, str):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
     if isinstance(value, list):
-        return "[" + ",".join(literal(one) for one in value) + "]"
+        return "[" + ",".join(literal(item) for item in value) + "]"
     return json.dumps(value)
 
 
@@ -107,7 +107,9 @@ def _entry(file: Path, number: int, given: Any) -> Entry:
         require(isinstance(given[part], dict), f"{where}: '{part}' must hold keys and values, not {shown(given[part])}")
     for axis in given["when"]:
         require(axis in _AXES, f"{where}: unknown axis '{axis}': {suggest(str(axis), _AXES)}")
-    when = {axis: tuple(map(str, one)) if isinstance(one, list) else (str(one),) for axis, one in given["when"].items()}
+    when = {
+        axis: tuple(map(str, names if isinstance(names, list) else [names])) for axis, names in given["when"].items()
+    }
     return Entry(when, dict(given["set"]), str(given["source"]))
 
 

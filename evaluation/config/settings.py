@@ -303,8 +303,8 @@ def _spelled(path: str) -> str:
     """
     for folder in (os.path.expanduser(path), ROOT / path):
         if path and os.path.isdir(folder):  # pathlib raises for impossible names
-            found = Path(folder).resolve()
-            return found.relative_to(ROOT).as_posix() if found.is_relative_to(ROOT) else path
+            resolved = Path(folder).resolve()
+            return resolved.relative_to(ROOT).as_posix() if resolved.is_relative_to(ROOT) else path
     return str(of_choice(path, "path") or path) if is_choice(path) else path
 
 

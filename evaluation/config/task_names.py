@@ -71,17 +71,17 @@ def folder_of(name: str) -> Path | None:
 @cache
 def _index(folder: Path) -> dict[str, Path | None]:
     """Names in a folder of task files; tasks with the folder of their file, groups and tags with None."""
-    found: dict[str, Path | None] = {}
+    names: dict[str, Path | None] = {}
     for file in files_in(folder):
         for key, values in _KEYS.findall(_text(file)):
             values = _COMMENT.sub("", values)
             listed = "\n" in values.strip() or "[" in values
             for name in _NAME.findall(values):
                 if key != "task":
-                    found[name] = None
+                    names[name] = None
                 elif not listed:
-                    found.setdefault(name, file.parent)
-    return found
+                    names.setdefault(name, file.parent)
+    return names
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -90,17 +90,17 @@ def files_in(folder: Path) -> list[Path]:
     Raises:
         UsageError: too many files, or one of them is a pipe or a device.
     """
-    found = []
+    files = []
     for number, file in enumerate(folder.rglob("*")):
         require(number < _MAX_FILES, f"{folder} holds more than {_MAX_FILES:,} files; give the folder of the tasks")
         if file.suffix not in (".yaml", ".yml", ""):
             continue
         if os.path.isfile(file):  # pathlib raises where access is denied
-            found.append(file)
+            files.append(file)
         else:
             named = file.suffix and os.path.exists(file) and not os.path.isdir(file)
             require(not named, f"{file} is not a regular file")
-    return sorted(found, key=Path.as_posix)
+    return sorted(files, key=Path.as_posix)
 
 
 def _text(file: Path) -> str:
