@@ -39,12 +39,13 @@ screenshots: $(INSTALLED) ## take the pictures of docs/leaderboard.md again, wit
 	$(BIN)/python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard-front.png select='#fronts'
 	$(BIN)/python -m tools.screenshots results/reference/leaderboard.html docs/leaderboard.png select='#table'
 
-map: $(INSTALLED) ## take the picture of README: none beside d2cache, a line per forward
+map: $(INSTALLED) ## take the pictures of README and docs/trace.md: none beside d2cache, a line per forward
 	HF_HUB_OFFLINE=1 $(BIN)/python eval.py -m model=nano-llada dataset=nano-gsm dataset.size=10 cache=none,d2cache \
 	    generation.gen_length=64 output_dir=results/map
 	HF_HUB_OFFLINE=1 $(BIN)/cache-zoo trace results/map/*none* results/map/*d2cache* sample=9 out=results/map/trace.html
 	$(BIN)/python -m tools.screenshots results/map/trace.html docs/map.png width=1200 select=main \
-	    hide='#question, #divergence, #player, #reading, .facts, .text, .status, .row'
+	    hide='#question, #divergence, #player, #reading, .facts, .text, .status, .row, [data-bar=ms]'
+	$(BIN)/python -m tools.screenshots results/map/trace.html docs/trace.png width=1240 height=1275 click=.to
 
 architecture: $(INSTALLED) ## draw the picture of docs/architecture.md from the imports
 	$(BIN)/python -m tools.architecture
@@ -52,10 +53,10 @@ architecture: $(INSTALLED) ## draw the picture of docs/architecture.md from the 
 PROCESSES ?= auto
 
 test: $(INSTALLED) ## all tests but the slow ones, on all cores; PROCESSES=1 for one
-	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --maxprocesses 8 --dist worksteal
 
 test-slow: $(INSTALLED) ## the slow tests, which guard against rare faults
-	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m slow
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --maxprocesses 8 --dist worksteal -m slow
 
 check: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .

@@ -51,7 +51,11 @@ def test_columns_that_no_task_reads_may_hold_anything(name: str, values: list[An
 
 
 def test_a_column_of_several_types_comes_out_as_it_is() -> None:
-    rows = [{"q": "a", "mixed": 1}, {"q": "b", "mixed": "2b"}, {"q": "c", "mixed": {"a": [None, 1.5, "x"]}}]
+    rows: list[dict[str, Any]] = [
+        {"q": "a", "mixed": 1},
+        {"q": "b", "mixed": "2b"},
+        {"q": "c", "mixed": {"a": [None, 1.5, "x"]}},
+    ]
     assert list(as_dataset(rows)) == rows
     assert list(as_dataset([{"a": 1}, {"b": "x"}])) == [{"a": 1, "b": None}, {"a": None, "b": "x"}]
     assert list(as_dataset([{"q": "a", "bad": "\ud800"}])) == [{"q": "a"}]

@@ -14,13 +14,13 @@ from typing import Any
 from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.config import identity
+from evaluation.config.identity import BASELINE
 from evaluation.storage.files import CONFIG, RESULTS, SAMPLES, STATUS
 from evaluation.storage.plain_yaml import read_yaml
 from evaluation.storage.readers import read_json, read_json_lines
 from evaluation.storage.schema import MAX_NUMBER, Efficiency, Provenance, Results, Sample, SavedConfig, Status, Summary
 from evaluation.storage.validation import parse
 
-BASELINE = "none"
 _AXES = ("model", "cache", "generation", "dataset")
 
 QuestionId = tuple[str, int, int]
