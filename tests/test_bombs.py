@@ -111,6 +111,8 @@ def try_bomb(name: str, command: str, small_runs: Path, folder: Path) -> None:
     where = f"{command}, {name}: {seconds:.1f} s ({time.monotonic() - started:.1f} s by the clock), {mebibytes} MiB"
     print(where)
     assert "Traceback" not in said, f"{where}\n{said}"
+    assert "unknown command" not in said, where
+    assert "No module named" not in said, where
     assert code in (0, 1, 2), where
     assert seconds < SECONDS, where
     assert mebibytes < MEBIBYTES, where

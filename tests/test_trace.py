@@ -233,7 +233,7 @@ def test_another_answer_than_the_saved_one_is_reported(traces: list[Trace]) -> N
     place = next(n for n, pair in enumerate(zip(ours, saved, strict=False)) if pair[0] != pair[1])
     assert traces[0].first_difference == place
     text = render([traces[0]])
-    assert f"another one, from token {place} on" in text
+    assert f"differs from token {place} on" in text
     assert "the same, token for token" not in text
 
 

@@ -77,24 +77,26 @@ def rescore(
     before: dict[str, Scores] = {}
     changed: dict[str, dict[str, int]] = {}
     for task in saved.references:
-        pairs = [(one.metrics, new) for one, new in zip(saved.answers, scores, strict=True) if one.task == task]
+        pairs = [
+            (answer.metrics, new) for answer, new in zip(saved.answers, scores, strict=True) if answer.task == task
+        ]
         results[task] = _totals([new for _, new in pairs])
         before[task] = {key: saved.scores.results.get(task, {}).get(key) for key in results[task]}
         changed[task] = {key: sum(old.get(key) != new[key] for old, new in pairs) for key in _numeric(results[task])}
-    found = {
+    rescored = {
         "results": results,
         "saved": before,
         "changed": changed,
         "references": saved.references,
         "versions": {"python": platform.python_version(), "math-verify": version("math-verify")},
     }
-    texts = {folder / RESCORED: as_json(found, indent=2) + "\n"}
+    texts = {folder / RESCORED: as_json(rescored, indent=2) + "\n"}
     if update:
         _update(saved, scores, results)
         texts[folder / SAMPLES] = "".join(as_json(row) + "\n" for row in saved.rows)
         texts[folder / RESULTS] = as_json(saved.content, indent=2) + "\n"  # the score comes last
     _write(texts)
-    return found
+    return rescored
 
 
 def processes(workers: int, questions: int) -> int:
@@ -102,13 +104,13 @@ def processes(workers: int, questions: int) -> int:
     return min(workers, questions, _MAX_WORKERS)
 
 
-def render(found: dict[str, Any]) -> str:
+def render(rescored: dict[str, Any]) -> str:
     """A table of saved and new scores, and of how many questions changed."""
     rows = [("task", "metric", "saved", "now", "changed")]
-    for task, metrics in found["results"].items():
+    for task, metrics in rescored["results"].items():
         for key in _numeric(metrics):
-            saved = _format(found["saved"][task][key])
-            rows.append((task, key, saved, _format(metrics[key]), str(found["changed"][task][key])))
+            saved = _format(rescored["saved"][task][key])
+            rows.append((task, key, saved, _format(metrics[key]), str(rescored["changed"][task][key])))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
@@ -223,14 +225,14 @@ def main() -> int:
     for folder in options.folders:
         print(visible(str(folder)))
         try:
-            found = rescore(
+            rescored = rescore(
                 folder, options.workers, options.allow_code_execution, options.update, options.sandbox_disable
             )
         except UsageError as error:
             print(visible(f"error: {error}"), file=sys.stderr)
             status = UNUSABLE
             continue
-        print(render(found))
-        if own := [task for task, whose in found["references"].items() if whose == OWN]:
+        print(render(rescored))
+        if own := [task for task, source in rescored["references"].items() if source == OWN]:
             print(f"note: the references of {', '.join(own)} come from the run itself", file=sys.stderr)
     return status

@@ -33,18 +33,18 @@ def find_runs(folders: Iterable[Path], name_from: Path, levels: int = MAX_LEVELS
     Raises:
         UsageError: a folder is missing or unreadable, has no runs, or has too many files.
     """
-    found: dict[Path, SavedRun] = {}
+    runs: dict[Path, SavedRun] = {}
     for folder in folders:
         require(os.path.isdir(folder), f"{folder} is not a folder")
         paths = _run_folders(folder, levels)
         require(bool(paths), f"there are no runs in {folder}; run eval.py with output_dir={folder}")
-        found |= {path.resolve(): SavedRun(path) for path in paths}
+        runs |= {path.resolve(): SavedRun(path) for path in paths}
     start = name_from.resolve()
-    return dict(sorted((Path(os.path.relpath(path, start)).as_posix(), run) for path, run in found.items()))
+    return dict(sorted((Path(os.path.relpath(path, start)).as_posix(), run) for path, run in runs.items()))
 
 
 def _run_folders(top: Path, levels: int) -> list[Path]:
-    found: list[Path] = []
+    run_folders: list[Path] = []
     visited = 0
     waiting = [(top, 0)]
     while waiting:
@@ -54,10 +54,10 @@ def _run_folders(top: Path, levels: int) -> list[Path]:
                 for entry in entries:
                     visited += 1
                     require(visited <= MAX_ENTRIES, f"{top} holds more than {MAX_ENTRIES:,} files; give a part of it")
-                    if entry.name in (STATUS, RESULTS) and folder not in found[-1:]:
-                        found.append(folder)
+                    if entry.name in (STATUS, RESULTS) and folder not in run_folders[-1:]:
+                        run_folders.append(folder)
                     if level < levels and not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
                         waiting.append((folder / entry.name, level + 1))
         except OSError as error:
             require(folder != top, f"{folder} can't be read: {error.strerror}")
-    return found
+    return run_folders

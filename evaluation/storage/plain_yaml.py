@@ -24,15 +24,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     text = decode_utf8(str(path), read_bytes(path, MAX_YAML_BYTES))
     try:
-        found = yaml.load(text, Loader=_PlainLoader)
+        content = yaml.load(text, Loader=_PlainLoader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UsageError(f"{path}{line} is not plain YAML: {short(str(error.problem))}") from error
     except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
         raise UsageError(f"{path} is not valid YAML") from error
-    require(isinstance(found, dict), f"{path} must hold keys and values, not {type(found).__name__}")
-    check_values(str(path), found)
-    return dict(found)
+    require(isinstance(content, dict), f"{path} must hold keys and values, not {type(content).__name__}")
+    check_values(str(path), content)
+    return dict(content)
 
 
 class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no annotations
@@ -63,10 +63,10 @@ class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no annotat
         keys = [key.value for key, _ in node.value]
         if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value) or len(set(keys)) != len(keys):
             raise yaml.constructor.ConstructorError(None, None, "a key appears twice", node.start_mark)
-        found: dict[Any, Any] = super().construct_mapping(node, deep)
-        if not all(isinstance(key, str) for key in found):
+        content: dict[Any, Any] = super().construct_mapping(node, deep)
+        if not all(isinstance(key, str) for key in content):
             raise yaml.constructor.ConstructorError(None, None, "a key is not text", node.start_mark)
-        return found
+        return content
 
 
 _PlainLoader.add_implicit_resolver(

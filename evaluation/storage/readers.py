@@ -104,9 +104,9 @@ def read_json(path: Path) -> dict[str, Any]:
         UsageError: as in `read_bytes`; or it is not such an object.
     """
     where = str(path)
-    found = _parse(where, decode_utf8(where, read_bytes(path, MAX_JSON_BYTES)), trusted=False)
-    check_values(where, found)
-    return found
+    content = _parse(where, decode_utf8(where, read_bytes(path, MAX_JSON_BYTES)), trusted=False)
+    check_values(where, content)
+    return content
 
 
 def read_json_lines(path: Path, limits: Limits = SAMPLES_LIMITS) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -199,7 +199,7 @@ def _parse(where: str, text: str, trusted: bool) -> dict[str, Any]:
         values = sum(text.count(sign) for sign in ",[{")
         require(values <= MAX_VALUES, f"{where} has more than {MAX_VALUES:,} values")
     try:
-        found = (_PLAIN_DECODER if trusted else _BOUNDED_DECODER).decode(text)
+        value = (_PLAIN_DECODER if trusted else _BOUNDED_DECODER).decode(text)
     except RecursionError as error:
         raise UsageError(f"{where} is nested too deeply") from error
     except json.JSONDecodeError as error:
@@ -207,8 +207,8 @@ def _parse(where: str, text: str, trusted: bool) -> dict[str, Any]:
         raise UsageError(f"{where} is not valid JSON: {error.msg} in {line}column {error.colno}") from error
     except ValueError as error:
         raise UsageError(f"{where} is not valid JSON: {error}") from error
-    require(isinstance(found, dict), f"{where} must hold a JSON object, not {type(found).__name__}")
-    return dict(found)
+    require(isinstance(value, dict), f"{where} must hold a JSON object, not {type(value).__name__}")
+    return dict(value)
 
 
 def _unpack(packed: BinaryIO, limits: Limits) -> BinaryIO:
@@ -229,17 +229,17 @@ class _GzipMember(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        found = b""
-        while not found and not self._inflate.eof:
+        unpacked = b""
+        while not unpacked and not self._inflate.eof:
             self._ahead = self._ahead or self._packed.read(_CHUNK_BYTES)
             if not self._ahead:
                 raise EOFError("its end is missing")
-            found = self._inflate.decompress(self._ahead, len(buffer))
+            unpacked = self._inflate.decompress(self._ahead, len(buffer))
             self._ahead = self._inflate.unconsumed_tail
         if self._inflate.eof and (self._inflate.unused_data or self._packed.read(1)):
             raise EOFError("there is data after its end; pack it with gzip -n")
-        buffer[: len(found)] = found
-        return len(found)
+        buffer[: len(unpacked)] = unpacked
+        return len(unpacked)
 
 
 def _parse_float(text: str) -> float:
@@ -261,11 +261,11 @@ def _refuse_constant(text: str) -> NoReturn:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         (repeated, _), *_ = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"the key {short(ascii(repeated))} appears twice")
-    return found
+    return mapping
 
 
 _PLAIN_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

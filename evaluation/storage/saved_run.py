@@ -129,8 +129,8 @@ class SavedRun:
     def answers(self) -> dict[QuestionId, SavedAnswer]:
         """The answers in order of their questions."""
         metric = self.summary.metric or ""
-        found = {question_id(sample): _answer(sample, metric) for sample in self.read_samples()}
-        return dict(sorted(found.items(), key=lambda item: item[0]))
+        answers = {question_id(sample): _answer(sample, metric) for sample in self.read_samples()}
+        return dict(sorted(answers.items(), key=lambda item: item[0]))
 
     def free_answers(self) -> None:
         """Free the memory of `answers`, which are read again on the next use."""
@@ -178,8 +178,8 @@ class SavedRun:
     @cached_property
     def clock(self) -> str:
         """What two runs must also share for their seconds to be compared."""
-        found = self.provenance
-        return json.dumps([found.machine.model_dump(), found.device, found.dtype, self.efficiency.processes])
+        machine, device, dtype = self.provenance.machine, self.provenance.device, self.provenance.dtype
+        return json.dumps([machine.model_dump(), device, dtype, self.efficiency.processes])
 
 
 def question_id(sample: Sample) -> QuestionId:

@@ -161,7 +161,7 @@ def _existing_path(path: str) -> Path:
     except RuntimeError:
         raise UsageError(f"dataset.path {shown(path)} names the home folder of an unknown user") from None
     except (OSError, ValueError) as error:  # a long name, a NUL
-        reason = getattr(error, "strerror", error)
+        reason = str(error.strerror if isinstance(error, OSError) else error)
         raise UsageError(f"dataset.path {shown(path)} is not a valid path: {reason}") from error
 
 

@@ -83,7 +83,7 @@ def _names(traces: Sequence[Trace]) -> list[str]:
     settings = [trace.settings for trace in traces]
     for names in (
         [one.cache.label for one in settings],
-        [f"{one.cache.label} {_given(one.cache.parameters)}".strip() for one in settings],
+        [f"{one.cache.label} {_as_arguments(one.cache.parameters)}".strip() for one in settings],
         [f"{one.cache.label} {_decoding(trace)}" for one, trace in zip(settings, traces, strict=True)],
         [f"{one.cache.label} {one.config_hash}" for one in settings],
     ):
@@ -96,13 +96,13 @@ def _facts(trace: Trace) -> dict[str, str]:
     """Header of a trace: counted or measured in this pass, or saved by the run."""
     settings, counts = trace.settings, trace.output.counts
     facts = {
-        "parameters": _given(settings.cache.parameters) or "none",
+        "parameters": _as_arguments(settings.cache.parameters) or "none",
         "decoding": _decoding(trace),
-        "tokens": f"{trace.answer.tokens} of the answer, {len(commit_steps(trace))} committed of {len(trace.ids)}",
+        "tokens": f"{trace.answer.tokens} in the answer, {len(commit_steps(trace))} of {len(trace.ids)} committed",
         "forwards (NFE)": str(trace.output.nfe),
         "compute ratio": f"{counts.compute_ratio:.3f}",
         "cache holds": f"{counts.cache_bytes / 1e6:.1f} MB" if counts.cache_bytes else "nothing",
-        "time": f"{sum(step.seconds for step in trace.steps):.2f} s, one pass, each forward waited for",
+        "time": f"{sum(step.seconds for step in trace.steps):.2f} s, one pass, synchronised after each forward",
         "saved answer": _compared_to_saved(trace),
     }
     if trace.saved is not None and trace.saved.get("metrics"):
@@ -117,7 +117,7 @@ def _compared_to_saved(trace: Trace) -> str:
         return "none to compare with"
     if trace.matches_saved:
         return "the same, token for token"
-    return f"another one, from token {trace.first_difference} on: rounding in another batch or on another machine"
+    return f"differs from token {trace.first_difference} on: rounding in another batch or on another machine"
 
 
 def _decoding(trace: Trace) -> str:
@@ -130,11 +130,11 @@ def _decoding(trace: Trace) -> str:
     }
     if given.steps is not None:
         del changed["num_transfer_tokens"]
-    return f"{given.strategy} {_given(changed)}"
+    return f"{given.strategy} {_as_arguments(changed)}"
 
 
-def _given(values: dict[str, Any]) -> str:
-    """Parameters as on the command line."""
+def _as_arguments(values: dict[str, Any]) -> str:
+    """Values as arguments of the command line."""
     return " ".join(f"{key}={_COMMAND_LINE_WORDS.get(str(value), value)}" for key, value in values.items())
 
 

@@ -30,11 +30,11 @@ def main() -> int:
     """Print every problem and return the exit status."""
     runs = find_runs(read(CheckOptions, "cache-zoo check").folders, name_from=Path())
     bad = 0
-    for run, found in check_all(runs.values()):
-        bad += bool(found.problems)
-        for problem in found.problems:
+    for run, findings in check_all(runs.values()):
+        bad += bool(findings.problems)
+        for problem in findings.problems:
             print(visible(f"{run.folder}: {problem}"))
-        for note in found.notes:
+        for note in findings.notes:
             print(visible(f"note: {run.folder}: {note}"), file=sys.stderr)
     print(f"{len(runs)} run{'s' * (len(runs) != 1)}, {bad} with problems", file=sys.stderr)
     return FAILED if bad else DONE

@@ -70,24 +70,24 @@ def _check_ranking(checked: CheckedRun) -> Problems:
 
 
 def _check_completeness(checked: CheckedRun) -> Problems:
-    found = checked.results.provenance
-    lacking = [key for key in ("date", "device", "dtype", "checkpoint") if not getattr(found, key)]
-    lacking += [f"the version of {key}" for key in _PACKAGES if not found.versions.get(key)]
+    provenance = checked.results.provenance
+    lacking = [key for key in ("date", "device", "dtype", "checkpoint") if not getattr(provenance, key)]
+    lacking += [f"the version of {key}" for key in _PACKAGES if not provenance.versions.get(key)]
     lacking += ["the date of its status"] * (checked.run.status.date is None)
-    lacking += [f"machine.{key}" for key in ("system", "processor") if not getattr(found.machine, key)]
+    lacking += [f"machine.{key}" for key in ("system", "processor") if not getattr(provenance.machine, key)]
     if lacking:
         yield f"the provenance lacks {', '.join(lacking)}"
-    if str(found.versions.get("cache-zoo")).endswith("+edited"):
+    if str(provenance.versions.get("cache-zoo")).endswith("+edited"):
         yield "cache-zoo was edited after it was installed"
     for key in _PACKAGES:
-        if (version := found.versions.get(key)) and not re.match(r"\d+(\.\d+)+", version):
+        if (version := provenance.versions.get(key)) and not re.match(r"\d+(\.\d+)+", version):
             yield f"{version} is not a version of {key}"
 
 
 def _check_dates(checked: CheckedRun) -> Problems:
-    found, ended = checked.results.provenance, checked.run.status.date
-    texts = {"the results": found.date, "the status": ended}
-    texts |= {f"session {number}": one.date for number, one in enumerate(found.sessions, start=1)}
+    provenance, ended = checked.results.provenance, checked.run.status.date
+    texts = {"the results": provenance.date, "the status": ended}
+    texts |= {f"session {number}": session.date for number, session in enumerate(provenance.sessions, start=1)}
     dates = {name: _parse_date(text) for name, text in texts.items() if text is not None}
     for name, date in dates.items():
         if date is None:
@@ -96,14 +96,14 @@ def _check_dates(checked: CheckedRun) -> Problems:
             yield f"the date of {name}, {texts[name]}, is not between the first commit of cache-zoo and today"
     results, status = dates.get("the results"), dates.get("the status")
     if results and status and not timedelta() <= status - results <= _DAY:
-        yield f"the results are from {found.date}, the status from {ended}; a run writes both when it ends"
+        yield f"the results are from {provenance.date}, the status from {ended}; a run writes both when it ends"
 
 
 def _check_sessions(checked: CheckedRun) -> Problems:
     """Sessions of different commits or machines are recorded as ``several``."""
-    found = checked.results.provenance
-    for name, key, part in (("commits", "git", found.git), ("machines", "machine", found.machine)):
-        values = [_comparable(session, key) for session in (found, *found.sessions)]
+    provenance = checked.results.provenance
+    for name, key, part in (("commits", "git", provenance.git), ("machines", "machine", provenance.machine)):
+        values = [_comparable(session, key) for session in (provenance, *provenance.sessions)]
         if any(value != values[0] for value in values) and not (part and part.several):
             yield f"its sessions had several {name}, which the provenance does not say"
 
@@ -115,26 +115,26 @@ def _comparable(session: Session, key: str) -> dict[str, Any] | None:
 
 def _check_machine(checked: CheckedRun, settings: Settings) -> Problems:
     """Device and data type are those of the configuration."""
-    found, device = checked.results.provenance, settings.model.device
-    if found.dtype and found.dtype != settings.model.dtype.removeprefix("torch."):
-        yield f"the provenance has dtype {found.dtype}, the configuration {settings.model.dtype}"
+    provenance, device = checked.results.provenance, settings.model.device
+    if provenance.dtype and provenance.dtype != settings.model.dtype.removeprefix("torch."):
+        yield f"the provenance has dtype {provenance.dtype}, the configuration {settings.model.dtype}"
     if device.startswith("cuda"):
-        if found.machine.gpu is None:
+        if provenance.machine.gpu is None:
             yield f"it ran on {device}, but the machine has no GPU"
-    elif found.device and found.device != device:
-        yield f"the provenance has device {found.device}, the configuration {device}"
+    elif provenance.device and provenance.device != device:
+        yield f"the provenance has device {provenance.device}, the configuration {device}"
 
 
 def _check_model(checked: CheckedRun, settings: Settings) -> Problems:
     """Checkpoint, chat template and end tokens are those of the configured model, as far as they are known."""
-    found, model = checked.results.provenance, settings.model
-    if checked.embedded and found.checkpoint and not found.checkpoint.endswith(model.path):
-        yield f"the provenance has checkpoint {found.checkpoint}, the configuration {model.path}"
-    if bool(found.chat_template_sha256) != model.apply_chat_template:
+    provenance, model = checked.results.provenance, settings.model
+    if checked.embedded and provenance.checkpoint and not provenance.checkpoint.endswith(model.path):
+        yield f"the provenance has checkpoint {provenance.checkpoint}, the configuration {model.path}"
+    if bool(provenance.chat_template_sha256) != model.apply_chat_template:
         yield f"apply_chat_template is {model.apply_chat_template}, but the provenance differs"
-    if not checked.model_end_ids <= set(found.end_ids):
-        yield f"end_ids {found.end_ids} lack those of the model, {sorted(checked.model_end_ids)}"
-    if (weights := found.model) is None:
+    if not checked.model_end_ids <= set(provenance.end_ids):
+        yield f"end_ids {provenance.end_ids} lack those of the model, {sorted(checked.model_end_ids)}"
+    if (weights := provenance.model) is None:
         return
     digests = {model.name: EMBEDDED.get(model.name)}
     if checked.embedded:
@@ -151,21 +151,21 @@ def _check_model(checked: CheckedRun, settings: Settings) -> Problems:
 
 def _check_code(checked: CheckedRun, settings: Settings) -> Problems:
     """Strategy and cache come from where they are registered."""
-    found, target = checked.results.provenance, settings.cache.target
+    provenance, target = checked.results.provenance, settings.cache.target
     strategy = settings.generation.strategy
     expected = "package" if strategies.find(strategy).package else "cache-zoo"
-    if found.strategy_code is not None and found.strategy_code.origin != expected:
-        yield f"the code of {strategy} is from {found.strategy_code.origin}, the registered strategy from {expected}"
+    if (code := provenance.strategy_code) is not None and code.origin != expected:
+        yield f"the code of {strategy} is from {code.origin}, the registered strategy from {expected}"
     if ":" in target:
         return
     package = caches.find(target).package
-    if package is None and found.cache_package is not None:
+    if package is None and provenance.cache_package is not None:
         yield f"{target} comes with cache-zoo, but the provenance names another package"
-    if package is not None and found.cache_package is None:
+    if package is not None and provenance.cache_package is None:
         yield f"{target} comes with {package}, which the provenance does not name"
     expected = "package" if package else "cache-zoo"
-    if found.cache_code is not None and found.cache_code.origin != expected:
-        yield f"the code of {target} is from {found.cache_code.origin}, the registered cache from {expected}"
+    if (code := provenance.cache_code) is not None and code.origin != expected:
+        yield f"the code of {target} is from {code.origin}, the registered cache from {expected}"
 
 
 def _check_data(checked: CheckedRun) -> Problems:
@@ -183,7 +183,7 @@ def _check_data(checked: CheckedRun) -> Problems:
             yield f"the data of {task} are not the published ones: their digest is {digest}, not {published}"
     counts = checked.results.n_samples.values()
     if counts and total is not None:
-        yield from compare_figure("summary.items_total", sum(one.original or 0 for one in counts), total)
+        yield from compare_figure("summary.items_total", sum(count.original or 0 for count in counts), total)
     if (published_rows := checked.published) and total != len(published_rows.rows):
         yield f"{checked.task} has {len(published_rows.rows)} questions, not {total}"
 

@@ -18,7 +18,7 @@ from evaluation.storage.saved_run import SavedRun
 from evaluation.tasks.published import published_rows
 from evaluation.tasks.scorers import SCORERS
 
-DATASETS = {task: found.sha256 for task in SCORERS if (found := published_rows(task)) is not None}
+DATASETS = {task: rows.sha256 for task in SCORERS if (rows := published_rows(task)) is not None}
 """Digests of the published test files by task, as `evaluation.tasks.loading` computes them."""
 _MAX_PROBLEMS = 100
 
@@ -81,14 +81,14 @@ def _check(run: SavedRun, datasets: Mapping[str, str], others: OtherRuns, notes:
         except UsageError as error:
             yield _message(run, error)
     try:
-        checks: list[SampleCheck] = [AnswerCheck(checked), WorkCheck(checked), ScoreCheck(checked)]
-        checks.append(OtherRunsCheck(checked, others))
+        sample_checks: list[SampleCheck] = [AnswerCheck(checked), WorkCheck(checked), ScoreCheck(checked)]
+        sample_checks.append(OtherRunsCheck(checked, others))
         for sample in run.read_samples():
-            for one in checks:
-                one.add(sample)
-        for one in checks:
-            yield from one.problems()
-            notes += one.notes
+            for sample_check in sample_checks:
+                sample_check.add(sample)
+        for sample_check in sample_checks:
+            yield from sample_check.problems()
+            notes += sample_check.notes
     except UsageError as error:
         yield _message(run, error)
 

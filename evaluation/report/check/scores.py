@@ -146,8 +146,8 @@ class ScoreCheck:
             if number is None or "," not in key or "_stderr," in key:
                 continue
             tasks = self._checked.results.results.items()
-            found = [_number(others.get(key)) for task, others in tasks if self._questions[task]]
-            numbers = [one for one in found if one is not None]
+            values = [_number(others.get(key)) for task, others in tasks if self._questions[task]]
+            numbers = [number for number in values if number is not None]
             if not numbers or not min(numbers) - 1e-9 <= number <= max(numbers) + 1e-9:
                 yield f"{key} of {group} is {number}, which is not between those of its tasks"
 
