@@ -53,10 +53,10 @@ architecture: $(INSTALLED) ## draw the picture of docs/architecture.md from the 
 PROCESSES ?= auto
 
 test: $(INSTALLED) ## all tests but the slow ones, on all cores; PROCESSES=1 for one
-	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --maxprocesses 8 --dist worksteal
 
 test-slow: $(INSTALLED) ## the slow tests, which guard against rare faults
-	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m slow
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --maxprocesses 8 --dist worksteal -m slow
 
 check: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .

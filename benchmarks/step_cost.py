@@ -99,7 +99,7 @@ def matmul_rate(model: Transformer, rows: int, repeats: int = 20) -> float:
 
     The same shapes with nothing between them: what the machine can do with this network at most.
     """
-    layer = model.layers[0]
+    layer: Any = model.layers[0]
     weights = [layer.qkv.weight, layer.attention_out.weight, layer.gate_up.weight, layer.down.weight]
     inputs = [torch.randn(rows, weight.shape[1], device=weight.device, dtype=weight.dtype) for weight in weights]
     outputs = [torch.empty(rows, weight.shape[0], device=weight.device, dtype=weight.dtype) for weight in weights]
@@ -122,7 +122,7 @@ def measure(arguments: StepCostOptions) -> dict[str, Any]:
     rates: dict[str, list[float]] = {name: [] for name in arguments.caches}
 
     def decode(cache: Cache, gen_length: int) -> GenerationOutput:
-        options = {"block_length": arguments.block, "num_transfer_tokens": arguments.tokens}
+        options: dict[str, Any] = {"block_length": arguments.block, "num_transfer_tokens": arguments.tokens}
         return generate(model, [prompt], cache, gen_length=gen_length, **options)
 
     with torch.inference_mode():

@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from math import isfinite
 from pathlib import Path
@@ -18,7 +18,7 @@ from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from cache_zoo.docstrings import description_of, documented
-from cache_zoo.errors import DONE, UsageError, nearest, require, shown, suggest
+from cache_zoo.errors import DONE, UsageError, nearest, require, require_choice, shown, suggest, type_problem
 
 T = TypeVar("T")
 
@@ -166,16 +166,16 @@ def _value(key: str, text: str, hint: Any) -> Any:
         items = text.removeprefix("[").removesuffix("]")
         return [_value(key, item.strip(), kinds[0]) for item in items.split(",")] if items.strip() else []
     if get_origin(hint) is Literal:
-        require(text in kinds, f"unknown {key} {shown(text)}: {suggest(text, kinds)}")
+        require_choice(key, text, kinds)
         return text
     if NoneType in kinds and text == "null":
         return None
-    convert, words, _ = _TYPES[kinds[0]]
+    convert, _ = _TYPES[kinds[0]]
     try:
         return convert(text)
     except (ValueError, KeyError, RuntimeError) as error:
-        words += " or null" * (NoneType in kinds)
-        raise UsageError(f"{key} must be {words}, not {shown(text)}") from error
+        problem = type_problem(text, kinds[0], NoneType in kinds) or f"can't be {shown(text)}"
+        raise UsageError(f"{key} {problem}") from error
 
 
 def _literal(text: str) -> Any:
@@ -195,15 +195,15 @@ def _path(text: str) -> Path:
     return Path(text).expanduser() if text.startswith("~") else Path(text)
 
 
-_TYPES: dict[Any, tuple[Any, str, str]] = {
-    bool: (lambda text: {"true": True, "false": False}[text.lower()], "true or false", "true|false"),
-    int: (int, "a whole number", "N"),
-    float: (float, "a number", "X"),
-    str: (str, "text", "TEXT"),
-    Path: (_path, "a path", "PATH"),
-    Any: (_literal, "finite", "VALUE"),
+_TYPES: dict[Any, tuple[Callable[[str], Any], str]] = {
+    bool: (lambda text: {"true": True, "false": False}[text.lower()], "true|false"),
+    int: (int, "N"),
+    float: (float, "X"),
+    str: (str, "TEXT"),
+    Path: (_path, "PATH"),
+    Any: (_literal, "VALUE"),
 }
-"""Per type: the conversion, the words of an error and the placeholder of the help."""
+"""Per type: the conversion, and the placeholder of the help."""
 
 
 def _usage(program: str, known: list[_Option]) -> str:
@@ -234,7 +234,7 @@ def _placeholder(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return "|".join(get_args(hint))
     first = (get_args(hint) or (hint,))[0]
-    return f"[{_TYPES[first][2]},...]" if get_origin(hint) is list else _TYPES[first][2]
+    return f"[{_TYPES[first][1]},...]" if get_origin(hint) is list else _TYPES[first][1]
 
 
 def _plain(value: Any) -> str:

@@ -95,20 +95,22 @@ def require_choice(what: str, given: object, choices: Iterable[str]) -> None:
         raise UsageError(f"unknown {what} {_quoted(given)}: {suggest(str(given)[:_MAX_QUOTED], choices)}")
 
 
-def require_type(name: str, value: object, kind: type) -> None:
+def require_type(name: str, value: object, kind: type, optional: bool = False) -> None:
     """Raise `UsageError` unless ``value`` is of type ``kind``; see `type_problem`."""
-    if problem := type_problem(value, kind):
+    if problem := type_problem(value, kind, optional):
         raise UsageError(f"{name} {problem}")
 
 
-def type_problem(value: object, kind: type) -> str | None:
+def type_problem(value: object, kind: type, optional: bool = False) -> str | None:
     """``must be a whole number, not 'x'`` if ``value`` is not of type ``kind``, else None.
 
-    An integer is a float as well; a boolean is no number. Any value fits a type without a name in messages.
+    An integer is a float as well; a boolean is no number. Any value fits a type without a name in messages, and None
+    fits an ``optional`` one.
     """
     accepted, words = _TYPES.get(kind, (object, ""))
     fits = isinstance(value, accepted) and (accepted in (bool, object) or not isinstance(value, bool))
-    return None if fits else f"must be {words}, not {shown(value)}"
+    words += " or null" * optional
+    return None if fits or (optional and value is None) else f"must be {words}, not {shown(value)}"
 
 
 def _quoted(given: object) -> str:

@@ -1,6 +1,6 @@
 """The command ``eval``: evaluate one cell (model x cache x generation x dataset), or with -m a sweep of cells.
 
-Hydra composes configurations and starts jobs through its launchers (`_launch`); docs/sweeps.md says why it does not
+Hydra composes configurations and starts jobs through its launchers (`_launch`); docs/running.md says why it does not
 run the sweeps of this machine.
 """
 

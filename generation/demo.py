@@ -66,12 +66,12 @@ class GenerateOptions:
     generation: dict[str, Any] = grouped("generation.", GenerationOptions)
 
 
-class Pass:
-    """A generation with one cache, run a forward at a time, and what it has taken so far.
+class TimedGeneration:
+    """A generation with one cache, run one forward at a time and timed.
 
     Args:
-        label: how it is called.
-        forwards: the generation.
+        label: its name in the output.
+        forwards: yields the progress after each forward.
         options: of the generation.
         mask_id: of the checkpoint.
     """
@@ -80,40 +80,45 @@ class Pass:
         self.label, self.seconds, self.ids = label, 0.0, [mask_id] * options.gen_length
         self.progress: Progress | None = None
         self._forwards, self._mask_id, self._blocks = forwards, mask_id, options.gen_length // options.block
-        self._most = options.steps or options.gen_length // options.block * ceil(
+        self._max_forwards = options.steps or options.gen_length // options.block * ceil(
             options.block / options.num_transfer_tokens
         )
 
     def advance(self) -> bool:
-        """Run one forward; False where there was none left. Only this is timed."""
+        """Run one forward; False if none was left. Only this is timed."""
         start = time.perf_counter()
         progress = next(self._forwards, None)
         if progress is not None:
-            self.progress, self.ids = progress, progress.tokens[0].tolist()  # which waits for the device
+            self.progress, self.ids = progress, progress.tokens[0].tolist()  # waits for the device
         self.seconds += time.perf_counter() - start
         return progress is not None
 
     @property
-    def decided(self) -> int:
-        """Tokens decided so far."""
+    def committed(self) -> int:
+        """Number of committed tokens."""
         return sum(token != self._mask_id for token in self.ids)
 
+    @property
+    def speed(self) -> str:
+        """Committed tokens per second."""
+        return f"{self.committed / self.seconds:.1f} tokens/s"
+
     def status(self) -> str:
-        """Where it stands, once a forward was run; a narrow window shows the begin of it."""
+        """The progress in one line, the most important first: a narrow window cuts it."""
         assert self.progress is not None
         counts, block = self.progress.counts, self.progress.blocks[0]
         return (
-            f"{self.decided / self.seconds:.1f} tokens/s · compute ratio {counts.compute_ratio:.3f} · "
-            f"step {counts.forwards}/{self._most} · block {block + 1}/{self._blocks} · "
-            f"{self.decided}/{len(self.ids)} tokens"
+            f"{self.speed} · compute ratio {counts.compute_ratio:.3f} · "
+            f"step {counts.forwards}/{self._max_forwards} · block {block + 1}/{self._blocks} · "
+            f"{self.committed}/{len(self.ids)} tokens"
         )
 
     def summary(self, answer: int) -> str:
-        """What it took in the end; ``answer`` of the tokens are the answer."""
+        """The cost of the finished generation, of whose tokens ``answer`` are the answer."""
         assert self.progress is not None
         counts = self.progress.counts
         return (
-            f"{self.label}: {self.decided} tokens in {self.seconds:.2f} s, {self.decided / self.seconds:.1f} tokens/s "
+            f"{self.label}: {self.committed} tokens in {self.seconds:.2f} s, {self.speed} "
             f"({answer} of them the answer); NFE {counts.forwards}, compute ratio {counts.compute_ratio:.3f}"
         )
 
@@ -157,19 +162,19 @@ def _answer(arguments: GenerateOptions) -> None:
     check_prompts([ids], config, options)
     model = load_model(folder, dtype, device)
 
-    passes = [_begin(model, ids, name, given, arguments.seed, options) for name, given in chosen]
+    generations = [_begin(model, ids, name, given, arguments.seed, options) for name, given in chosen]
     console = Console(highlight=False)
     if sys.stdout.isatty() and not console.is_dumb_terminal and not arguments.plain:
         console.print(printable(prompt), style="dim", markup=False)
-        _show(console, prompt, passes, tokenizer, model.config, options)
+        _show(console, prompt, generations, tokenizer, model.config, options)
     else:
-        _run(passes, lambda: None)
-    first, *others = passes
+        _run(generations, lambda: None)
+    first, *others = generations
     kept = _cut(first.ids, model.config)
     text = str(tokenizer.decode(kept, skip_special_tokens=True))
     print(printable(text) if sys.stdout.isatty() else text, flush=True)
-    for one in passes:
-        print(one.summary(len(_cut(one.ids, model.config))), file=sys.stderr)
+    for generation in generations:
+        print(generation.summary(len(_cut(generation.ids, model.config))), file=sys.stderr)
     for other in others:
         same = sum(ours == theirs for ours, theirs in zip(first.ids, other.ids, strict=True))
         print(
@@ -182,8 +187,8 @@ def _answer(arguments: GenerateOptions) -> None:
 
 def _begin(
     model: Transformer, ids: list[int], name: str, parameters: dict[str, Any], seed: int, options: GenerationOptions
-) -> Pass:
-    """A generation that has not begun; one forward is run before, for what only a first one needs."""
+) -> TimedGeneration:
+    """A generation at its start, after one forward to warm up."""
     label = " ".join([name, *(f"{key}={value}" for key, value in parameters.items())])
     keys = {field.name: getattr(options, field.name) for field in fields(options)}
     with warnings.catch_warnings(record=True) as caught:
@@ -192,40 +197,42 @@ def _begin(
         forwards = stream(model, [ids], make_cache(name, **parameters), seed=seed, **keys)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         print(f"warning: {message}", file=sys.stderr)
-    return Pass(label, forwards, options, model.config.mask_id)
+    return TimedGeneration(label, forwards, options, model.config.mask_id)
 
 
-def _run(passes: list[Pass], after: Callable[[], None]) -> None:
-    """Run all, forward by forward in turns, so that a machine that slows down does so for each of them."""
-    left = passes
+def _run(generations: list[TimedGeneration], after: Callable[[], None]) -> None:
+    """Run all, forward by forward in turns: if the machine slows down, it does so for all of them."""
+    left = generations
     while left:
-        left = [one for one in left if one.advance()]
+        left = [generation for generation in left if generation.advance()]
         after()
 
 
 def _show(
     console: Console,
     prompt: str,
-    passes: list[Pass],
+    generations: list[TimedGeneration],
     tokenizer: Any,
     config: ModelConfig,
     options: GenerationOptions,
 ) -> None:
     marks = marks_of(console)
-    pictures = [Picture(one.label, tokenizer, config.mask_id, options.block, marks) for one in passes]
+    pictures = [
+        Picture(generation.label, tokenizer, config.mask_id, options.block, marks) for generation in generations
+    ]
     with Screen(console, printable(prompt), pictures) as screen:
 
         def draw() -> None:
-            for one, picture in zip(passes, pictures, strict=True):
-                if one.progress is not None:
-                    picture.update(one.progress, one.status())
+            for generation, picture in zip(generations, pictures, strict=True):
+                if generation.progress is not None:
+                    picture.update(generation.progress, generation.status())
             screen.draw()
 
-        _run(passes, draw)
+        _run(generations, draw)
 
 
 def _read(prompt: str) -> str:
-    """The prompt; of what comes from standard input without the line ends behind it."""
+    """The prompt; from standard input without line ends at its end."""
     if prompt != "-":
         return prompt
     try:
@@ -237,7 +244,7 @@ def _read(prompt: str) -> str:
 
 
 def _encode(tokenizer: Any, prompt: str, chat: bool | None) -> list[int]:
-    """Token ids of the prompt, through the chat template where there is one, unless ``chat`` says otherwise."""
+    """Token ids of the prompt; ``chat`` None applies the chat template if there is one."""
     require(bool(prompt.strip()), "the prompt is empty")
     require(is_utf8(prompt), "the prompt is not text in UTF-8")
     require(not chat or bool(tokenizer.chat_template), "the tokenizer has no chat template; leave out chat=true")
@@ -247,7 +254,7 @@ def _encode(tokenizer: Any, prompt: str, chat: bool | None) -> list[int]:
 
 
 def _cut(ids: list[int], config: ModelConfig) -> list[int]:
-    """What stands before the end of the text, or before what was left masked."""
+    """The tokens before the first end token or masked position."""
     ends = {config.eos_id, config.eot_id, config.mask_id}
     length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
     return ids[:length]

@@ -133,9 +133,7 @@ class GenerationOptions:
     def _check_types(self) -> None:
         for key, hint in get_type_hints(type(self)).items():
             kinds, value = get_args(hint) or (hint,), getattr(self, key)
-            if value is None and NoneType in kinds:
-                continue
-            require_type(key, value, kinds[0])
+            require_type(key, value, kinds[0], NoneType in kinds)
             require(not isinstance(value, float) or math.isfinite(value), f"{key} must be a finite number, not {value}")
 
     def _check_ranges(self) -> None:

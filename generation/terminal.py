@@ -1,4 +1,4 @@
-"""A generation while it runs, drawn in the terminal."""
+"""Draw running generations in the terminal."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from rich.text import Text
 
 from generation.output import Progress
 
-_FRAME = 1 / 30
-"""Least seconds between two pictures."""
+_FRAME_SECONDS = 1 / 30
 
 
 @dataclass(frozen=True)
 class Marks:
-    """How positions look that hold no text.
+    """Characters for positions without text.
 
     Attributes:
         block: masked, in the current block.
         masked: masked, elsewhere.
-        special: a special token, such as those that end a text.
+        special: a special token, such as an end token.
     """
 
     block: str = "░"
@@ -40,7 +39,7 @@ _STYLES = {"block": "cyan", "masked": "dim", "special": "dim", "new": "bold blac
 
 
 class Picture:
-    """One generation as it is drawn.
+    """The picture of one generation.
 
     Args:
         title: above it.
@@ -57,7 +56,7 @@ class Picture:
         self._text, self._focus = Text(), 0
 
     def update(self, progress: Progress, status: str) -> None:
-        """Draw where the generation (of one sequence) stands."""
+        """Take over the progress of the generation (of one sequence)."""
         ids, new = progress.tokens[0].tolist(), progress.committed[0].tolist()
         block = progress.blocks[0]
         inside = range(block * self._block_length, (block + 1) * self._block_length)
@@ -73,7 +72,7 @@ class Picture:
             start = place
 
     def render(self, console: Console, height: int) -> RenderableType:
-        """The picture in at most ``height`` lines; of a longer text, those around the current block."""
+        """The picture in at most ``height`` lines, those around the current block."""
         lines, room = _folded(self._text, console.width), max(height - 2, 1)
         if len(lines) > room:
             at = len(_folded(self._text[: self._focus + 1], console.width)) - 1
@@ -96,15 +95,14 @@ class Picture:
 
 
 class Screen:
-    """Pictures below each other, redrawn while their generations run, and gone at the end.
+    """Pictures one below the other on the terminal's alternate screen, redrawn while their generations run.
 
-    They are on the terminal's second screen, which is drawn whole each time, so that a window may change its size; what
-    was in the terminal before comes back.
+    The whole screen is drawn each time, so the window may change its size.
 
     Args:
         console: of the terminal.
         prompt: above the pictures, in one line.
-        pictures: what is drawn.
+        pictures: from top to bottom.
     """
 
     def __init__(self, console: Console, prompt: str, pictures: Sequence[Picture]) -> None:
@@ -120,8 +118,8 @@ class Screen:
         self._live.__exit__(*error)
 
     def draw(self) -> None:
-        """Redraw, unless that was done a moment ago."""
-        if time.perf_counter() - self._last >= _FRAME:
+        """Redraw, at most 30 times a second."""
+        if time.perf_counter() - self._last >= _FRAME_SECONDS:
             height = (self._console.height - 1) // len(self._pictures)
             pictures = (one.render(self._console, height) for one in self._pictures)
             self._live.update(Group(self._prompt, *pictures), refresh=True)
@@ -129,7 +127,7 @@ class Screen:
 
 
 def _folded(text: Text, width: int) -> list[Text]:
-    """``text`` in lines of at most ``width`` cells, broken anywhere, so that it does not jump while words appear."""
+    """``text`` in lines of at most ``width`` cells, broken anywhere: word wrap would jump as words appear."""
     lines: list[Text] = []
     for line in text.split("\n", allow_blank=True):
         line.expand_tabs()
@@ -145,10 +143,10 @@ def _folded(text: Text, width: int) -> list[Text]:
 
 
 def marks_of(console: Console) -> Marks:
-    """The marks that the terminal's encoding has."""
+    """The marks that the terminal's encoding can print."""
     return Marks() if console.encoding.lower().startswith("utf") else _ASCII
 
 
 def printable(text: str) -> str:
-    """``text`` without what would command a terminal: control characters other than line ends and tabs."""
+    """``text`` with control characters other than line ends and tabs replaced."""
     return "".join("�" if unicodedata.category(one) == "Cc" and one not in "\n\t" else one for one in text)

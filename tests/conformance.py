@@ -96,7 +96,7 @@ class Case:
 
 def cases(*folders: Path) -> list[Case]:
     """All cases below the ``folders`` that exist, each once."""
-    found = {}
+    found: dict[Path, Case] = {}
     for folder in folders:
         for path in sorted(folder.glob("cases/*/*.json")):
             case = Case.read(path)

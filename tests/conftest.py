@@ -12,7 +12,7 @@ from filelock import FileLock
 from tests import processes
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Dialog, Page
 
     from evaluation.sandbox import Sandbox
     from models import Transformer
@@ -130,7 +130,12 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Opens a file; at the end it must have asked for nothing but itself and said nothing on the console."""
-    contexts, told = [], []
+    contexts: list[BrowserContext] = []
+    told: list[str] = []
+
+    def dismiss(dialog: Dialog) -> None:
+        told.append(dialog.message)
+        dialog.dismiss()
 
     def opener(path: Path, anchor: str = "", **options: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, "offline": True, **options})
@@ -138,9 +143,9 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         page = context.new_page()
         page.on("console", lambda message: told.append(message.text))
         page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("dialog", lambda dialog: (told.append(dialog.message), dialog.dismiss()))
+        page.on("dialog", dismiss)
         asked = path.as_uri()
-        page.on("request", lambda request: request.url.partition("#")[0] == asked or told.append(request.url))
+        page.on("request", lambda request: told.extend({request.url.partition("#")[0]} - {asked}))
         page.goto(asked + anchor)
         return page
 

@@ -82,7 +82,7 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["cwd"])
-    multiprocessing.process.ORIGINAL_DIR = request["cwd"]
+    multiprocessing.process.ORIGINAL_DIR = request["cwd"]  # type: ignore[attr-defined]
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         stream.reconfigure(
@@ -133,7 +133,7 @@ def run_and_exit(arguments: list[str]) -> NoReturn:
             sys.excepthook(*sys.exc_info())
             if isinstance(error, KeyboardInterrupt):
                 status = -signal.SIGINT
-        threading._shutdown()
+        threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None and not stream.closed:
@@ -174,7 +174,7 @@ def main() -> None:
     gc.freeze()
     request = serve(listening, alive)
     if not request["cold_workers"]:
-        multiprocessing.util.spawnv_passfds = spawn_by_fork
+        multiprocessing.util.spawnv_passfds = spawn_by_fork  # type: ignore[assignment]
     run_and_exit(request["arguments"])
 
 

@@ -89,7 +89,7 @@ def test_values_have_the_types_of_the_annotations() -> None:
         ("x --rate 1", "'--rate' is not an option, options are written key=value: did you mean 'rate='?"),
         ("x --sizes-width=1", "'--sizes-width' is not an option, options are written key=value: did you mean"),
         ("x -q", "'-q' is not an option"),
-        ("x ~nobody-of-this-name/x", "MORE must be a path, not '~nobody-of-this-name/x'"),
+        ("x ~nobody-of-this-name/x", "MORE can't be '~nobody-of-this-name/x'"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_one_error(line: str, message: str) -> None:

@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Three questions of each kind, in the published columns."""
     root = tmp_path_factory.mktemp("data")
     numbers = range(3)
-    rows = {
+    rows: dict[str, list[dict[str, Any]]] = {
         "gsm8k/test": [{"question": f"What is {n} + 1?", "answer": f"It is more.\n#### {n + 1}"} for n in numbers],
         "gsm8k/train": [{"question": f"What is {n} + 9?", "answer": f"Add.\n#### {n + 9}"} for n in range(6)],
         "mbpp/test": [

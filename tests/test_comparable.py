@@ -13,7 +13,8 @@ import pytest
 
 from cache_zoo import UsageError
 from evaluation.report import compare as program
-from evaluation.report.compare import SAME_WORK, compare, find_baseline
+from evaluation.report.columns import SAME_WORK
+from evaluation.report.compare import compare, find_baseline
 from evaluation.report.html import render_page
 from evaluation.report.leaderboard import render_csv
 from evaluation.report.markdown import render_markdown

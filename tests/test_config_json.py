@@ -248,6 +248,9 @@ def test_keys_that_change_nothing_are_fine(changes: dict[str, Any], folder: Path
     assert loaded(folder, changes).eos_id == 257
 
 
+NO_TOKENS: list[Any] = [[], ["257"], "257", True, 257.0, {}]
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -277,7 +280,7 @@ def test_keys_that_change_nothing_are_fine(changes: dict[str, Any], folder: Path
         ("eos_token_id", None, "'eos_token_id' must be a whole number, not None"),
         ("eos_token_id", ..., "has no 'eos_token_id'; did you mean"),
         ("eos_token_id", [257, 258], "'eos_token_id' lists [257, 258]; give one token"),
-        *(("eos_token_id", value, "'eos_token_id'") for value in ([], ["257"], "257", True, 257.0, {})),
+        *(("eos_token_id", value, "'eos_token_id'") for value in NO_TOKENS),
         ("tied", "yes", "must be true or false, not 'yes'"),
         ("tied", True, "ties the head to the embedding, but"),
         ("model_type", ..., "'model_type' must name a model family, not None"),

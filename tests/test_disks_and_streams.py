@@ -29,9 +29,9 @@ from tests.test_sweeps import QUICK, ROOT, command, environment, settings, statu
         ("{tmp}/file", "file is not a folder; delete it or give another"),
         ("{tmp}/file/a/b", "file is not a folder; delete it or give another"),
         ("{tmp}/dangling", "is a link to nothing"),
-        ("{tmp}/" + "x" * 300, "output_dir is longer than a path can be"),
+        ("{tmp}/" + "x" * 300, "output_dir exceeds the length of a path"),
         ("/proc/new", "output_dir /proc/new can't be written to"),
-        ("~nobody-of-that-name/x", "names the home of a user that is not known"),
+        ("~nobody-of-that-name/x", "is in the home folder of an unknown user"),
     ],
 )
 def test_an_output_dir_that_cannot_be_used_is_one_error(tmp_path: Path, given: str, message: str) -> None:

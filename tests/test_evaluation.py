@@ -141,7 +141,7 @@ def test_every_model_file_is_complete(name: str) -> None:
 
 def test_generation_keys_are_the_options_one_to_one() -> None:
     values = OmegaConf.to_container(OmegaConf.load(CONFIGS / "generation" / "vanilla.yaml"))
-    assert GenerationOptions(**values) == GenerationOptions() == settings().generation  # type: ignore[arg-type]
+    assert GenerationOptions(**values) == GenerationOptions() == settings().generation
 
 
 def test_the_hash_does_not_follow_where_results_go() -> None:

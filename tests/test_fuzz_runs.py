@@ -22,7 +22,6 @@ from typing import Any
 import pytest
 
 from evaluation.report import check, compare, leaderboard, rescore, table
-from evaluation.report.html.script import vega
 from evaluation.trace import __main__ as trace
 from tests.run_mutations import mutate
 from tests.small_runs import pick
@@ -200,7 +199,6 @@ def try_all(numbers: range, small_runs: Path, folder: Path, watch: Watch, monkey
     monkeypatch.syspath_prepend(str(cwd))
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.setattr("cache_zoo.registry.entry_points", cache(entry_points))  # they are read again for every name
-    monkeypatch.setattr("evaluation.report.html.render.vega", cache(vega))  # a second each time
     sources = pick(small_runs, "dual"), pick(small_runs, "none")
     for first in numbers[::TOGETHER]:
         here = folder / str(first)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cache_zoo import UsageError
-from cache_zoo.methods.d2cache import inflate
+from cache_zoo.methods.rollout import inflate
 from evaluation.config.settings import Settings
 from evaluation.report import check, compare, leaderboard, rescore, table
 from evaluation.storage.plain_yaml import read_yaml

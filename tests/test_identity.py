@@ -264,7 +264,7 @@ def test_odd_values_are_no_error(value: Any) -> None:
         assert run_name(config)
         assert isinstance(setting(config), dict)
     with pytest.raises(UsageError, match="keys and values"):
-        counted([])  # type: ignore[arg-type]
+        counted([])
 
 
 def test_a_saved_configuration_is_that_of_its_folder() -> None:

@@ -270,4 +270,4 @@ def test_a_point_tells_its_run_and_leads_to_its_row(page_file: Path, opened: Ope
     spot.click(force=True)
     flashed = page.locator("#runs tr.flash")
     assert flashed.count() == 1
-    assert "nano-dream" in flashed.text_content()
+    assert "nano-dream" in (flashed.text_content() or "")

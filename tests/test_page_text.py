@@ -11,9 +11,10 @@ import pytest
 
 from cache_zoo import UsageError, list_caches
 from evaluation.report.html import render_page
+from evaluation.report.html.cache_facts import _linked, cache_facts
 from evaluation.report.html.curves import find_curves
-from evaluation.report.html.facts import _linked, cache_facts
 from evaluation.report.html.page_rows import page_rows
+from evaluation.report.html.script import vega
 from tests.page_frames import PUBLISHED, frame, made
 
 
@@ -29,6 +30,7 @@ def test_missing_figures_are_missing_and_no_number_is_made_of_them() -> None:
 
 
 def test_without_the_plotting_library_one_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    vega.cache_clear()
     monkeypatch.setitem(sys.modules, "vl_convert", None)  # what an import finds where it is not installed
     with pytest.raises(UsageError, match="pip install vl-convert-python"):
         render_page(frame())
@@ -83,7 +85,7 @@ def test_the_facts_of_a_cache_are_those_of_its_class(name: str) -> None:
 def test_a_cache_that_is_not_registered_has_rows_all_the_same() -> None:
     text = render_page(made(cache=["Unheard", "un heard"]))
     assert re.findall(r'<article id="([^"]+)"', text) == ["cache-Unheard", "cache-un-heard"]
-    assert "Not registered where this page was made" in text
+    assert "Not registered where this page was written" in text
 
 
 def test_the_fixture_is_in_the_page(page_file: Path) -> None:

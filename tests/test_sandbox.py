@@ -17,7 +17,7 @@ import pytest
 
 from cache_zoo import UsageError
 from evaluation.config.settings import DatasetSettings
-from evaluation.sandbox import LAYERS, Limits, Sandbox, SandboxError, Verdict, client, run_program
+from evaluation.sandbox import LAYERS, Limits, Sandbox, SandboxError, Verdict, run_program
 from evaluation.tasks import nano_code
 from evaluation.tasks.code_execution import count_outcomes
 from evaluation.tasks.jsonl import read_rows
@@ -338,10 +338,10 @@ def test_where_nothing_can_run_no_score_is_made(monkeypatch: pytest.MonkeyPatch)
         (shutil.which("false"), "the interpreter ended at once|Broken pipe"),
         ("/no/python", "No such"),
     ):
-        monkeypatch.setattr(client.sys, "executable", executable)
+        monkeypatch.setattr(sys, "executable", executable)
         with pytest.raises(UsageError, match=f"no program can run here.*({message})"):
             load_task(DatasetSettings("nano-code", None, None, None, None), seed=1, sandbox=Sandbox())
-    monkeypatch.setattr(client.sys, "platform", "win32")
+    monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(SandboxError, match="not on Windows"):
         run_program("")
 

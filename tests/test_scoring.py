@@ -19,11 +19,11 @@ from jinja2 import Environment
 
 from cache_zoo import UsageError
 from evaluation.config.settings import DatasetSettings
-from evaluation.report.rescore import RESCORED, rescore
+from evaluation.report.rescore import rescore
 from evaluation.run.folder import RunFolder
 from evaluation.run.lm import Text
 from evaluation.sandbox import Sandbox
-from evaluation.storage.files import RESULTS, SAMPLES
+from evaluation.storage.files import RESCORED, RESULTS, SAMPLES
 from evaluation.tasks import datasets, gsm8k, humaneval, math500
 from evaluation.tasks.code_execution import unscored_reason
 from evaluation.tasks.extraction import names_used
@@ -201,7 +201,7 @@ def test_an_endless_comparison_ends(answer: str) -> None:
 def lm_evals(folder: str, name: str) -> dict[str, Any]:
     """A YAML file of lm-eval as plain data, with what it includes; functions by name, so that nothing is imported."""
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
         pass
 
     Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))

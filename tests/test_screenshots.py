@@ -36,7 +36,7 @@ def page(tmp_path: Path) -> Path:
 
 def size(picture: Path) -> tuple[int, int]:
     """Of a PNG, as its header says."""
-    return struct.unpack(">II", picture.read_bytes()[16:24])  # type: ignore[return-value]
+    return struct.unpack(">II", picture.read_bytes()[16:24])
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -205,10 +205,13 @@ def test_a_comparison_is_what_the_files_say(small_runs: Path, cache: str, batch_
     same = [one["ids"] == other["ids"] for one, other in zip(ours, theirs, strict=True)]
     assert found.exact_agreement == sum(same) / QUESTIONS
     assert found.agreement is not None
+    assert found.exact_agreement is not None
     assert found.exact_agreement <= found.agreement <= 1
     assert found.speed_up is not None
-    latency = [SavedRun(path).efficiency.latency_seconds.median for path in paths]
-    assert found.speed_up.value == pytest.approx(latency[1] / latency[0])
+    our_latency, their_latency = (SavedRun(path).efficiency.latency_seconds.median for path in paths)
+    assert our_latency is not None
+    assert their_latency is not None
+    assert found.speed_up.value == pytest.approx(their_latency / our_latency)
     assert found.unscored is found.untimed is None
 
 
@@ -294,7 +297,7 @@ def test_speed_is_compared_on_one_machine_only(small_runs: Path, tmp_path: Path)
     run, baseline = copy(pick(small_runs, "dual"), tmp_path), SavedRun(pick(small_runs, "none"))
     here = compare(SavedRun(run), baseline)
     for change in ({"machine": {"processor": "another"}}, {"device": "a GPU"}, {"dtype": "bfloat16"}):
-        edit_results(run, lambda found, change=change: found["provenance"].update(change))
+        edit_results(run, lambda found, change=change: found["provenance"].update(change))  # type: ignore[misc]
         found = compare(SavedRun(run), baseline)
         assert found.speed_up is None
         assert found.untimed == "no speed-up: the baseline ran on another machine or number of processes"

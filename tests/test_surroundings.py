@@ -136,7 +136,7 @@ def interrupted(cell: Settings) -> RunFolder:
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    RunFolder.finish = stop  # type: ignore[assignment,method-assign]
+    RunFolder.finish = stop  # type: ignore[assignment, method-assign]
     try:
         with pytest.raises(KeyboardInterrupt):
             evaluate_cell(cell)

@@ -247,7 +247,7 @@ def test_an_interrupt_leaves_a_partial_run_that_can_go_on(tmp_path: Path, number
     assert len(provenance["sessions"]) == 2
     assert "several" not in provenance["machine"]
     if number is signal.SIGINT:
-        assert "the same command goes on" in process.err
+        assert "the same command resumes" in process.err
 
 
 @pytest.mark.parametrize("number", [3, pytest.param(7, marks=pytest.mark.slow)])

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from cache_zoo import UsageError
+from evaluation.config.differences import differing
 from evaluation.report.table import read_runs, render, render_markdown
 from evaluation.run.folder import RunFolder
 
@@ -94,3 +95,9 @@ def test_runs_are_compared_with_the_baseline_of_their_setting(tmp_path: Path) ->
     markdown = render_markdown(frame).splitlines()
     assert len(markdown) == 2 + 6
     assert "| 4.00 |" in next(line for line in markdown if "cache.k=3" in line)
+
+
+def test_what_differs_is_found_by_value_and_a_missing_key_is_null() -> None:
+    settings = [{"a": 1, "b": None, "c": "x"}, {"a": 1, "c": "y"}, {"a": 1, "c": "x", "d": False}]
+    assert differing(settings) == ["c", "d"]
+    assert differing(settings[:1]) == []

@@ -152,7 +152,7 @@ def test_a_task_without_a_filter_is_run_and_scored(name: str, tmp_path: Path) ->
 def test_a_task_without_a_filter_is_scored_by_lm_evals_own_program(tmp_path: Path) -> None:
     data = {"data_files": {"test": str(tmp_path / "test.jsonl")}, "cache_dir": str(tmp_path / "cache")}
     task_file(tmp_path, "mine", {"dataset_kwargs": data, **metric()})
-    assert plugin.CacheZooModel
+    assert callable(plugin.CacheZooModel)
     found = lm_eval.simple_evaluate(
         model="cache_zoo",
         model_args="pretrained=nano-llada,gen_length=8,block_length=8",
@@ -220,7 +220,7 @@ def test_a_folder_that_is_none_of_tasks_is_refused(tmp_path: Path, monkeypatch: 
             load_task(DatasetSettings("nano-gsm", None, None, None, None), 1, include_path=str(tmp_path))
 
     os.mkfifo(tmp_path / "pipe.yaml")
-    refused("pipe.yaml is no plain file")
+    refused("pipe.yaml is not a regular file")
     (tmp_path / "pipe.yaml").rename(tmp_path / "pipe.txt")
     monkeypatch.setattr(names, "_MOST_FILES", 20_000)
     for number in range(20_000):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
+
+import pandas as pd
+
+from evaluation.report.columns import BY_KEY, plain_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -14,16 +17,16 @@ _MARKED = re.compile(r"(?<=<!-- nano-gsm -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 def table() -> str:
     """nano-llada on nano-gsm, one token per forward, the most work first."""
-    with LEADERBOARD.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if (row["model"], row["task"]) == ("nano-llada", "nano-gsm")]
-    lines = ["| cache | accuracy % [95 %] | speed-up | compute ratio | agreement % |", "|---|---|---|---|---|"]
-    for row in sorted((row for row in rows if not row["threshold"]), key=lambda row: -float(row["compute_ratio"])):
-        score, low, high, agreement = (
-            f"{100 * float(row[key]):.1f}" for key in ("score", "score_low", "score_high", "agreement")
-        )
-        speed, ratio = float(row["speedup"]), float(row["compute_ratio"])
-        lines.append(f"| {row['cache']} | {score} [{low}, {high}] | {speed:.2f} | {ratio:.3f} | {agreement} |")
-    return "\n".join([*lines, ""])
+    columns = [BY_KEY[key] for key in ("cache", "score", "speedup", "compute_ratio", "agreement")]
+    rows = [
+        row
+        for row in plain_rows(pd.read_csv(LEADERBOARD))
+        if (row["model"], row["task"], row["threshold"]) == ("nano-llada", "nano-gsm", None)
+    ]
+    lines = [[column.table_title for column in columns], ["---"] * len(columns)]
+    for row in sorted(rows, key=lambda row: row["compute_ratio"], reverse=True):
+        lines.append([column.table_text(row) for column in columns])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def with_table(text: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cache_zoo import UsageError
 from cache_zoo.arguments import positional, read
@@ -74,7 +74,7 @@ def take(
     """
     name, mark, anchor = page.partition("#")
     require(Path(name).is_file(), f"{name} is not a file")
-    window = {"viewport": {"width": width, "height": height}, "color_scheme": theme}
+    window: dict[str, Any] = {"viewport": {"width": width, "height": height}, "color_scheme": theme}
     with chromium() as browser, browser.new_page(**window, offline=True, reduced_motion="reduce") as opened:
         opened.goto(Path(name).resolve().as_uri() + mark + anchor)
         if hide is not None:

@@ -1,1 +1,1 @@
-"""What is asked for: the command line, recipes and settings, checked before anything runs."""
+"""The request: command line, recipes and settings, checked before anything runs."""

@@ -30,7 +30,7 @@ Choices (group=choice)
 Keys (key=value), with the values of this command line
 
 {config}
-docs/keys.md explains every key, docs/sweeps.md sweeps."""
+docs/running.md explains every key, docs/sweeps.md sweeps."""
 
 
 def help_text(overrides: list[str]) -> str:

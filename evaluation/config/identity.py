@@ -1,7 +1,7 @@
-"""What makes two runs the same: the configuration by its meaning, not by its spelling.
+"""What makes two runs the same: the meaning of their configurations, not the spelling.
 
-It works on plain data, those of a configuration that was composed here or of a ``config.yaml`` of somebody else: no
-class is imported, no file is read and nothing is evaluated. docs/running.md says the rules in words.
+It works on plain data, from this process or from anybody's ``config.yaml``: it imports no class, reads no file and
+evaluates nothing. docs/results.md has the rules in words.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.config.task_table import OWN_TASKS
 
+BASELINE = "none"
+"""The cache of a baseline."""
+
 NOT_COUNTED = (
     "output_dir",
     "recipe",
@@ -28,7 +31,7 @@ NOT_COUNTED = (
     "jobs",
     "trace",
 )
-"""Keys that are no part of a run: where it is kept, how it came to its values, what is done about it."""
+"""Keys that do not define a run: its place, the origin of its values, what to do with it."""
 
 NEUTRAL: dict[str, Any] = {
     "model.system_prompt": None,
@@ -53,32 +56,29 @@ NEUTRAL: dict[str, Any] = {
     "include_path": None,
     "allow_code_execution": False,
 }
-"""Values that mean the same as no such key. A key that is added later comes with such a value, so that the runs before
-it keep their names."""
+"""Values that mean the same as a missing key. A new key needs one, so that earlier runs keep their names."""
 
 _NOT_COMPARED = ("dataset.path", "allow_code_execution")
-"""Told apart by other means: the digest of the data, and whether there is a score."""
+"""Compared otherwise: by the digest of the data, and by whether there is a score."""
 _DEPTH = 20
 _LARGEST = 2**64
 
 
 def counted(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a run, flat (``{"model.name": ...}``); two configurations of which this is equal are one run.
+    """What defines a run, flat (``{"model.name": ...}``); configurations for which it is equal are the same run.
 
     Args:
-        config: the resolved configuration, as groups of keys.
+        config: the resolved configuration, nested by group.
 
     Raises:
-        UsageError: a value that no configuration can have.
+        UsageError: an impossible value.
     """
     values = _normal(config)
     return {key: value for key, value in values.items() if key not in NEUTRAL or value != NEUTRAL[key]}
 
 
 def setting(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What two runs must share for their answers to be compared, flat: all but the cache.
-
-    Where the data lie is not in it, since runs have a digest of them.
+    """What two runs must share to be compared, flat: everything but the cache and the place of the data.
 
     Args:
         config: as in `counted`.
@@ -110,8 +110,8 @@ def _normal(config: Mapping[str, Any]) -> dict[str, Any]:
     _dataset(values)
     _generation(values)
     if "cache._target_" in values:
-        values.pop("cache.name", None)  # of the choice that the class was added to
-    family = values.pop("model.family", None)  # that of the weights: a checkpoint of another one is refused
+        values.pop("cache.name", None)  # from the choice that the class was added to
+    family = values.pop("model.family", None)  # the weights decide; another family is refused
     if values["likelihood.estimator"] == family:
         values["likelihood.estimator"] = None
     return dict(sorted(values.items()))
@@ -120,7 +120,7 @@ def _normal(config: Mapping[str, Any]) -> dict[str, Any]:
 def _model(values: dict[str, Any]) -> None:
     prompts = [values.pop("dataset.system_prompt"), values["model.system_prompt"]]
     texts = [text for text in prompts if text]
-    # one after the other, as they are put to the model
+    # as the model gets them
     values["model.system_prompt"] = "\n\n".join(map(str, texts)) if texts else None
     for key in ("model.end_tokens", "model.stop_words"):
         if _texts(values[key]):
@@ -134,11 +134,11 @@ def _dataset(values: dict[str, Any]) -> None:
     name = values.get("dataset.name")
     task = OWN_TASKS.get(name) if isinstance(name, str) else None
     if task is not None:
-        values["include_path"] = None  # whose tasks can't have such a name
+        values["include_path"] = None  # it cannot replace a task of the package
         if values["dataset.n_shot"] is None:
             values["dataset.n_shot"] = task.shots
     if task is None or not task.runs_code:
-        values["allow_code_execution"] = False  # nothing of it is run
+        values["allow_code_execution"] = False  # no effect
     _path(values, "dataset.path")
     _path(values, "include_path")
 
@@ -150,11 +150,11 @@ def _generation(values: dict[str, Any]) -> None:
     if values["generation.top_p"] == 1:
         values["generation.top_p"] = None
     if values["generation.alg"] == "random" and values["generation.temperature"] == 0:
-        values |= {"generation.top_p": None, "generation.top_k": None}  # neither token nor confidence depends on them
+        values |= {"generation.top_p": None, "generation.top_k": None}  # no effect
     if values["generation.logits_eos_inf"] is True:
-        values["generation.stop_until_eos"] = False  # there is no such token to stop at
+        values["generation.stop_until_eos"] = False  # no such token appears
     if values.get("generation.strategy") != "vanilla":
-        return  # another one may read its options in another way
+        return  # other strategies may read options differently
     if values["generation.sigma"] == 0:
         values["generation.sigma"] = None
     number = _tokens_per_forward(length, block, values["generation.steps"])
@@ -162,13 +162,13 @@ def _generation(values: dict[str, Any]) -> None:
         values |= {"generation.steps": None, "generation.num_transfer_tokens": number}
     number = values.get("generation.num_transfer_tokens")
     if values["generation.steps"] is None and _positive(number) and _positive(block) and number >= block:
-        # every forward decides a block, so that no rule has anything to choose
+        # each forward commits a whole block: no rule has a choice
         values |= dict.fromkeys(("generation.threshold", "generation.factor", "generation.sigma"))
         values["generation.num_transfer_tokens"] = block
 
 
 def _tokens_per_forward(length: Any, block: Any, steps: Any) -> int | None:
-    """The number of tokens per forward that ``steps`` come to; None where it is not the same in each of them."""
+    """Tokens per forward that ``steps`` amount to; None if they differ between forwards."""
     if not (_positive(length) and _positive(block) and _positive(steps)) or length % block:
         return None
     of_block, rest = divmod(steps, length // block)
@@ -184,14 +184,14 @@ def _texts(value: Any) -> bool:
 
 
 def _path(values: dict[str, Any], key: str) -> None:
-    """Take ``.`` and ``//`` out of a path, without looking at the disk. Behind a link ``..`` is another folder's."""
+    """Remove ``.`` and ``//`` from a path without looking at the disk; ``..`` stays, as it may follow a link."""
     path = values.get(key)
     if isinstance(path, str) and path:
         values[key] = str(PurePosixPath(path))
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of groups joined with a dot, without those that do not count."""
+    """The configuration with dotted keys, without `NOT_COUNTED`."""
     require(isinstance(config, Mapping), "a configuration must hold keys and values")
     found: dict[str, Any] = {}
     for group, values in config.items():
@@ -204,7 +204,7 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(key: str, value: Any, depth: int = 0) -> Any:
-    """``value`` in one spelling: whole numbers as such."""
+    """``value`` in one spelling: 2.0 is 2."""
     require(depth < _DEPTH, f"{key} is nested too deep")
     if value is None or isinstance(value, bool | str):
         return value

@@ -1,8 +1,7 @@
-"""Named recipes: the settings of the papers' own scripts, one file of ``configs/recipe`` each.
+"""Recipes: the settings of the papers' own scripts, one file of ``configs/recipe`` each.
 
-A recipe is a list of entries. Each says ``when`` it holds (model, dataset and cache, by name or pattern; what is left
-out may be anything), which keys it would ``set``, and its ``source``. All entries that hold for a cell are applied in
-order, below what the command line gives.
+A recipe is a list of entries: ``when`` (model, dataset and cache, by name or pattern; a missing axis matches anything),
+the keys to ``set``, and the ``source``. All matching entries apply in order; the command line wins over them.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ _AXES = ("model", "dataset", "cache")
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a recipe.
+    """One entry of a recipe.
 
     Attributes:
-        when: names or patterns by axis.
-        values: what it sets, by key (``generation.gen_length``).
-        source: where the values are from.
+        when: names or patterns per axis.
+        values: what it sets, per key (``generation.gen_length``).
+        source: origin of the values.
     """
 
     when: dict[str, tuple[str, ...]]
@@ -38,7 +37,7 @@ class Entry:
     source: str
 
     def holds(self, names: Mapping[str, str]) -> bool:
-        """Whether it is for the cell with these names of the axes."""
+        """Whether it matches the cell with these names per axis."""
         return all(any(fnmatchcase(names[axis], one) for one in given) for axis, given in self.when.items())
 
 
@@ -62,15 +61,15 @@ def read_recipe(config_dir: Path, name: str) -> list[Entry]:
 
 
 def resolve(config_dir: Path, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recipe says for a cell: values by key, with ``recipe.name`` and ``recipe.source`` for the record.
+    """The values of a recipe for a cell, per key, with ``recipe.name`` and ``recipe.source`` for the record.
 
     Args:
         config_dir: absolute path of ``configs``.
         name: of the recipe.
-        config: what the command line comes to without it; the names of model, dataset and cache are read.
+        config: the configuration without it; the names of model, dataset and cache are read.
 
     Raises:
-        UsageError: the recipe has nothing for these.
+        UsageError: no entry matches.
     """
     entries = read_recipe(config_dir, name)
     names = {axis: str(config[axis].get("name")) for axis in _AXES}
@@ -86,7 +85,7 @@ def resolve(config_dir: Path, name: str, config: Mapping[str, Any]) -> dict[str,
 
 
 def as_override(key: str, value: Any) -> str:
-    """``key=value`` in hydra's grammar; what belongs to the record of the recipe is added to the configuration."""
+    """``key=value`` in hydra's grammar; keys of the recipe's record are added to the configuration."""
     return f"{'+' if key.startswith(f'{GROUP}.') else ''}{key}={literal(value)}"
 
 
@@ -113,7 +112,7 @@ def _entry(file: Path, number: int, given: Any) -> Entry:
 
 
 def _contents(entries: list[Entry]) -> str:
-    """Datasets by model, as a recipe has them."""
+    """The datasets of a recipe per model."""
     by_model: dict[str, list[str]] = {}
     for entry in entries:
         for model in entry.when.get("model", ("any model",)):

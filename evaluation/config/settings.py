@@ -1,4 +1,4 @@
-"""What a run was asked to do: the resolved configuration, checked, as typed objects."""
+"""The resolved configuration of a run, checked, as typed objects."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from typing import Any
 import torch
 
 from cache_zoo import Cache, UsageError, caches, make_cache
-from cache_zoo.errors import require, shown, suggest
+from cache_zoo.errors import require, require_choice, shown, suggest
 from evaluation.config import identity
-from evaluation.config.typed import check, read
-from evaluation.config.values import check_name, path_of, require_plain
+from evaluation.config.value_checks import check_type, expand_path, read, require_folder_name, require_plain
 from evaluation.sandbox import LAYERS
 from generation import GenerationOptions, LikelihoodOptions
 from generation.options import MAX_SEED, between, require_reachable
 from generation.strategies.registry import strategies
 from models.loading import ROOT, as_device, as_dtype, find_family, is_choice, of_choice
 
-_ORDERS = {"force": False, "retry": [], "jobs": 1, "trace": []}
-"""What to do about runs, with the defaults: no part of the configuration of any of them."""
+_ACTIONS = {"force": False, "retry": [], "jobs": 1, "trace": []}
+"""Keys that say what to do with runs, with their defaults; they are no part of a run's configuration."""
 RETRIED = ("failed", "oom")
 _ATTENTION = ("eager", "sdpa", "flash_attention_2")
 _WRITABLE = (str, bool, int, float, list, dict, type(None))
-_MOST_BATCH, _MOST_JOBS, _MOST_SHOTS, _MOST_QUESTIONS, _MOST_MASKS = 4_096, 1_024, 1_000, 10**9, 100_000
+_MAX_BATCH, _MAX_JOBS, _MAX_SHOTS, _MAX_QUESTIONS, _MAX_MASKS = 4_096, 1_024, 1_000, 10**9, 100_000
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Group ``model``: where weights come from and how prompts are put to them."""
+    """Group ``model``: the weights and the form of the prompts."""
 
     name: str
     family: str | None
@@ -47,7 +46,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class DatasetSettings:
-    """Group ``dataset``: the task, where its data come from and how much of them is used."""
+    """Group ``dataset``: the task and its data."""
 
     name: str
     path: str | None
@@ -63,7 +62,7 @@ class CacheSettings:
     Attributes:
         label: how the run is named.
         target: what `cache_zoo.make_cache` takes.
-        parameters: its keyword arguments, those that were left out with their defaults.
+        parameters: its keyword arguments, defaults included.
     """
 
     label: str
@@ -72,7 +71,7 @@ class CacheSettings:
 
     @property
     def config(self) -> dict[str, Any]:
-        """As the resolved configuration has it."""
+        """The group in the resolved configuration."""
         name = {"_target_": self.target.replace(":", ".")} if ":" in self.target else {"name": self.target}
         return {**name, **_plain(self.parameters)}
 
@@ -108,16 +107,16 @@ class Settings:
 
     Attributes:
         model, cache, generation, dataset: the four axes.
-        likelihood: how answers are scored, where a task gives them.
+        likelihood: how given answers are scored.
         include_path: folder of further task files.
         batch_size: prompts decoded together.
         seed: of everything random.
-        allow_code_execution: generated code may be run to score it.
-        sandbox_disable: layers of the sandbox to go without where that is done.
+        allow_code_execution: scoring may run generated code.
+        sandbox_disable: layers of the sandbox that are switched off.
         output_dir: parent of the run folder.
-        force: a run that is done is run again.
-        retry: runs of a sweep that ended with these statuses are run again, ``failed`` and ``oom``.
-        jobs: cells of a sweep that run at a time.
+        force: run again what is done.
+        retry: statuses of a sweep's cells that are run again, ``failed`` and ``oom``.
+        jobs: cells of a sweep that run side by side.
         trace: rows of the dataset to draw when the run is done.
         config: what defines the run, as plain data, with ``auto`` resolved.
     """
@@ -145,39 +144,36 @@ class Settings:
 
         Args:
             config: the resolved configuration.
-            trusted: False for that of a run folder, which anybody may have written: nothing that it names is imported
-                or looked at but caches and strategies that are registered.
+            trusted: False for a run folder, which anybody may have written: only registered caches and strategies are
+                imported, and no path is looked at.
 
         Raises:
-            UsageError: an unknown key, a value of the wrong type, or something that can't be used.
+            UsageError: an unknown key, or an unusable value.
         """
         require_plain(config)
-        root = read(_Root, {"recipe": None, **_ORDERS, **config})
+        root = read(_Root, {"recipe": None, **_ACTIONS, **config})
         for group in ("model", "cache", "generation", "dataset"):
             value = getattr(root, group)
             require(isinstance(value, Mapping), f"{group} must be a choice of configs/{group}, not {shown(value)}")
         values = _resolved(root.model)
         model = read(ModelSettings, values, "model.")
-        model = replace(model, path=path_of("model.path", model.path))
+        model = replace(model, path=expand_path("model.path", model.path))
         _check_model(model)
         dataset = read(DatasetSettings, root.dataset, "dataset.")
         dataset = replace(dataset, path=_optional_path("dataset.path", dataset.path))
-        check_name("dataset.name", dataset.name)
-        between("dataset.size", dataset.size, 1, _MOST_QUESTIONS)
-        between("dataset.n_shot", dataset.n_shot, 0, _MOST_SHOTS)
+        require_folder_name("dataset.name", dataset.name)
+        between("dataset.size", dataset.size, 1, _MAX_QUESTIONS)
+        between("dataset.n_shot", dataset.n_shot, 0, _MAX_SHOTS)
         for layer in root.sandbox_disable:
             require(layer in LAYERS, f"unknown layer {shown(layer)} in sandbox_disable: {suggest(layer, LAYERS)}")
-        between("batch_size", root.batch_size, 1, _MOST_BATCH)
+        between("batch_size", root.batch_size, 1, _MAX_BATCH)
         between("seed", root.seed, 0, MAX_SEED)
-        between("jobs", root.jobs, 1, _MOST_JOBS)
-        attention = root.attn_implementation
-        require(
-            attention is None or attention in _ATTENTION,
-            f"unknown attn_implementation {shown(attention)}: {suggest(str(attention), _ATTENTION)}",
-        )
+        between("jobs", root.jobs, 1, _MAX_JOBS)
+        if root.attn_implementation is not None:
+            require_choice("attn_implementation", root.attn_implementation, _ATTENTION)
         require(isinstance(root.likelihood, Mapping), f"likelihood is a group of keys, not {shown(root.likelihood)}")
         likelihood = read(LikelihoodOptions, root.likelihood, "likelihood.")
-        between("likelihood.mc_num", likelihood.mc_num, 1, _MOST_MASKS)
+        between("likelihood.mc_num", likelihood.mc_num, 1, _MAX_MASKS)
         include_path = _optional_path("include_path", root.include_path)
         require(
             include_path is None or not trusted or Path(include_path).is_dir(),
@@ -200,13 +196,13 @@ class Settings:
             seed=root.seed,
             allow_code_execution=root.allow_code_execution,
             sandbox_disable=root.sandbox_disable,
-            output_dir=path_of("output_dir", root.output_dir),
+            output_dir=expand_path("output_dir", root.output_dir),
             force=root.force,
             retry=root.retry,
             jobs=root.jobs,
             trace=_rows(root.trace, dataset.size),
             config={
-                **{key: value for key, value in _plain(config).items() if key not in _ORDERS},
+                **{key: value for key, value in _plain(config).items() if key not in _ACTIONS},
                 "model": _plain({**values, "path": model.path}),
                 "cache": cache.config,
             },
@@ -214,7 +210,7 @@ class Settings:
 
     @property
     def system_instruction(self) -> str | None:
-        """What goes before every prompt: that of the dataset, then that of the model."""
+        """The system prompts of the dataset and of the model, in this order."""
         given = (self.dataset.system_prompt, self.model.system_prompt)
         return "\n\n".join(text for text in given if text) or None
 
@@ -232,7 +228,7 @@ class Settings:
 def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
     given = {str(key): value for key, value in values.items() if key not in ("name", "_target_")}
     if "_target_" in values:
-        target = check("cache._target_", values["_target_"], str)
+        target = check_type("cache._target_", values["_target_"], str)
         module, _, name = target.rpartition(".")
         if not module:
             raise UsageError(f"cache._target_ must be package.module.Class, not {shown(target)}")
@@ -240,18 +236,18 @@ def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
         registered = [entry.name for entry in caches.entries() if entry.target == target and not entry.taken_by]
         if not registered and not trusted:
             return CacheSettings(name, target, given)
-        if not registered:  # it may be there under the name of another module
+        if not registered:  # its class may be registered under another module
             cls = caches.get(target)
             registered = [entry.name for entry in caches.usable() if caches.load(entry) is cls]
         target = registered[0] if registered else target
     else:
-        target = check("cache.name", values.get("name"), str)
-        caches.find(target)  # a name, not a class to import
+        target = check_type("cache.name", values.get("name"), str)
+        caches.find(target)  # imports nothing
     defaults = caches.parameters(target)
     for key, default in defaults.items():
         if key in given and isinstance(default, bool | int | float | str):
-            given[key] = check(f"cache.{key}", given[key], type(default))
-    make_cache(target, **given)  # parameter names and values are checked by the class itself
+            given[key] = check_type(f"cache.{key}", given[key], type(default))
+    make_cache(target, **given)  # the class checks names and values itself
     parameters = {key: default for key, default in defaults.items() if isinstance(default, _WRITABLE)} | given
     for name, same in vars(caches.get(target)).get("also_called", {}).items():  # not inherited
         if parameters == same:
@@ -260,11 +256,11 @@ def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
 
 
 def _optional_path(key: str, given: str | None) -> str | None:
-    return None if given is None else path_of(key, given)
+    return None if given is None else expand_path(key, given)
 
 
 def _check_model(model: ModelSettings) -> None:
-    check_name("model.name", model.name)
+    require_folder_name("model.name", model.name)
     as_dtype(model.dtype)
     as_device(model.device, present=False)
     if model.family is not None:
@@ -274,20 +270,20 @@ def _check_model(model: ModelSettings) -> None:
 
 
 def _rows(trace: Any, size: int | None) -> list[int]:
-    """Rows to draw, of the first ``size``: ``true`` is the first one, ``false`` none."""
+    """Rows to draw, among the first ``size``: ``true`` is row 0, ``false`` none."""
     if isinstance(trace, bool):
         return [0] if trace else []
     rows = trace if isinstance(trace, list) else [trace]
-    good = all(isinstance(row, int) and not isinstance(row, bool) and 0 <= row < _MOST_QUESTIONS for row in rows)
+    good = all(isinstance(row, int) and not isinstance(row, bool) and 0 <= row < _MAX_QUESTIONS for row in rows)
     require(good, f"trace must be true, false, a row of the dataset or a list of rows, not {shown(trace)}")
     rows = list(dict.fromkeys(rows))
-    unasked = [row for row in rows if size is not None and row >= size]
-    require(not unasked, f"trace names row {unasked[:1]} and dataset.size={size}: rows are 0 to {(size or 0) - 1}")
+    unused = [row for row in rows if size is not None and row >= size]
+    require(not unused, f"trace names row {unused[:1]} and dataset.size={size}: rows are 0 to {(size or 0) - 1}")
     return rows
 
 
 def _resolved(model: Mapping[str, Any]) -> dict[str, Any]:
-    """``model`` with ``auto`` replaced, so that runs on different kinds of device are different runs."""
+    """``model`` with ``auto`` resolved: runs on different kinds of device are different runs."""
     values = {"family": None, **model}
     if values.get("device") == "auto":
         values["device"] = "cuda" if torch.cuda.is_available() else "cpu"
@@ -301,10 +297,12 @@ def _resolved(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _spelled(path: str) -> str:
-    """The one spelling of a checkpoint: a name of ``configs/model`` is what it stands for, and what comes with the
-    package is named from its root (see `models.resolve_checkpoint`)."""
+    """The one spelling of a checkpoint: the path of a name in ``configs/model``; in the package, relative to it.
+
+    See `models.resolve_checkpoint`.
+    """
     for folder in (os.path.expanduser(path), ROOT / path):
-        if path and os.path.isdir(folder):  # False of names that can't be, where pathlib raises
+        if path and os.path.isdir(folder):  # pathlib raises for impossible names
             found = Path(folder).resolve()
             return found.relative_to(ROOT).as_posix() if found.is_relative_to(ROOT) else path
     return str(of_choice(path, "path") or path) if is_choice(path) else path

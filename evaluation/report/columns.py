@@ -1,7 +1,7 @@
 """The columns of the leaderboard, each declared once, in the order of the CSV.
 
 Table, CSV, Markdown, page, headings of groups and the table of docs/leaderboard.md read this registry, so a new figure
-is one entry. `evaluation.report.column.Column` explains the fields.
+is one entry. `evaluation.report.column_type.Column` explains the fields.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from evaluation.report import descriptions
-from evaluation.report.column import COUNT, FLAG, NUMBER, TEXT, Column, SpeedAxis, View
+from evaluation.report.column_type import COUNT, FLAG, NUMBER, TEXT, Column, SpeedAxis, View
 
 SCHEMA_VERSION = 2
 SAME_WORK = "same work"

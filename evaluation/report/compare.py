@@ -12,12 +12,13 @@ from typing import Any
 
 from cache_zoo.arguments import positional, read
 from cache_zoo.errors import DONE, refusing, require, visible
+from evaluation.config.identity import BASELINE
 from evaluation.report import statistics
-from evaluation.report.column import MISSING
+from evaluation.report.column_type import MISSING
 from evaluation.report.columns import BY_KEY, SAME_WORK
 from evaluation.report.ranking import environment, mismatch
 from evaluation.report.statistics import Estimate
-from evaluation.storage.saved_run import BASELINE, QuestionId, SavedRun, question_name
+from evaluation.storage.saved_run import QuestionId, SavedRun, question_name
 
 _MAX_DIFFERENCES = 5  # settings that an error names
 _MAX_VALUE = 80  # characters of a setting in an error

@@ -22,7 +22,7 @@ from evaluation.report.rows import read_rows
 from evaluation.storage.files import check_place, write_text
 from evaluation.storage.find_runs import find_runs
 
-# signs that begin a formula, also in their wide forms
+# signs that start a formula, with their wide forms
 _FORMULA = re.compile(r"(^\s*|;\s*)([=+\-@\uff1d\uff0b\uff0d\uff20])")
 FILES = ("leaderboard.csv", "leaderboard.md", "leaderboard.html")
 
@@ -31,15 +31,15 @@ def make_leaderboard(folders: list[Path], out: Path, published: bool = False) ->
     """Write ``leaderboard.csv``, ``.md`` and ``.html`` into ``out``: the same runs give the same bytes.
 
     Args:
-        folders: run folders, or folders that hold them somewhere below.
-        out: a folder, made where it is not there; links to the runs lead from it.
-        published: show the figures of papers beside ours. They are in no CSV.
+        folders: run folders, or folders that contain them at any depth.
+        out: output folder, created if missing; links to the runs are relative to it.
+        published: show the figures of papers beside ours, but not in the CSV.
 
     Returns:
-        What the CSV holds (see `evaluation.report.rows.read_rows`).
+        The content of the CSV (see `evaluation.report.rows.read_rows`).
 
     Raises:
-        UsageError: a folder without runs, or no place to write.
+        UsageError: there are no runs, or ``out`` is not writable.
     """
     runs = find_runs(folders, name_from=out)
     with _writing(out):
@@ -64,10 +64,7 @@ def _writing(out: Path) -> Iterator[None]:
 
 
 def render_csv(frame: pd.DataFrame) -> str:
-    """The interface of the leaderboard: UTF-8, six digits, an empty cell for what is not there, true and false.
-
-    Text that a spreadsheet would take for a formula has an apostrophe before it (see `plain_text`).
-    """
+    """The interface for programs: UTF-8, six digits, ``true`` and ``false``, empty cells for missing values."""
     cells = {
         name: frame[name].map({True: "true", False: "false"} if kind == "boolean" else plain_text)
         for name, kind in CSV_TYPES.items()
@@ -77,9 +74,9 @@ def render_csv(frame: pd.DataFrame) -> str:
 
 
 def plain_text(value: Any) -> Any:
-    """A cell of text that no spreadsheet runs: an apostrophe before a sign that begins a formula.
+    """Keep spreadsheets from running a text: an apostrophe before a sign that starts a formula.
 
-    The sign may stand behind blanks, or behind a semicolon, where some spreadsheets begin a cell.
+    The sign may follow blanks, or a semicolon, which starts a cell in some spreadsheets.
     """
     return _FORMULA.sub(r"\1'\2", visible(value)) if isinstance(value, str) else value
 

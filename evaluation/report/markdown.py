@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from cache_zoo.errors import visible
-from evaluation.report.column import MISSING, Column, Row
+from evaluation.report.column_type import MISSING, Column, Row
 from evaluation.report.columns import columns_in, heading, plain_rows
 from evaluation.report.published import FIGURES, published_rows
 

@@ -104,5 +104,5 @@ def _require_scorable(task: str, allow_code_execution: bool) -> None:
     require(
         allow_code_execution or SCORERS[task].execute is None,
         f"the score of {task} takes running generated code: give allow_code_execution=true; "
-        'read "Generated code" in docs/running.md first',
+        'read "Generated code" in docs/tasks.md first',
     )

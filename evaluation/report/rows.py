@@ -12,7 +12,7 @@ import pandas as pd
 from cache_zoo import UsageError
 from cache_zoo.errors import visible
 from evaluation.report import statistics
-from evaluation.report.column import read_source
+from evaluation.report.column_type import read_source
 from evaluation.report.columns import BY_KEY, COLUMNS, CSV_TYPES, SCHEMA_VERSION
 from evaluation.report.compare import compare, find_baseline
 from evaluation.report.descriptions import config_hash, shortened

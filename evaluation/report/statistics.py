@@ -1,6 +1,6 @@
-"""What scores and seconds of the same questions say: intervals, paired differences, tests. All intervals are 95 %.
+"""Intervals, paired differences and tests of scores and seconds. All intervals are 95 %.
 
-Formulas are those of scipy and statsmodels, but for one interval that neither has (`paired_difference`).
+Formulas are those of scipy and statsmodels, except for one interval that neither has (`paired_difference`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
-_RESAMPLES, _FEWEST = 9999, 199
-_DRAWN = 20_000_000  # numbers that are drawn at most, which bounds the time: 9,999 draws of 2,000
-_AT_ONCE = 2_000_000  # numbers that are resampled together, which bounds the memory
-_MARGIN = 1e-9  # of a difference of shares: from the estimate, where the equation of its limits has a root of its own
+_MAX_RESAMPLES, _MIN_RESAMPLES = 9999, 199
+_MAX_DRAWN = 20_000_000  # numbers drawn in total, which bounds the time: 9,999 resamples of 2,000
+_MAX_BATCH = 2_000_000  # numbers drawn at a time, which bounds the memory
+_ROOT_MARGIN = 1e-9  # distance of the limits of a difference from the estimate, which is a root itself
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its 95 % interval; the limits are None where there is none."""
+    """A number and its 95 % interval; without an interval the limits are None."""
 
     value: float
     low: float | None = None
@@ -32,15 +32,15 @@ class Estimate:
 
 
 def proportion_interval(right: int, n: int) -> tuple[float, float]:
-    """Wilson's interval of the share ``right / n``."""
+    """Wilson's interval of ``right / n``."""
     low, high = binomtest(right, n).proportion_ci(LEVEL, method="wilson")
     return float(low), float(high)
 
 
 def mean(scores: Sequence[float]) -> Estimate:
-    """Mean of the scores of the questions, one at least.
+    """Mean of at least one score.
 
-    Wilson's interval where each is 0 or 1, else Student's, for which there must be two that differ.
+    The interval is Wilson's if all scores are 0 or 1, else Student's, which needs two different scores.
     """
     if _binary(scores):
         return Estimate(float(np.mean(scores)), *proportion_interval(int(sum(scores)), len(scores)))
@@ -48,12 +48,12 @@ def mean(scores: Sequence[float]) -> Estimate:
 
 
 def paired_difference(scores: Sequence[float], baseline: Sequence[float]) -> Estimate:
-    """Mean difference ``scores - baseline`` between two runs, question by question.
+    """Mean of ``scores - baseline``, question by question.
 
-    Where each score is 0 or 1, the interval is Tango's (1998, Statistics in Medicine 17:891-908): all differences that
-    a score test does not reject. At zero that test is McNemar's, so interval and test look at the same thing, and
-    unlike the intervals of Wald and the bootstrap it does not shrink to a point where the runs differ on no question.
-    Else it is Student's interval of the differences, for which there must be two that differ.
+    If all scores are 0 or 1, the interval is Tango's (1998, Statistics in Medicine 17:891-908): all differences that a
+    score test does not reject. At zero that test is McNemar's, so interval and test agree, and unlike the intervals of
+    Wald and the bootstrap it does not shrink to a point where the runs agree on all questions. Otherwise it is
+    Student's interval of the differences, which needs two different ones.
 
     Args:
         scores, baseline: one per question, in the same order.
@@ -65,10 +65,9 @@ def paired_difference(scores: Sequence[float], baseline: Sequence[float]) -> Est
 
 
 def paired_p(scores: Sequence[float], baseline: Sequence[float]) -> float | None:
-    """Two-sided p of no difference between two runs.
+    """Two-sided p value of no difference between two runs.
 
-    McNemar's exact test, whatever the counts, where each score is 0 or 1; else the paired t-test, None where no two
-    differences differ.
+    McNemar's exact test if all scores are 0 or 1, else the paired t-test; None if all differences are equal.
     """
     if _binary(scores) and _binary(baseline):
         won, lost = _discordant(scores, baseline)
@@ -78,21 +77,21 @@ def paired_p(scores: Sequence[float], baseline: Sequence[float]) -> float | None
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjustment of the p values of one family; None, a test that was not made, stays and does not count."""
-    made = [value for value in values if value is not None]
-    adjusted = iter(multipletests(made, method="holm")[1] if made else [])
+    """Holm's adjustment of the p values of one family; None stands for no test and does not count."""
+    tests = [value for value in values if value is not None]
+    adjusted = iter(multipletests(tests, method="holm")[1] if tests else [])
     return [None if value is None else float(next(adjusted)) for value in values]
 
 
 def ratio_of_medians(seconds: Sequence[float], baseline: Sequence[float]) -> Estimate:
-    """Median of ``baseline`` over the median of ``seconds``: how many times as fast a run is.
+    """Median of ``baseline`` over the median of ``seconds``: the speed-up of a run.
 
-    The interval is that of the percentiles of a paired bootstrap: whole pairs are drawn again, 9,999 times, from a
-    fixed seed; there must be two. Of more than 2,000 pairs there are fewer draws, of 20,000 a thousand. (The
-    bias-corrected one needs the jackknife, which does not work for medians.)
+    The interval has the percentiles of a paired bootstrap with 9,999 resamples and a fixed seed; it needs two pairs.
+    Above 2,000 pairs there are fewer resamples, with 20,000 a thousand. (The bias-corrected bootstrap needs the
+    jackknife, which fails for medians.)
 
     Args:
-        seconds, baseline: positive, one per unit that was timed, in the same order.
+        seconds, baseline: positive, one per timed batch, in the same order.
     """
     value = float(np.median(baseline) / np.median(seconds))
     if len(seconds) < 2:
@@ -108,15 +107,15 @@ def ratio_of_medians(seconds: Sequence[float], baseline: Sequence[float]) -> Est
         vectorized=True,
         method="percentile",
         confidence_level=LEVEL,
-        n_resamples=max(_FEWEST, min(_RESAMPLES, _DRAWN // len(seconds))),
-        batch=max(1, _AT_ONCE // len(seconds)),
+        n_resamples=max(_MIN_RESAMPLES, min(_MAX_RESAMPLES, _MAX_DRAWN // len(seconds))),
+        batch=max(1, _MAX_BATCH // len(seconds)),
         rng=np.random.default_rng(0),
     ).confidence_interval
     return Estimate(value, float(low), float(high))
 
 
 def token_agreement(ids: Sequence[int], others: Sequence[int]) -> float:
-    """Share of the tokens of two answers that are the same, position by position, of the longer one."""
+    """Share of equal tokens of two answers, position by position, over the longer one."""
     same = sum(a == b for a, b in zip(ids, others, strict=False))
     longer = max(len(ids), len(others))
     return same / longer if longer else 1.0
@@ -127,7 +126,7 @@ def _binary(scores: Sequence[float]) -> bool:
 
 
 def _discordant(scores: Sequence[float], baseline: Sequence[float]) -> tuple[int, int]:
-    """How many questions only the run has right, and how many only the baseline."""
+    """Questions that only the run has right, and those that only the baseline has right."""
     pairs = list(zip(scores, baseline, strict=True))
     return sum(ours > theirs for ours, theirs in pairs), sum(ours < theirs for ours, theirs in pairs)
 
@@ -141,20 +140,19 @@ def _student(values: Sequence[float]) -> Estimate:
 
 
 def _tango(won: int, lost: int, n: int) -> tuple[float, float]:
-    """Limits of the difference of two paired shares, with ``won`` and ``lost`` of ``n`` pairs in favour and against."""
+    """Limits of the difference of two paired shares: ``won`` pairs for and ``lost`` against, of ``n``."""
     z = float(norm.ppf((1 + LEVEL) / 2))
 
     def rejected(difference: float) -> float:
-        """Above zero where the score test rejects the difference."""
+        """Positive where the score test rejects the difference."""
         linear = (2 * n - won + lost) * difference - won - lost
         constant = -lost * difference * (1 - difference)
-        share = (sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (
-            4 * n
-        )  # lost, where the likelihood is highest
+        # maximum-likelihood share of lost pairs
+        share = (sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
         variance = n * (2 * share + difference * (1 - difference))
         return (won - lost - n * difference) ** 2 - z**2 * variance
 
-    below, above = (won - lost) / n - _MARGIN, (won - lost) / n + _MARGIN
+    below, above = (won - lost) / n - _ROOT_MARGIN, (won - lost) / n + _ROOT_MARGIN
     low = brentq(rejected, -1.0, below) if below > -1 else -1.0
     high = brentq(rejected, above, 1.0) if above < 1 else 1.0
     return float(low), float(high)

@@ -12,8 +12,8 @@ import pandas as pd
 
 from cache_zoo.arguments import positional, read
 from cache_zoo.errors import DONE, refusing, visible
-from evaluation.config.differences import differing
-from evaluation.report.column import MISSING
+from evaluation.config.differences import differing, option_text, options
+from evaluation.report.column_type import MISSING
 from evaluation.report.columns import columns_in, plain_rows
 from evaluation.report.markdown import escaped
 from evaluation.report.rows import read_rows
@@ -23,7 +23,6 @@ from evaluation.storage.saved_run import SavedRun
 AXES = {"model": "model", "task": "dataset", "decoder": "generation", "cache": "cache"}
 """Columns of the leaderboard to their names on the command line."""
 _MAX_SETTING = 80  # characters of a setting
-_NAMED = {"model.name", "model.path", "cache.name", "dataset.name", "output_dir"}
 
 
 def read_runs(folder: Path) -> pd.DataFrame:
@@ -67,29 +66,23 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
     for column in columns_in("table"):
         if column.if_any and not any(row[column.key] for row in rows):
             continue
-        figures = [column.formatted(row) for row in rows]
-        title = f"{column.title} [95 %]" if column.table_interval else column.title
-        cells[title] = [str(figure) if column.table_interval else figure.text for figure in figures]
+        cells[column.table_title] = [column.table_text(row) for row in rows]
     cells["status"] = frame["status"]
     return cells.fillna(MISSING)
 
 
 def _settings(runs: dict[str, SavedRun]) -> dict[str, str]:
     """The options of each run that differ between the runs of its cache, ``key=value ...``, by the run's name."""
-    options: dict[str | None, dict[str, dict[str, Any]]] = defaultdict(dict)
+    groups: dict[str | None, dict[str, dict[str, Any]]] = defaultdict(dict)
     for name, run in runs.items():
-        options[run.config.cache.name][name] = {
-            key: value for key, value in run.options.items() if key not in _NAMED and not key.startswith("recipe")
-        }
-    return {
-        name: visible(" ".join(f"{key}={_value(own[key])}" for key in differing(list(members.values())) if key in own))
-        for members in options.values()
-        for name, own in members.items()
-    }
-
-
-def _value(value: Any) -> str:
-    return "null" if value is None else str(value)[:_MAX_SETTING]
+        groups[run.config.cache.name][name] = options(run.options)
+    settings = {}
+    for members in groups.values():
+        keys = differing(list(members.values()))
+        for name, own in members.items():
+            texts = (f"{key}={option_text(own[key])[:_MAX_SETTING]}" for key in keys if key in own)
+            settings[name] = visible(" ".join(texts))
+    return settings
 
 
 @dataclass(frozen=True)

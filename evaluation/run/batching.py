@@ -5,14 +5,14 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from tqdm import tqdm
 
 from evaluation.run.distributed import Processes
 from evaluation.run.efficiency import Batch, Measurement, MemoryShortage
-from evaluation.run.journal import Journal, RequestKey
+from evaluation.run.journal import Journal, RequestKey, count_answered
 from evaluation.run.out_of_memory import OutOfMemoryError, free_cached_memory, is_out_of_memory
 from generation import Counts
 from models import Transformer
@@ -60,14 +60,6 @@ class BatchResult(Generic[A]):
     pieces: list[Batch] = field(default_factory=list)
     shortages: list[MemoryShortage] = field(default_factory=list)
     session: dict[str, Any] | None = None
-
-    def to_entry(self) -> dict[str, Any]:
-        """As plain data for the journal, which adds the session."""
-        return {
-            "answers": [vars(answer) for answer in self.answers],
-            "pieces": [asdict(piece) for piece in self.pieces],
-            "shortages": [asdict(shortage) for shortage in self.shortages],
-        }
 
     @classmethod
     def from_entry(cls, entry: dict[str, Any], answer_type: type[A]) -> BatchResult[A]:
@@ -167,7 +159,7 @@ class BatchRunner:
     def progress(self) -> dict[str, Any]:
         """Progress for ``status.json``: questions of the run, and tokens per second of this process and session."""
         several = self._journal if self._processes.world_size > 1 else None
-        answered = several.count_answered() if several else self._answered
+        answered = count_answered(several.folder) if several else self._answered
         speed = self._tokens / self._seconds if self._tokens and self._seconds else None
         return {"answered": answered, "total": self._total, "tokens_per_second": speed}
 
@@ -199,7 +191,7 @@ class BatchRunner:
         result.shortages = [*shortages, *self._in_pieces(answer, model, batch)]
         if self._journal:
             result.session = self._journal.session
-            self._journal.add(job.kind, [request.key for request in batch], result.to_entry())
+            self._journal.add(job.kind, [request.key for request in batch], vars(result))
         return result
 
     def _in_pieces(

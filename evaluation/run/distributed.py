@@ -37,10 +37,8 @@ class Processes:
         Raises:
             UsageError: they are not numbers, contradict each other, or are incomplete.
         """
-        given = {
-            key: os.environ.get(key, default)
-            for key, default in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items()
-        }
+        defaults = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+        given = {key: os.environ.get(key, default) for key, default in defaults.items()}
         try:
             rank, world_size, local_rank = map(int, given.values())
         except ValueError:

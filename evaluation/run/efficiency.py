@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 
 from generation import Counts, GenerationOptions
+
+WORK = tuple(field.name for field in fields(Counts) if field.name != "cache_bytes")
+"""Counted work that adds up over batches."""
 
 
 @dataclass(frozen=True)
@@ -166,40 +169,54 @@ def efficiency(
     per question. ``memory_shortages`` lists the batches that were halved; failed attempts are in no other figure.
     """
     generated = [answer for answer in answers if isinstance(answer, GeneratedAnswer)]
-    tokens = sum(answer.tokens for answer in generated) if generated else None
-    seconds = sum(batch.seconds for batch in batches)
-    forwards = sum(answer.forwards for answer in answers)
-    totals = {key: sum(getattr(batch.counts, key) for batch in batches) for key in asdict(Counts())}
-    latencies = sorted(batch.seconds for batch in batches)
     return {
         "samples": len(answers),
         "processes": processes,
         "empty_answers": sum(not answer.text.strip() for answer in generated) if generated else None,
-        "tokens_out": tokens,
         "tokens_canvas": sum(answer.tokens_canvas for answer in generated) if generated else None,
-        "seconds": seconds,
-        "tokens_per_second": _ratio(tokens, seconds),
-        "latency_seconds": {
-            "mean": _ratio(seconds, len(batches)),
-            "median": statistics.median(latencies) if latencies else None,
-            "p90": latencies[math.ceil(0.9 * len(latencies)) - 1] if latencies else None,
-        },
-        "nfe": _ratio(forwards, len(answers)),
-        "tokens_per_forward": _ratio(tokens, forwards),
-        "compute_ratio": _ratio(totals["rows"], totals["rows_full"]),
-        "forwards": totals["forwards"],
-        "rows": totals["rows"],
-        "rows_full": totals["rows_full"],
-        "rows_per_token": _ratio(totals["rows"], tokens),
-        "keys": totals["keys"],
-        "logits": totals["logits"],
-        "flops": totals["flops"],
-        "flops_per_token": _ratio(totals["flops"], tokens),
+        **figures(
+            answers=len(answers),
+            tokens=sum(answer.tokens for answer in generated) if generated else None,
+            forwards=sum(answer.forwards for answer in answers),
+            seconds=[batch.seconds for batch in batches],
+            work={key: sum(getattr(batch.counts, key) for batch in batches) for key in WORK},
+        ),
         "cache_bytes": max((batch.counts.cache_bytes for batch in batches), default=None),
         "peak_memory_bytes": max(
             (batch.peak_memory for batch in batches if batch.peak_memory is not None), default=None
         ),
         "memory_shortages": [asdict(shortage) for shortage in shortages],
+    }
+
+
+def figures(
+    answers: int, tokens: int | None, forwards: int, seconds: Sequence[float], work: Mapping[str, float]
+) -> dict[str, Any]:
+    """The figures that follow from sums over answers and batches.
+
+    Args:
+        answers: number of answers.
+        tokens: before the end of the answers; None where nothing was generated.
+        forwards: sum over the answers of the forwards each took part in.
+        seconds: of each batch.
+        work: sums of the counted `WORK` of the batches.
+    """
+    latencies, total = sorted(seconds), sum(seconds)
+    return {
+        "tokens_out": tokens,
+        "seconds": total,
+        "tokens_per_second": _ratio(tokens, total),
+        "latency_seconds": {
+            "mean": _ratio(total, len(latencies)),
+            "median": statistics.median(latencies) if latencies else None,
+            "p90": latencies[math.ceil(0.9 * len(latencies)) - 1] if latencies else None,
+        },
+        "nfe": _ratio(forwards, answers),
+        "tokens_per_forward": _ratio(tokens, forwards),
+        "compute_ratio": _ratio(work["rows"], work["rows_full"]),
+        **work,
+        "rows_per_token": _ratio(work["rows"], tokens),
+        "flops_per_token": _ratio(work["flops"], tokens),
     }
 
 

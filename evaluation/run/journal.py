@@ -38,7 +38,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, processes: Processes | None = None, fresh: bool = False) -> None:
-        self._folder, self._processes, self._fresh = folder, processes or Processes(), fresh
+        self.folder, self._processes, self._fresh = folder, processes or Processes(), fresh
         self._own_file = folder / f"{self._processes.rank}-of-{self._processes.world_size}.jsonl"
         self._entries: dict[str, dict[str, Any]] = {}
         self.session: dict[str, Any] | None = None
@@ -53,11 +53,11 @@ class Journal:
         if self._fresh:
             _remove(self._own_file)
             if self._processes.is_main_process:
-                same_launch = self._folder.glob(f"*-of-{self._processes.world_size}.jsonl")
-                for file in set(self._folder.glob("*.jsonl")) - set(same_launch):
+                same_launch = self.folder.glob(f"*-of-{self._processes.world_size}.jsonl")
+                for file in set(self.folder.glob("*.jsonl")) - set(same_launch):
                     _remove(file)
             return
-        for file in sorted(self._folder.glob("*.jsonl")):
+        for file in sorted(self.folder.glob("*.jsonl")):
             entries, problems = _read(file)
             for problem in problems:
                 warnings.warn(f"{problem}; its batches are answered again", RuntimeWarning, stacklevel=2)
@@ -71,16 +71,12 @@ class Journal:
 
     def add(self, kind: str, requests: Sequence[RequestKey], result: dict[str, Any]) -> None:
         """Write the result of a batch; it is on disk when this returns."""
-        entry = {"kind": kind, "questions": requests, "session": self.session, **result}
-        self._folder.mkdir(parents=True, exist_ok=True)
+        entry = {"kind": kind, "questions": requests, **result, "session": self.session}
+        self.folder.mkdir(parents=True, exist_ok=True)
         with self._own_file.open("a", encoding="utf-8") as file:
             file.write(_sign(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
-
-    def count_answered(self) -> int:
-        """Questions that all processes have answered."""
-        return count_answered(self._folder)
 
 
 def count_answered(folder: Path) -> int:

@@ -11,6 +11,7 @@ from lm_eval.api.model import TemplateLM
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
+from evaluation.config.identity import BASELINE
 from evaluation.config.settings import Settings
 from evaluation.run.batching import BatchRunner
 from evaluation.run.distributed import Processes
@@ -19,13 +20,12 @@ from evaluation.run.jobs import Generation, generation_job, likelihood_job
 from evaluation.run.journal import Journal
 from evaluation.run.requests import GenerationRequest, LikelihoodRequest, check_texts, request_seed
 from evaluation.run.stopping import Ending
-from evaluation.storage.saved_run import BASELINE
 from generation import Likelihood
 from models import ModelConfig, Transformer
 from models.chat import Chat
 
 _LOG = logging.getLogger(__name__)
-EQUAL_ANSWERS = "the task asks for several answers per question; greedy answers are equal, so one is generated"
+EQUAL_ANSWERS = "the task asks for several answers per question; without sampling they are equal, so one is generated"
 
 
 class Text(str):

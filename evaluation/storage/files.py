@@ -11,6 +11,7 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def as_json(value: Any, indent: int | None = None, exact: bool = False) -> str:
     Args:
         value: plain data; other objects are written as their `str`.
         indent: as in `json.dumps`.
-        exact: write NaN and infinity as Python does, for files that only this program reads.
+        exact: for files that only this program reads: keep NaN and infinity, write dataclasses as objects.
     """
     text = json.dumps(_plain(value, exact), indent=indent, ensure_ascii=False, allow_nan=exact)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -79,6 +80,8 @@ def _plain(value: Any, exact: bool) -> Any:
         return value if exact or math.isfinite(value) else None
     if value is None or isinstance(value, str | bool | int):
         return value
+    if exact and is_dataclass(value) and not isinstance(value, type):
+        return _plain(vars(value), exact)
     try:
         return _plain(value.item(), exact)
     except (AttributeError, TypeError, ValueError, RuntimeError):

@@ -14,6 +14,7 @@ from typing import Any
 from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.config import identity
+from evaluation.config.identity import BASELINE
 from evaluation.storage.files import CONFIG, RESULTS, SAMPLES, STATUS
 from evaluation.storage.plain_yaml import read_yaml
 from evaluation.storage.readers import read_json, read_json_lines
@@ -29,7 +30,6 @@ from evaluation.storage.schema import (
 )
 from evaluation.storage.validation import parse
 
-BASELINE = "none"
 _AXES = ("model", "cache", "generation", "dataset")
 
 QuestionId = tuple[str, int, int]

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cache_zoo.errors import require
-from evaluation.config.identity import counted
+from evaluation.config.identity import BASELINE, counted
 from evaluation.config.settings import CacheSettings, Settings
-from evaluation.storage.saved_run import BASELINE
 
 
 def with_baselines(cells: Sequence[Settings]) -> list[Settings]:

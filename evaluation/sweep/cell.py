@@ -98,7 +98,7 @@ class Cell:
                 line = summary.as_dict() if summary else None
             elif is_main_process:
                 date = visible(str(self.run.status.get("date")))
-                print(f"{self.run.path} is done since {date}; force=true runs it again")
+                print(f"{self.run.path} was finished at {date}; force=true runs it again")
             if self.settings.trace and is_main_process:
                 from evaluation.trace.runs import draw
 

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from evaluation.config.differences import differing, option_text, options
 from evaluation.storage.saved_run import flatten
 from evaluation.sweep.cell import Cell
 
@@ -102,19 +103,16 @@ class Display:
 
 def labels(cells: Sequence[Cell]) -> list[str]:
     """A name for each cell: its choices, and the values that differ between cells."""
-    in_axes = {"model.name", "model.path", "cache.name", "dataset.name", "output_dir"}
-    configs = [flatten(cell.settings.config) for cell in cells]
-    keys = list(dict.fromkeys(key for config in configs for key in config if key not in in_axes))
-    swept = [key for key in keys if key.split(".")[0] not in ("cache", "recipe") and _differs(configs, key)]
+    configs = [options(flatten(cell.settings.config)) for cell in cells]
+    swept = [key for key in differing(configs) if not key.startswith("cache.")]
     names = []
     for cell, config in zip(cells, configs, strict=True):
         same_cache = [
             other for one, other in zip(cells, configs, strict=True) if one.axes["cache"] == cell.axes["cache"]
         ]
-        tuned = [key for key in keys if key.startswith("cache.") and _differs(same_cache, key)]
-        values = [(key.split(".")[-1], config.get(key)) for key in [*swept, *tuned]]
-        written = [f"{key}={'null' if value is None else value}" for key, value in values]
-        names.append(" ".join([*dict.fromkeys(cell.axes.values()), *written]))
+        tuned = [key for key in differing(same_cache) if key.startswith("cache.")]
+        values = [f"{key.split('.')[-1]}={option_text(config.get(key))}" for key in [*swept, *tuned]]
+        names.append(" ".join([*dict.fromkeys(cell.axes.values()), *values]))
     return names
 
 
@@ -124,10 +122,6 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / 3600:.1f} h"
-
-
-def _differs(configs: Sequence[dict[str, Any]], key: str) -> bool:
-    return len({repr(config.get(key)) for config in configs}) > 1
 
 
 def _ending(cell: Cell, line: dict[str, Any]) -> str:

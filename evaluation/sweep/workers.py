@@ -123,13 +123,11 @@ class WorkerPool:
             self._dismiss(worker)
 
     def _idle_worker(self) -> _Worker | None:
-        for worker in self._workers:
-            if worker.cell is None:
-                return worker
-        if not self._free:
-            return None
-        self._workers.append(_Worker(self._free.pop(0)))
-        return self._workers[-1]
+        idle = next((worker for worker in self._workers if worker.cell is None), None)
+        if idle is None and self._free:
+            idle = _Worker(self._free.pop(0))
+            self._workers.append(idle)
+        return idle
 
     def _dismiss(self, worker: _Worker) -> None:
         worker.end()

@@ -9,7 +9,7 @@ from typing import Any
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require
-from evaluation.report.html.frame import TEMPLATES, embedded, environment, joined, policy
+from evaluation.report.html.self_contained import TEMPLATES, embedded, environment, joined, policy
 from evaluation.storage.files import write_text
 from evaluation.trace.divergence import Divergence, decided_in, diverge
 from evaluation.trace.packing import SCALE, packed

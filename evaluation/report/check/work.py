@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from evaluation.report.check.context import CheckedRun, Problems, compare_figure, summarize
-from evaluation.storage.schema import BatchWork, Efficiency, Sample
+from evaluation.run.efficiency import WORK, figures
+from evaluation.storage.saved_run import flatten
+from evaluation.storage.schema import BatchWork, Efficiency, Sample, Summary
 
-_WORK = ("forwards", "rows", "rows_full", "keys", "logits", "flops")
-_SUMMARY = ("tokens_per_second", "nfe", "tokens_per_forward", "compute_ratio", "flops", "cache_bytes")
+_SUMMARY = tuple(key for key in Summary.model_fields if key in Efficiency.model_fields)
 _TOLERANCE = 1e-6
 _MIN_BATCHES = 4
 """Batches from which on equal seconds are no coincidence."""
@@ -147,10 +147,10 @@ class WorkCheck:
     def _check_work(self, batch: _Batch) -> Problems:
         """Work that no forward of the model does."""
         work = batch.work
-        if any(getattr(work, key) is None for key in (*_WORK, "cache_bytes")):
+        if any(getattr(work, key) is None for key in (*WORK, "cache_bytes")):
             yield "a figure of the work is missing"
             return
-        forwards, rows, full, keys, logits, flops = (float(getattr(work, key)) for key in _WORK)
+        forwards, rows, full, keys, logits, flops = (float(getattr(work, key)) for key in WORK)
         if forwards != batch.longest:
             yield "the forwards are not those of the longest answer"
         if full != batch.rows_full:
@@ -188,35 +188,17 @@ class WorkCheck:
     def _check_efficiency(self, efficiency: Efficiency) -> Problems:
         """The figures of the run follow from its questions and batches."""
         totals, batches = self._totals, list(self._batches.values())
-        work = {key: sum(getattr(batch.work, key) or 0 for batch in batches) for key in _WORK}
-        seconds = sorted(batch.seconds for batch in batches)
+        work = {key: sum(getattr(batch.work, key) or 0 for batch in batches) for key in WORK}
         peaks = [batch.work.peak_memory_bytes for batch in batches if batch.work.peak_memory_bytes is not None]
+        seconds = [batch.seconds for batch in batches]
         expected = {
-            "tokens_out": totals.tokens,
+            **figures(totals.samples, totals.tokens, totals.forwards, seconds, work),
             "tokens_canvas": totals.canvas,
-            "seconds": sum(seconds),
-            "tokens_per_second": _ratio(totals.tokens, sum(seconds)),
-            "nfe": _ratio(totals.forwards, totals.samples),
-            "tokens_per_forward": _ratio(totals.tokens, totals.forwards),
-            "compute_ratio": _ratio(work["rows"], work["rows_full"]),
-            **work,
-            "rows_per_token": _ratio(work["rows"], totals.tokens),
-            "flops_per_token": _ratio(work["flops"], totals.tokens),
             "cache_bytes": max(batch.work.cache_bytes or 0 for batch in batches),
             "peak_memory_bytes": max(peaks, default=None),
         }
         if efficiency.empty_answers is not None:
             expected["empty_answers"] = totals.empty
-        for key, value in expected.items():
-            yield from compare_figure(key, value, getattr(efficiency, key))
-        latency = {
-            "mean": _ratio(sum(seconds), len(seconds)),
-            "median": statistics.median(seconds),
-            "p90": seconds[-int(-0.9 * len(seconds) // 1) - 1],
-        }
-        for key, value in latency.items():
-            yield from compare_figure(f"latency_seconds.{key}", value, getattr(efficiency.latency_seconds, key))
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
+        recorded = flatten(efficiency.model_dump())
+        for key, value in flatten(expected).items():
+            yield from compare_figure(key, value, recorded[key])

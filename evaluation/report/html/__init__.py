@@ -1,7 +1,7 @@
 """``leaderboard.html``: one self-contained page from the leaderboard's frame.
 
-Runs' figures become a table, accuracy-speed fronts, curves over parameters and a section per cache. The page asks the
-network for nothing, and its own policy forbids it to.
+It has a table, accuracy-speed fronts, curves over parameters and a section per cache. Its content security policy
+forbids any network access.
 """
 
 from evaluation.report.html.render import render_page

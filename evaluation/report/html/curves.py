@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evaluation.config.differences import differing
-from evaluation.report.column import Row
+from evaluation.report.column_type import Row
 from evaluation.report.columns import SPEED_AXES
 from evaluation.report.html.page_rows import decoding_settings, parameter_text, read_pairs
 

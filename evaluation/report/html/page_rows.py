@@ -13,9 +13,9 @@ import pandas as pd
 
 from cache_zoo.errors import require
 from evaluation.config.differences import differing
-from evaluation.report.column import MISSING, Row
+from evaluation.config.identity import BASELINE
+from evaluation.report.column_type import MISSING, Row
 from evaluation.report.columns import plain_rows
-from evaluation.storage.saved_run import BASELINE
 
 _REQUIRED = ("model", "cache", "task", "status")
 _PANEL = ("metric", "n_shot", "gen_length")

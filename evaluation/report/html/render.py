@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 
 from cache_zoo import caches
-from evaluation.report.column import Column, Row
+from evaluation.report.column_type import Column, Row
 from evaluation.report.columns import BY_KEY, GROUPS, HIDDEN_GROUPS, SPEED_AXES, columns_in
+from evaluation.report.html.cache_facts import arxiv_link, cache_facts
 from evaluation.report.html.curves import find_curves
-from evaluation.report.html.facts import arxiv_link, cache_facts
-from evaluation.report.html.frame import embedded, environment, policy
 from evaluation.report.html.page_rows import page_rows
 from evaluation.report.html.script import page_script, vega
 from evaluation.report.html.sections import sections
+from evaluation.report.html.self_contained import embedded, environment, policy
 from evaluation.report.published import FIGURES, published_rows
 
 COLOURS = 10

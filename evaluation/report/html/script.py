@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from cache_zoo import UsageError
-from evaluation.report.html.frame import TEMPLATES, inlined, joined
+from evaluation.report.html.self_contained import TEMPLATES, inlined, joined
 
 _PARTS = ("dom", "state", "theme", "front", "charts", "fronts", "curves", "table", "filters", "pages", "main")
 
 
 @dataclass(frozen=True)
 class Library:
-    """Vega, Vega-Lite and Vega-Embed as one script, and their versions in words."""
+    """Vega, Vega-Lite and Vega-Embed as one script, with their versions."""
 
     script: str
     versions: str
 
 
+@cache  # it takes a second
 def vega() -> Library:
-    """The plotting library, which comes with vl-convert-python; nothing is fetched.
+    """The plotting library, from vl-convert-python; nothing is downloaded.
 
     Raises:
         UsageError: vl-convert-python is not installed.
@@ -35,5 +37,5 @@ def vega() -> Library:
 
 
 def page_script() -> str:
-    """The page's own script, its parts in the order in which they use each other."""
+    """The page's own script."""
     return joined(*(TEMPLATES / "script" / f"{part}.js" for part in _PARTS))

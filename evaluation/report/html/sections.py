@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.report.column import Row
+from evaluation.report.column_type import Row
 from evaluation.report.columns import heading
 
 

@@ -1,4 +1,4 @@
-// What all charts share: points from runs, scales, looks, and how a chart gets into the page.
+// Shared by all charts: points of runs, scales, style, and drawing.
 const SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross"];
 const SYMBOLS = ["●", "■", "▲", "◆", "▼", "✚"];
 const DASHES = [[1, 0], [6, 3], [2, 3]];
@@ -6,7 +6,7 @@ const plotted = (row) => row.score[0] !== null;
 const decodings = [...new Set(data.rows.filter(plotted).map((row) => row.decoding ?? ""))].sort();
 const shapeOf = (row) => decodings.indexOf(row.decoding ?? "") % SHAPES.length;
 
-// A run as a point of a chart: x its speed, y its score, each with its interval.
+// A run as a point of a chart: x is speed, y is score, each with its interval.
 function point(number, measure) {
   const row = data.rows[number];
   const [x, xLow, xHigh] = row.measures[measure.key];
@@ -20,12 +20,12 @@ function point(number, measure) {
     colour: colour(`--c${row.colour}`),
     shape: SHAPES[shapeOf(row)],
     opacity: state.cache === null || state.cache === row.cache ? 1 : 0.18,
-    ...told(row.tip),
+    ...tooltipFields(row.tip),
   };
 }
 
-// Texts that a point tells when it is pointed at, as fields of it, and the encoding that shows them.
-const told = (texts) => Object.fromEntries(texts.map((text, index) => [`tip${index}`, text]));
+// Texts of a tooltip as fields of a point, and the encoding that shows them.
+const tooltipFields = (texts) => Object.fromEntries(texts.map((text, index) => [`tip${index}`, text]));
 const tooltip = (titles) => titles.map((title, index) => ({ field: `tip${index}`, title, type: "nominal" }));
 
 const spread = (numbers) => {
@@ -33,7 +33,7 @@ const spread = (numbers) => {
   return [Math.min(...known), Math.max(...known)];
 };
 
-// Logarithmic where the figures span much; room at both ends.
+// Logarithmic for a wide range; room at both ends.
 function speedScale(points, measure) {
   const [low, high] = spread([...points.flatMap((p) => [p.x, p.xLow, p.xHigh]), measure.even]);
   const reverse = measure.better === "less";
@@ -60,7 +60,7 @@ function scoreAxis({ domain: [low, high] }) {
   return { title: "score", format: ".3~p", values };
 }
 
-// The interval of each point that has one, along `axis`; `field` is what the axis shows.
+// Intervals along `axis`, whose values are in `field`.
 const bars = (axis, field) => ({
   transform: [{ filter: `isValid(datum.${field}Low) && isValid(datum.${field}High)` }],
   mark: { type: "rule", strokeWidth: 1.4, aria: false },
@@ -99,7 +99,7 @@ function looks() {
   };
 }
 
-// Draw `spec` in `element`; a point that is clicked leads to its row.
+// Draw `spec` in `element`; a click on a point goes to its row.
 function draw(element, spec, description) {
   const whole = {
     width: "container", height: 270, autosize: { type: "fit", contains: "padding" }, config: looks(), description, ...spec,
@@ -112,7 +112,7 @@ function draw(element, spec, description) {
   });
 }
 
-// Charts of one part of the page. Drawing again drops what the last drawing left unfinished.
+// Charts of one section. A new drawing cancels an unfinished one.
 class Gallery {
   constructor(element) {
     this.element = element;
@@ -132,7 +132,7 @@ class Gallery {
       return [make("figure", { className: "panel" }, caption, holder, ...(panel.below ? [panel.below] : [])), plots];
     });
     this.element.replaceChildren(...places.map(([figure]) => figure));
-    if (!panels.length) this.element.append(make("p", { className: "note" }, "Nothing to draw: no run that is shown has these figures."));
+    if (!panels.length) this.element.append(make("p", { className: "note" }, "Nothing to draw: no run shown has these figures."));
     for (const [index, panel] of panels.entries()) {
       for (const [number, plot] of panel.plots.entries()) {
         const view = await draw(places[index][1][number], plot.spec, plot.description);

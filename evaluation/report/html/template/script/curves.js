@@ -1,8 +1,8 @@
-// Score and speed along one parameter: a panel per model and dataset, a line per cache and what else is fixed.
+// Score and speed along one parameter: a panel per model and dataset, a line per cache and fixed settings.
 const curveGallery = new Gallery(find("#curve-panels"));
 let parameter = null;
 
-// The curves that the filters leave, each with the runs that are left of it.
+// The curves that pass the filters, with their remaining runs.
 function curvesLeft() {
   const left = new Set(filtered());
   return data.curves
@@ -29,7 +29,7 @@ function chooseParameter(curves) {
   find("#curves").hidden = !names.length;
 }
 
-// Where null is one of the values, it stands apart before the numbers, which are then evenly spaced.
+// With null among the values, null comes first and the numbers are evenly spaced.
 function parameterAxis(name, values) {
   const known = [...new Set(values)].sort((a, b) => (a ?? -Infinity) - (b ?? -Infinity));
   const axis = { title: name, labelAngle: 0, labelOverlap: "greedy" };

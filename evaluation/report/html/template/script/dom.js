@@ -1,4 +1,4 @@
-// What all scripts of a page use: its data, finding and making elements, and being told of changes.
+// Shared by all scripts of a page: data, finding and creating elements, change events.
 const data = JSON.parse(document.getElementById("data").textContent);
 const find = (selector, within = document) => within.querySelector(selector);
 const findAll = (selector, within = document) => [...within.querySelectorAll(selector)];

@@ -1,4 +1,4 @@
-// The Pareto front of points {x, y}: those that no other beats in one and equals or beats in the other.
+// The Pareto front of points {x, y}: no other point is better in one and at least as good in the other.
 function pareto(points, better) {
   const gain = (point) => (better === "more" ? point.x : -point.x);
   return points
@@ -7,8 +7,8 @@ function pareto(points, better) {
     .sort((a, b) => gain(a) - gain(b) || a.y - b.y);
 }
 
-// One front per group of ranked points that may be compared: seconds within one machine, figures against the same
-// decoding within that decoding. A point alone is no front.
+// One front per group of comparable ranked points: timed figures within a machine, relative figures within a decoding.
+// A single point is no front.
 function fronts(points, measure) {
   const groups = new Map();
   for (const one of points.filter((each) => each.ranked)) {

@@ -7,7 +7,7 @@ function theirPoints(title, measure) {
     .filter((figure) => `${title} · `.startsWith(`${figure.model} · ${figure.task} · `) && figure.score !== null && (figure[measure.key] ?? null) !== null)
     .map((figure) => ({
       x: figure[measure.key], y: figure.score, text: figure.method,
-      ...told([`${figure.method} (theirs, not measured here)`, `${figure.paper} ${figure.table}`, figure.hardware]),
+      ...tooltipFields([`${figure.method} (theirs, not measured here)`, `${figure.paper} ${figure.table}`, figure.hardware]),
     }));
 }
 
@@ -21,7 +21,7 @@ function frontSpec(points, theirs, measure) {
   const seen = new Set();
   const labels = lines.flat().filter((p) => !seen.has(p.name) && seen.add(p.name))
     .map((p) => ({ x: p.x, y: p.y, name: p.name, colour: p.colour, opacity: p.opacity, left: flip(p.x) }));
-  // Twice: the card's colour around the letters keeps them readable over bars and points.
+  // Drawn twice: an outline in the card's colour keeps the letters readable over bars and points.
   const label = (left, around) => ({
     data: { values: labels.filter((p) => p.left === left) },
     mark: {
@@ -85,14 +85,14 @@ function drawFronts() {
   markFront(onFront);
   const machines = new Set([...panels.values()].flat().map((p) => p.machine)).size;
   find("#timed").textContent = [
-    measure.relative ? `The ${measure.label} is against the same decoding, so each way of decoding has a front of its own.` : "",
-    measure.timed && machines > 1 ? `Timed on ${machines} machines: compare within one only, each has a front of its own.` : "",
-    unmeasured ? `${unmeasured} of the runs shown have no score or no ${measure.label} and are in the table only.` : "",
+    measure.relative ? `The ${measure.label} is relative to the same decoding, so each decoding has a front of its own.` : "",
+    measure.timed && machines > 1 ? `Timed on ${machines} machines: compare within one only; each has a front of its own.` : "",
+    unmeasured ? `${unmeasured} of the runs shown have no score or no ${measure.label} and appear in the table only.` : "",
   ].join(" ").trim();
   return frontGallery.show(shown);
 }
 
-// Colours are caches, shapes are ways of decoding, everywhere on the page.
+// Colours are caches and shapes are decodings everywhere on the page.
 function drawLegend() {
   const rows = filtered().map((number) => data.rows[number]).filter(plotted);
   const caches = new Map(rows.map((row) => [row.cache, row.colour]));

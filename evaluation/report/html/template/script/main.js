@@ -1,7 +1,7 @@
-// Start, and what follows from a change.
+// Start, and reactions to changes.
 document.documentElement.classList.add("scripted");
 
-// Boxes that a browser may have kept from an earlier visit are as the page was written again.
+// Reset boxes that a browser kept from an earlier visit.
 function startMeasure() {
   findAll("#measure input, #groups input, #together input, #theirs").forEach((input) => { input.checked = input.defaultChecked; });
   findAll("#measure input").forEach((input) => input.addEventListener("change", () => {

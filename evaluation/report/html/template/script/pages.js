@@ -1,4 +1,4 @@
-// A cache's page: the same page with its facts in front, its rows and its curves only, and the others' points pale.
+// A cache's page: its facts on top, only its rows and curves, and pale points of other caches.
 const title = document.title;
 
 function openPage() {
@@ -9,7 +9,7 @@ function openPage() {
     const next = findAll("#articles article").find((other) => order(other) > order(old));
     find("#articles").insertBefore(old, next ?? null);
   });
-  // Links to parts of the page (#table) leave the open page as it is.
+  // Links to sections (#table) do not change the open page.
   if (target && !article) {
     if (before !== null) find("#scope").append(findAll("#articles article").find((one) => one.dataset.cache === before));
     return;

@@ -1,10 +1,10 @@
-// What the reader has chosen, and which runs that leaves.
+// The reader's choices, and the runs that pass them.
 const state = {
   measure: data.measures[0],
-  cache: null, // whose page is open
+  cache: null, // of the open page
   theirs: false,
   words: [],
-  hidden: {}, // per filter, the values that are not shown
+  hidden: {}, // hidden values by filter
 };
 
 const passes = (row) =>

@@ -1,4 +1,4 @@
-// The tables: sorting by a column's title, hiding what the filters leave out, marks.
+// The tables: sorting, filtering, marks.
 const cellValue = (row, column) => {
   const text = row.cells[column].dataset.value;
   if (text === undefined || text === "") return null;
@@ -7,12 +7,12 @@ const cellValue = (row, column) => {
 
 const compare = (a, b) => (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true }));
 
-// The part of a table that a row belongs to: the runs that it is compared with.
+// The section of each row: the runs that it is compared with.
 const homes = new Map(findAll(".scroll tbody tr").map((row) => [row, row.parentElement]));
 const together = () => find("#together input").checked;
 
-// Rows that are not ranked stay behind the others, rows without a value behind those with one. Parts stay apart, as long
-// as they are kept together.
+// Unranked rows follow the others, rows without a value follow those with one. Sections stay apart while runs are kept
+// together.
 function sortTable(table, column, direction) {
   const order = (row) => Number(row.dataset.row ?? row.dataset.figure);
   const rows = findAll("tbody tr:not(.section)", table).sort((a, b) => {

@@ -1,4 +1,4 @@
-// Light, dark or what the system says; and the style sheet's colours as charts need them.
+// Light, dark or the system's theme, and the style sheet's colours for the charts.
 const THEMES = { system: "light dark", light: "light", dark: "dark" };
 
 function colour(name) {

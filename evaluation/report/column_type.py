@@ -156,6 +156,16 @@ class Column:
             text, value, f"[{', '.join(map(self.write, ends))}]", (value, ends[0], ends[1]) if drawn else None
         )
 
+    @property
+    def table_title(self) -> str:
+        """The title in tables of text."""
+        return f"{self.title} [95 %]" if self.table_interval else self.title
+
+    def table_text(self, row: Row) -> str:
+        """The value of ``row`` in tables of text."""
+        figure = self.formatted(row)
+        return str(figure) if self.table_interval else figure.text
+
     def normalized(self, value: Any) -> Any:
         """A value of the frame, or of a CSV that was read as text, as a plain value; None where it is missing."""
         value = value.item() if hasattr(value, "item") else value

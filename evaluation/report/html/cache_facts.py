@@ -1,4 +1,4 @@
-"""What a cache says of itself, in the shape in which the page shows it."""
+"""Cache metadata as the page shows it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})(?!\d)")
 
 @dataclass(frozen=True)
 class Parameter:
-    """A constructor parameter: its default and its line of the docstring."""
+    """A constructor parameter with its default and its line of the docstring."""
 
     name: str
     default: str
@@ -31,13 +31,13 @@ class Enumeration:
 
 @dataclass(frozen=True)
 class Facts:
-    """A cache as its class describes it; all empty for a class that is not registered here.
+    """A cache as its class describes it; empty for an unregistered class.
 
     Attributes:
-        paper: its source, with arXiv ids as links.
+        paper: the source, with arXiv ids as links.
         text: paragraphs and lists of the docstring; the first is the summary.
         parameters: of the constructor.
-        capabilities: sentences, those of `cache_zoo.CacheInfo`.
+        capabilities: sentences, from `cache_zoo.CacheInfo`.
     """
 
     registered: bool = False
@@ -48,7 +48,7 @@ class Facts:
 
 
 def cache_facts(name: str) -> Facts:
-    """Facts of the cache called ``name``."""
+    """Facts of the cache ``name``."""
     try:
         info = describe(name)
     except UsageError:
@@ -68,7 +68,7 @@ def cache_facts(name: str) -> Facts:
 
 
 def arxiv_link(arxiv: str) -> str | None:
-    """Address of a paper, None if ``arxiv`` has no arXiv id."""
+    """Address of a paper; None if ``arxiv`` has no arXiv id."""
     found = _ARXIV.search(arxiv)
     return f"https://arxiv.org/abs/{found[1]}" if found else None
 
@@ -81,12 +81,12 @@ def _block(block: str) -> Markup | Enumeration:
 
 
 def _code(text: str) -> Markup:
-    """Escaped text with its ``code`` and `names` marked."""
+    """Escaped text with ``code`` and `names` marked up."""
     return Markup(re.sub(r"(`+)(.+?)\1", r"<code>\2</code>", str(escape(" ".join(text.split())))))
 
 
 def _linked(paper: str) -> Markup:
-    """``paper`` with its addresses and arXiv ids as links."""
+    """``paper`` with addresses and arXiv ids as links."""
 
     def link(found: re.Match[str]) -> str:
         address = found[0] if found["address"] else f"https://arxiv.org/abs/{found[0]}"

@@ -1,4 +1,4 @@
-"""What our pages share: templates, embedded data and scripts, and the policy that keeps them offline."""
+"""Shared by all pages: templates, embedded data and scripts, and the policy that keeps them offline."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "template"
-"""Where ``theme.css`` is, and in ``script`` what all pages run (``dom.js``, ``theme.js``)."""
+"""Folder of ``theme.css``, and of the scripts that all pages share: ``dom.js``, ``theme.js``."""
 
 
 def environment(*folders: Path) -> Environment:
-    """Templates of ``folders`` and then those that all pages share; what they are given is escaped."""
+    """Templates of ``folders``, then the shared ones; values are escaped."""
     return Environment(
         loader=FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
@@ -27,7 +27,7 @@ def environment(*folders: Path) -> Environment:
 
 
 def embedded(data: Any) -> Markup:
-    """``data`` as JSON that can't end the element it stands in."""
+    """``data`` as JSON that can't close its element."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for mark in "<>&\u2028\u2029":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
@@ -35,17 +35,17 @@ def embedded(data: Any) -> Markup:
 
 
 def joined(*scripts: Path) -> str:
-    """One script of several, in the order in which they use each other."""
+    """Several scripts as one, in order of use."""
     return inlined("\n".join(script.read_text(encoding="utf-8") for script in scripts))
 
 
 def inlined(script: str) -> str:
-    """``script`` with nothing in it that would end its element."""
+    """``script`` without anything that would close its element."""
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def policy(*scripts: str) -> str:
-    """A content security policy: no network, no script but ``scripts``."""
+    """Content security policy: no network, no script but ``scripts``."""
     allowed = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; form-action 'none'"
 
