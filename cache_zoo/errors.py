@@ -12,7 +12,7 @@ from numbers import Integral, Real
 from cache_zoo import standard_streams
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
-"""Exit statuses of all commands: done, failed, something given can't be used, interrupted with Ctrl-C."""
+"""Exit statuses of all commands: success, failure, unusable input, interrupted with Ctrl-C."""
 _MAX_QUOTED = 200
 """Characters of a value that a message quotes."""
 _REPR = reprlib.Repr()

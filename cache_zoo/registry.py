@@ -58,14 +58,14 @@ class Registry:
 
     def entries(self) -> list[Entry]:
         """Built-in entries, then those of installed packages sorted by package and name. The first holds a name."""
-        found = [
+        installed = [
             Entry(point.name, point.value, point.dist.name, point.dist.version)
             for point in entry_points(group=self.group)
             if point.dist is not None
         ]
-        found.sort(key=lambda entry: (str(entry.package), entry.name))
+        installed.sort(key=lambda entry: (str(entry.package), entry.name))
         entries: dict[str, list[Entry]] = {}
-        for entry in [*(Entry(name, target) for name, target in self._builtin.items()), *found]:
+        for entry in [*(Entry(name, target) for name, target in self._builtin.items()), *installed]:
             same = entries.setdefault(entry.name, [])
             same.append(replace(entry, taken_by=same[0].origin) if same else entry)
         return [entry for same in entries.values() for entry in same]
@@ -76,14 +76,14 @@ class Registry:
         Warns:
             RuntimeWarning: an entry of an installed package does not; it is left out.
         """
-        found = []
+        usable = []
         for entry in self.entries():
             if problem := self.problem(entry):
                 message = f"{self.kind} plug-in left out: '{entry.name}' of {entry.origin}: {problem}"
                 warnings.warn(message, RuntimeWarning, stacklevel=1)  # one place, so it is shown once
             else:
-                found.append(entry)
-        return found
+                usable.append(entry)
+        return usable
 
     def find(self, name: str) -> Entry:
         """The entry called ``name``.

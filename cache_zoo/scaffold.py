@@ -222,9 +222,9 @@ def _refuse_existing(*paths: Path) -> None:
 def _with_line(path: Path, like: str, line: str) -> str:
     """The text of ``path`` with ``line`` after the last line that matches ``like``."""
     text = path.read_text(encoding="utf-8")
-    found = list(re.finditer(rf"^{like}", text, re.MULTILINE))
-    require(bool(found), f"{path} lists no caches, so there is no place for: {line.strip()}")
-    end = found[-1].end()
+    matches = list(re.finditer(rf"^{like}", text, re.MULTILINE))
+    require(bool(matches), f"{path} lists no caches, so there is no place for: {line.strip()}")
+    end = matches[-1].end()
     return text[:end] + line + text[end:]
 
 

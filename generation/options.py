@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from cache_zoo import Cache, UsageError
-from cache_zoo.errors import require, require_choice, require_type, shown, suggest
+from cache_zoo.errors import require, require_choice, require_type, shown
 
 ALGORITHMS = ("maskgit_plus", "entropy", "topk_margin", "random")
 MAX_TOKENS = 131_072
@@ -78,8 +78,7 @@ class GenerationOptions:
         """
         known = [field.name for field in fields(cls)]
         for key in options:
-            if key not in known:
-                raise UsageError(f"unknown generation option '{key}': {suggest(key, known)}")
+            require_choice("generation option", key, known)
         return cls(**options)
 
     def __post_init__(self) -> None:

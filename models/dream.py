@@ -11,29 +11,29 @@ from models.config_json import ConfigReader
 _new = partial(ModelConfig, family="dream", rms_eps=1e-6, rope_full_precision=False, qkv_bias=True, shift=1)
 
 
-def _read(config: ConfigReader) -> ModelConfig:
-    config.refuse("attention_bias")  # always on query, key and value only; the key would mean none or the output too
-    config.refuse("mlp_bias", False)
-    heads, eos = config.get("num_attention_heads", int), config.token("eos_token_id")
-    found = _new(
-        vocab_size=config.get("vocab_size", int),
-        hidden_size=config.get("hidden_size", int),
-        num_layers=config.get("num_hidden_layers", int),
+def _read(values: ConfigReader) -> ModelConfig:
+    values.refuse("attention_bias")  # always on query, key and value only; the key would mean none or the output too
+    values.refuse("mlp_bias", False)
+    heads, eos = values.get("num_attention_heads", int), values.token("eos_token_id")
+    config = _new(
+        vocab_size=values.get("vocab_size", int),
+        hidden_size=values.get("hidden_size", int),
+        num_layers=values.get("num_hidden_layers", int),
         num_heads=heads,
-        num_kv_heads=config.get("num_key_value_heads", int, heads),
-        intermediate_size=config.get("intermediate_size", int),
-        rms_eps=config.get("rms_norm_eps", float),
-        rope_theta=config.rope_base(),
-        tied=config.get("tie_word_embeddings", bool, False),
-        context_length=config.get("max_position_embeddings", int),
-        mask_id=config.token("mask_token_id"),
+        num_kv_heads=values.get("num_key_value_heads", int, heads),
+        intermediate_size=values.get("intermediate_size", int),
+        rms_eps=values.get("rms_norm_eps", float),
+        rope_theta=values.rope_base(),
+        tied=values.get("tie_word_embeddings", bool, False),
+        context_length=values.get("max_position_embeddings", int),
+        mask_id=values.token("mask_token_id"),
         eos_id=eos,
-        pad_id=config.token("pad_token_id", eos),
-        eot_id=config.optional("eot_token_id"),
+        pad_id=values.token("pad_token_id", eos),
+        eot_id=values.optional("eot_token_id"),
     )
-    config.refuse_variants(found.head_dim)
-    config.refuse_unread()
-    return found
+    values.refuse_variants(config.head_dim)
+    values.refuse_unread()
+    return config
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:

@@ -12,26 +12,26 @@ from models.config_json import ConfigReader
 _new = partial(ModelConfig, family="llada", rms_eps=1e-5, rope_full_precision=True, qkv_bias=False, shift=0)
 
 
-def _read(config: ConfigReader) -> ModelConfig:
+def _read(values: ConfigReader) -> ModelConfig:
     # Without these keys, the published configuration code builds another network.
-    config.refuse("layer_norm_type", "rms", required=True)
-    config.refuse("activation_type", "silu", required=True)
-    config.refuse("rope", True, required=True)
-    config.refuse("block_type", "llama")
-    config.refuse("layer_norm_with_affine", True)
+    values.refuse("layer_norm_type", "rms", required=True)
+    values.refuse("activation_type", "silu", required=True)
+    values.refuse("rope", True, required=True)
+    values.refuse("block_type", "llama")
+    values.refuse("layer_norm_with_affine", True)
     for key in (
         *("include_bias", "include_qkv_bias", "attention_bias", "mlp_bias", "bias_for_layer_norm"),
         *("alibi", "attention_layer_norm", "input_emb_norm", "scale_logits", "clip_qkv", "norm_after"),
     ):
-        config.refuse(key, False)
-    hidden, heads = config.get("d_model", int), config.get("n_heads", int)
-    layers, context = config.get("n_layers", int), config.get("max_sequence_length", int)
-    vocab_size, eos = config.get("vocab_size", int), config.token("eos_token_id")
-    shared = config.optional("multi_query_attention", bool)
-    kv_heads = config.get("n_kv_heads", int, 1 if shared else heads)
+        values.refuse(key, False)
+    hidden, heads = values.get("d_model", int), values.get("n_heads", int)
+    layers, context = values.get("n_layers", int), values.get("max_sequence_length", int)
+    vocab_size, eos = values.get("vocab_size", int), values.token("eos_token_id")
+    shared = values.optional("multi_query_attention", bool)
+    kv_heads = values.get("n_kv_heads", int, 1 if shared else heads)
     require(not shared or kv_heads == 1, f"'multi_query_attention' means 1 key/value head, but 'n_kv_heads' {kv_heads}")
-    ratio = config.optional("mlp_ratio")
-    intermediate = config.get("mlp_hidden_size", int, None if ratio is None else ratio * hidden)
+    ratio = values.optional("mlp_ratio")
+    intermediate = values.get("mlp_hidden_size", int, None if ratio is None else ratio * hidden)
     for key, value in {
         "hidden_size": hidden,
         "num_hidden_layers": layers,
@@ -40,28 +40,28 @@ def _read(config: ConfigReader) -> ModelConfig:
         "intermediate_size": intermediate,
         "max_position_embeddings": context,
     }.items():
-        config.refuse(key, value)  # aliases
-    found = _new(
-        vocab_size=config.get("embedding_size", int, vocab_size),
+        values.refuse(key, value)  # aliases
+    config = _new(
+        vocab_size=values.get("embedding_size", int, vocab_size),
         hidden_size=hidden,
         num_layers=layers,
         num_heads=heads,
         num_kv_heads=kv_heads,
         intermediate_size=intermediate,
-        rms_eps=config.get("rms_norm_eps", float),
-        rope_theta=config.rope_base(),
-        rope_full_precision=config.get("rope_full_precision", bool, True),
-        tied=config.get("weight_tying", bool),
+        rms_eps=values.get("rms_norm_eps", float),
+        rope_theta=values.rope_base(),
+        rope_full_precision=values.get("rope_full_precision", bool, True),
+        tied=values.get("weight_tying", bool),
         context_length=context,
-        mask_id=config.token("mask_token_id"),
+        mask_id=values.token("mask_token_id"),
         eos_id=eos,
-        pad_id=config.token("pad_token_id", eos),
-        eot_id=config.optional("eot_token_id"),
+        pad_id=values.token("pad_token_id", eos),
+        eot_id=values.optional("eot_token_id"),
     )
-    config.refuse("tie_word_embeddings", found.tied)
-    config.refuse_variants(found.head_dim)
-    config.refuse_unread()
-    return found
+    values.refuse("tie_word_embeddings", config.tied)
+    values.refuse_variants(config.head_dim)
+    values.refuse_unread()
+    return config
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:

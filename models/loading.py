@@ -175,11 +175,11 @@ def as_device(device: torch.device | str, *, present: bool = True) -> torch.devi
     if not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]{0,3}))?", name):
         meant = "; did you mean 'cuda'?" if name.startswith("gpu") else ""
         raise UsageError(f"unknown device {name!r}{meant or ':'} the valid choices are cpu, cuda, cuda:0, cuda:1, ...")
-    found, gpus = torch.device(name), torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if present and found.type == "cuda" and (found.index or 0) >= gpus:
+    device, gpus = torch.device(name), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if present and device.type == "cuda" and (device.index or 0) >= gpus:
         has = f"{gpus} GPUs, cuda:0 to cuda:{gpus - 1}" if gpus else "no GPU that CUDA can use; try cpu"
         raise UsageError(f"device '{name}' was asked for, but this machine has {has}")
-    return found
+    return device
 
 
 def _check_finite(name: str, tensor: Tensor, loaded: Tensor) -> None:

@@ -50,10 +50,9 @@ def make_tiny(folder: str | Path, family: str = "llada", seed: int = 0, **sizes:
     Returns:
         The folder.
     """
-    found = find_family(family)
-    folder = Path(folder)
+    layout, folder = find_family(family), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tiny = found.new_config(
+    tiny = layout.new_config(
         vocab_size=256 + len(SPECIAL_TOKENS),
         hidden_size=64,
         num_layers=4,
@@ -68,9 +67,9 @@ def make_tiny(folder: str | Path, family: str = "llada", seed: int = 0, **sizes:
         pad_id=_EOS,
         eot_id=_EOT,
     )
-    config = {**found.write_config(tiny), **sizes}
+    config = {**layout.write_config(tiny), **sizes}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    save_file(random_weights(found, config, seed), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(random_weights(layout, config, seed), folder / "model.safetensors", metadata={"format": "pt"})
     byte_tokenizer().save_pretrained(folder)
     return folder
 

@@ -61,25 +61,27 @@ class Weights:
     def __init__(self, folder: Path, family: Family, config: ModelConfig) -> None:
         index, problems = _index(folder), _Problems()
         paths = [folder / _WEIGHTS] if index is None else sorted({folder / name for name in index.values()})
-        found: dict[str, Stored] = {}
+        headers: dict[str, Stored] = {}
         for path in paths:
             for name, stored in _header(path):
-                if name in found:
-                    problems.add("held twice", f"{short(name)} is in {found[name].path.name} and in {path.name}")
-                found[name] = stored
-        most = f"{folder}: config.json names {config.num_layers} layers, but the files hold {len(found)} tensors"
-        require(config.num_layers <= len(found), most)
+                if name in headers:
+                    problems.add("held twice", f"{short(name)} is in {headers[name].path.name} and in {path.name}")
+                headers[name] = stored
+        require(
+            config.num_layers <= len(headers),
+            f"{folder}: config.json names {config.num_layers} layers, but the files hold {len(headers)} tensors",
+        )
         for name, file in (index or {}).items():
-            if name not in found or found[name].path != folder / file:
+            if name not in headers or headers[name].path != folder / file:
                 problems.add("elsewhere", f"the index has {short(name)} in {file}, which does not hold it")
         self.folder, self.slots = folder, family.slots(config)
         heads = family.slots(replace(config, tied=False)).keys() - self.slots.keys()
-        again = {name: stored for name, stored in found.items() if name in heads}
-        self.stored = {name: stored for name, stored in found.items() if name not in heads}
+        redundant = {name: stored for name, stored in headers.items() if name in heads}
+        self.stored = {name: stored for name, stored in headers.items() if name not in heads}
         _compare(self.stored, self.slots, problems)
         problems.check(folder)
-        for name in again:
-            self._check_tied(name, again[name])
+        for name, stored in redundant.items():
+            self._check_tied(name, stored)
 
     def tensors(self) -> Iterator[tuple[str, Slot, Tensor]]:
         """All parameters: name, destination and a tensor that is read from the disk on use."""
@@ -132,11 +134,11 @@ class _Problems:
             raise UsageError(f"{folder}: parameters do not match config.json:\n  " + "\n  ".join(lines))
 
 
-def _compare(found: dict[str, Stored], slots: dict[str, Slot], problems: _Problems) -> None:
+def _compare(stored_tensors: dict[str, Stored], slots: dict[str, Slot], problems: _Problems) -> None:
     for name in slots:
-        if name not in found:
+        if name not in stored_tensors:
             problems.add("missing", f"missing {name}")
-    for name, stored in found.items():
+    for name, stored in stored_tensors.items():
         if name not in slots:
             problems.add("surplus", f"surplus {short(name)}")
         elif stored.shape != slots[name].shape:

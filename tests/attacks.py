@@ -51,7 +51,7 @@ ATTACKS = [
     Attack("other program", "import subprocess\nsubprocess.run(['/bin/true'])\n" + _WRONG, _REFUSED),
     Attack("exec", "import os\nos.execv('/bin/true', ['true'])\n", _REFUSED),
     Attack(
-        "threads that go on",
+        "threads that keep running",
         "import threading\nthreading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()\n" + _WRONG,
         "failed: RuntimeError: can't start new thread",
     ),
@@ -69,22 +69,25 @@ ATTACKS = [
     Attack("endless loop during the tests", _during("while True: pass"), "timeout", 1.0),
     Attack("long sleep", "import time\ntime.sleep(1000)\n", "timeout", 1.0),
     Attack(
-        "stopping itself", "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\nwhile True: pass\n", "timeout", 1.0
+        "SIGSTOP to itself",
+        "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\nwhile True: pass\n",
+        "timeout",
+        1.0,
     ),
-    Attack("endless work inside C", "import re\nre.match('(a+)+$', 'a' * 60 + 'b')\n" + _WRONG, "timeout", 1.0),
+    Attack("endless work in C code", "import re\nre.match('(a+)+$', 'a' * 60 + 'b')\n" + _WRONG, "timeout", 1.0),
     Attack(
-        "a result that takes the judge forever",
+        "a result that the judge compares forever",
         "def f(x):\n    return {n * (2**61 - 1) for n in range(40_000)}\n",  # equal hashes
         "timeout",
         1.0,
     ),
     Attack(
-        "daemonised child",
+        "a daemon",
         "import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        while True: pass\n",
         _REFUSED,
     ),
     Attack(
-        "outliving its parent",
+        "disabling the parent-death signal",
         "import ctypes\nassert ctypes.CDLL(None).prctl(1, 0) == 0, 'refused'\n" + _WRONG,
         "failed: AssertionError: refused",
     ),
@@ -209,7 +212,7 @@ ATTACKS = [
         _ASSERTION,
     ),
     Attack(
-        "own functions for the built-ins of the tests",
+        "shadowing the tests' built-ins",
         "def isinstance(*a): return True\ndef abs(x): return 3\ndef len(x): return 1\ndef f(x):\n"
         "    return {2: 3, 5: 6}.get(x, 'wrong')\n",
         "failed: AssertionError: assert isinstance(f(1), int)",
@@ -226,7 +229,7 @@ ATTACKS = [
         _ASSERTION,
     ),
     Attack(
-        "at the end of the process",
+        "exit handlers",
         "import atexit, os\natexit.register(os._exit, 0)\n" + _WRONG + "import gc\ngc.callbacks.append(lambda *a: 0)\n",
         _ASSERTION,
     ),
@@ -257,7 +260,7 @@ ATTACKS = [
     ),
     Attack("closing all descriptors", "import os\nos.closerange(0, 1024)\n" + _WRONG, "exited: status 0"),
     Attack(
-        "closing all descriptors and going on",
+        "closing all descriptors and continuing",
         "import os\nos.closerange(0, 1024)\nwhile True: pass\n",
         "crashed: it closed the pipe of its answers",
     ),
@@ -284,7 +287,7 @@ ATTACKS = [
         "crashed: it wrote to the pipe of its answers",
     ),
     Attack(
-        "a module that is not one",
+        "a forged module",
         "import sys\nclass M(type(sys)): pass\nf = M('antigravity')\n",
         "failed: NameError: name 'f' is not defined",
     ),

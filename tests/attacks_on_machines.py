@@ -39,10 +39,10 @@ _VMSPLICE = (
 _FILE = "import os\nfd = os.open('a', os.O_RDWR | os.O_CREAT)\nos.write(fd, bytes(2**16))\nr, w = os.pipe()\n"
 
 MEMORY = [
-    Attack("memory given to pipes", _CALL + _VMSPLICE, _REFUSED),
-    Attack("a file's memory given to pipes", _FILE + "os.splice(fd, w, 2**16, offset_src=0)\n", _REFUSED),
-    Attack("a file sent into a pipe", _FILE + "os.sendfile(w, fd, 0, 2**16)\n", _REFUSED),
-    Attack("pipes into pipes", _CALL + "(r, w), (s, x) = os.pipe(), os.pipe()\ncall(276, 77, r, x, 1, 2)\n", _REFUSED),
+    Attack("vmsplice into pipes", _CALL + _VMSPLICE, _REFUSED),
+    Attack("splice of a file into pipes", _FILE + "os.splice(fd, w, 2**16, offset_src=0)\n", _REFUSED),
+    Attack("sendfile into a pipe", _FILE + "os.sendfile(w, fd, 0, 2**16)\n", _REFUSED),
+    Attack("tee between pipes", _CALL + "(r, w), (s, x) = os.pipe(), os.pipe()\ncall(276, 77, r, x, 1, 2)\n", _REFUSED),
     Attack("larger pipes", "import fcntl, os\nfcntl.fcntl(os.pipe()[1], 1031, 2**20)\n", _REFUSED),
     Attack(
         "many full pipes",
@@ -50,14 +50,14 @@ MEMORY = [
         "    try:\n        while True: os.write(kept[-1][1], bytes(2**16))\n    except BlockingIOError: pass\n",
         _MANY,
     ),
-    Attack("memory as a file", "import os\nos.memfd_create('a')\n", _REFUSED),
-    Attack("secret memory", _CALL + "call(447, 447, 0)\n", _REFUSED),
-    Attack("shared memory of System V", _CALL + "call(29, 194, 0, 2**28, 0o1600)\n", _REFUSED),
-    Attack("a queue of messages", _CALL + "call(68, 186, 0, 0o1600)\n", _REFUSED),
-    Attack("removing the shared memory of others", _CALL + "for n in range(99): call(31, 195, n, 0, None)\n", _REFUSED),
-    Attack("removing the semaphores of others", _CALL + "for n in range(99): call(66, 191, n, 0, 0, None)\n", _REFUSED),
+    Attack("memfd_create", "import os\nos.memfd_create('a')\n", _REFUSED),
+    Attack("memfd_secret", _CALL + "call(447, 447, 0)\n", _REFUSED),
+    Attack("System V shared memory", _CALL + "call(29, 194, 0, 2**28, 0o1600)\n", _REFUSED),
+    Attack("a System V message queue", _CALL + "call(68, 186, 0, 0o1600)\n", _REFUSED),
+    Attack("removing others' shared memory", _CALL + "for n in range(99): call(31, 195, n, 0, None)\n", _REFUSED),
+    Attack("removing others' semaphores", _CALL + "for n in range(99): call(66, 191, n, 0, 0, None)\n", _REFUSED),
     Attack(
-        "shared pages",
+        "a large shared mapping",
         "import mmap\nkept = []\n"
         "while True:\n    kept.append(mmap.mmap(-1, 2**24))\n    kept[-1].write(bytes(2**24))\n",
         _NONE,
@@ -81,7 +81,7 @@ MEMORY = [
         _REFUSED,
     ),
     Attack(
-        "files that are deleted and open",
+        "deleted files kept open",
         "kept = []\nimport os\nfor n in range(40):\n"
         "    kept.append(open('a', 'wb', buffering=0))\n    os.remove('a')\n    kept[-1].write(bytes(2**23))\n"
         "    assert kept[-1].tell() == 2**23, 'no space left'\n",
@@ -91,7 +91,7 @@ MEMORY = [
     Attack("deep folders", "import os\nwhile True:\n    os.mkdir('d' * 200)\n    os.chdir('d' * 200)\n", _FULL),
     Attack("many links", "import os\nfor n in range(10**5):\n    os.symlink('x' * 1000, str(n))\n", _FULL),
     Attack(
-        "attributes of files",
+        "extended attributes",
         "import os\nopen('a', 'w').close()\nfor n in range(10**5):\n    os.setxattr('a', f'user.{n}', bytes(60000))\n",
         _REFUSED,
     ),
@@ -102,13 +102,13 @@ MEMORY = [
         _CALL + "number = ctypes.create_string_buffer(8)\nwhile True: call(222, 107, 1, None, number)\n",
         "failed: BlockingIOError: [Errno 11] Resource temporarily unavailable",
     ),
-    Attack("requests to disks", _CALL + "call(206, 0, 60000, ctypes.create_string_buffer(8))\n", _REFUSED),
-    Attack("requests to the kernel", _CALL + "call(425, 425, 8, ctypes.create_string_buffer(200))\n", _REFUSED),
-    Attack("filters without an end", _CALL + "call(317, 277, 1, 0, None)\n", _REFUSED),
-    Attack("rules without an end", _CALL + "call(444, 444, ctypes.create_string_buffer(16), 16, 0)\n", _REFUSED),
-    Attack("faults of pages", _CALL + "call(323, 282, 0)\n", _REFUSED),
+    Attack("asynchronous I/O", _CALL + "call(206, 0, 60000, ctypes.create_string_buffer(8))\n", _REFUSED),
+    Attack("io_uring", _CALL + "call(425, 425, 8, ctypes.create_string_buffer(200))\n", _REFUSED),
+    Attack("more seccomp filters", _CALL + "call(317, 277, 1, 0, None)\n", _REFUSED),
+    Attack("more Landlock rules", _CALL + "call(444, 444, ctypes.create_string_buffer(16), 16, 0)\n", _REFUSED),
+    Attack("userfaultfd", _CALL + "call(323, 282, 0)\n", _REFUSED),
     Attack(
-        "calls that are newer",
+        "system calls newer than the filter",
         _CALL + "call(462, 462, 0, 0, 0)\n",
         "failed: OSError: [Errno 38] Function not implemented",
     ),
@@ -146,38 +146,40 @@ FILES = [
         "failed: ModuleNotFoundError: No module named 'models'",
     ),
     Attack(
-        "importing the sandbox's own text",
+        "reading the sandbox's own source",
         "import inspect, sys\nmodule = sys.modules['inside.judge']\ninspect.getsource(module)\n",
         "failed: ",
     ),
     Attack(
-        "reading what configures the interpreter",
+        "reading the interpreter's configuration",
         "import os, sys\nopen(os.path.join(sys.prefix, 'pyvenv.cfg'))\n",
         _ABSENT,
     ),
     Attack(
-        "a way up from the library",
+        "climbing out of the library's folder",
         "import os\nos.chdir(os.path.dirname(os.__file__))\nprint(os.listdir('../../..'))\n",
         _DENIED,
     ),
     Attack("reading another process", "open('/proc/1/cmdline').read()\n", _ABSENT),
-    Attack("reading what is mounted", "open('/proc/self/mountinfo').read()\n", _ABSENT),
+    Attack("reading the mount table", "open('/proc/self/mountinfo').read()\n", _ABSENT),
     Attack(
-        "taking away what hides", _CALL + "call(166, 39, os.__file__[:-5].encode() + b'site-packages', 2)\n", _REFUSED
+        "unmounting what hides files",
+        _CALL + "call(166, 39, os.__file__[:-5].encode() + b'site-packages', 2)\n",
+        _REFUSED,
     ),
-    Attack("a device of its own", "import os\nos.mknod('disk', 0o60666, os.makedev(8, 0))\n", _REFUSED),
+    Attack("creating a device", "import os\nos.mknod('disk', 0o60666, os.makedev(8, 0))\n", _REFUSED),
     Attack("a lease on the library", "import fcntl, os\nfcntl.fcntl(os.open(os.__file__, 0), 1024, 0)\n", _REFUSED),
-    Attack("news of a folder", "import fcntl, os\nfcntl.fcntl(os.open('.', 0), 1026, 4)\n", _REFUSED),
-    Attack("watching files", _CALL + "call(294, 26, 0)\n", _REFUSED),
-    Attack("watching file systems", _CALL + "call(300, 262, 0, 0)\n", _REFUSED),
+    Attack("directory notifications", "import fcntl, os\nfcntl.fcntl(os.open('.', 0), 1026, 4)\n", _REFUSED),
+    Attack("inotify", _CALL + "call(294, 26, 0)\n", _REFUSED),
+    Attack("fanotify", _CALL + "call(300, 262, 0, 0)\n", _REFUSED),
     Attack(
-        "flags of a file of the library",
+        "changing flags of a library file",
         "import array, fcntl, os\nflags = array.array('l', [0x40])\nfd = os.open(os.__file__, os.O_RDONLY)\n"
         "fcntl.ioctl(fd, 0x40086602, flags)\n",
         _REFUSED,
     ),
-    Attack("writing everything to disk", _CALL + "call(306, 267, os.open('.', 0))\n", _REFUSED),
-    Attack("signals of files", "import fcntl, os\nfcntl.fcntl(os.pipe()[0], 10, 9)\n", _REFUSED),
+    Attack("sync of all disks", _CALL + "call(306, 267, os.open('.', 0))\n", _REFUSED),
+    Attack("file signals", "import fcntl, os\nfcntl.fcntl(os.pipe()[0], 10, 9)\n", _REFUSED),
 ]
 
 ATTACKS = [*MEMORY, *FILES]

@@ -62,34 +62,34 @@ ENDS = [
 ]
 
 CLASSES = [
-    Attack("every exception for one of its own", "Bad = Exception\n" + _WRONG, _UNKNOWN, tests=_REFUSES),
+    Attack("Exception as its own exception", "Bad = Exception\n" + _WRONG, _UNKNOWN, tests=_REFUSES),
     Attack(
-        "failed assertions among its exceptions",
+        "AssertionError among its exceptions",
         "Bad = (ValueError, AssertionError)\n" + _WRONG,
         _UNKNOWN,
         tests=_REFUSES,
     ),
     Attack(
-        "an exception derived from failed assertions",
+        "a subclass of AssertionError",
         "class Bad(AssertionError): pass\n" + _WRONG,
         "failed: AssertionError: assert False",
         tests=_REFUSES,
     ),
     Attack(
-        "an exception that holds all others",
+        "an exception class that matches every exception",
         "class M(type):\n    __subclasscheck__ = __instancecheck__ = lambda *a: True\n"
         "class Bad(Exception, metaclass=M): pass\n" + _WRONG,
         "failed: AssertionError: assert False",
         tests=_REFUSES,
     ),
     Attack(
-        "an exception above all others",
+        "an exception derived from object",
         _says("Bad", "{'exception': [99, 'Bad', [{'builtin': 'object'}], 'x']}"),
         "crashed: it wrote to the pipe of its answers",
         tests=_REFUSES,
     ),
     Attack(
-        "a failed assertion from the library",
+        "AssertionError as an exception of the library",
         _says("Bad", "{'exception': [99, 'AssertionError', [], 'builtins']}"),
         _UNKNOWN,
         tests=_REFUSES,
@@ -113,26 +113,26 @@ CLASSES = [
         tests="assert Counter('a') == {'a': 1}\nassert f(2).startswith('th')\n",
     ),
     Attack(
-        "a class that keeps failures",
+        "a context manager that suppresses failures",
         "class E:\n    __enter__ = lambda s: s\n    __exit__ = lambda *a: True\n" + _WRONG,
         "failed: AssertionError: assert f(2) == 3",
         tests="with E():\n    assert f(2) == 3\n",
     ),
     Attack(
-        "a class of which everything is",
+        "a class of which everything is an instance",
         "class M(type):\n    __instancecheck__ = lambda *a: True\nclass E(metaclass=M): pass\n" + _WRONG,
         "failed: AssertionError: assert isinstance(f(2), E)",
         tests="assert isinstance(f(2), E)\n",
     ),
     Attack(
-        "what objects are asked for",
+        "reading the globals of a test function",
         "import json, os\ndef f(g):\n    text = json.dumps(['ask', 'get', 0, [['__globals__'], {}]]).encode()\n"
         "    os.write(5, len(text).to_bytes(8, 'big') + text)\n    return 0\n",
         "failed: AssertionError: assert f(lambda: 3) == 3",
         tests="assert f(lambda: 3) == 3\n",
     ),
     Attack(
-        "an own module for one that tests name",
+        "shadowing a module that the tests name",
         "import sys, types\nmodule = types.ModuleType('calendar')\nmodule.isleap = lambda year: True\n"
         "sys.modules['calendar'] = module\nimport calendar\n" + _WRONG,
         "failed: AssertionError: assert calendar.isleap(f(2) + 1)",
@@ -141,23 +141,23 @@ CLASSES = [
 ]
 
 DATA = [
-    Attack("data again that never was", _returns("{'again': 0}"), "crashed: it wrote to the pipe of its answers"),
+    Attack("a repetition of data never sent", _returns("{'again': 0}"), "crashed: it wrote to the pipe of its answers"),
     Attack("data in itself", "def f(x):\n    a = {}\n    a['a'] = a\n    return a\n", "failed: RecursionError: "),
     Attack(
-        "data that doubles",
+        "exponentially growing data",
         "def f(x):\n    a = [0]\n    for _ in range(60): a = [a, a]\n    return a\n",
         "timeout",
         1.0,
         tests="assert f(2) == f(2)\n",
     ),
     Attack(
-        "two halves for a character",
+        "two lone surrogates for one character",
         "def f(x):\n    return '\\ud83d\\ude00'\n",
         "failed: AssertionError: ",
         tests="assert f(2) == '\\U0001f600'\n",
     ),
     Attack(
-        "a class that is not to be seen",
+        "a hidden built-in class",
         _returns("{'builtin': '__loader__'}"),
         "crashed: it wrote to the pipe of its answers",
     ),

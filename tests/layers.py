@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
-from evaluation.sandbox import SandboxError, run_program
+from evaluation.sandbox import Sandbox, SandboxError, Verdict
+
+
+def run_program(program: str, tests: str = "", disable: Collection[str] = ()) -> Verdict:
+    """Run a program in a sandbox of its own."""
+    with Sandbox(disable) as sandbox:
+        return sandbox.run(program, tests)
 
 
 def _missing() -> list[str]:

@@ -35,12 +35,12 @@ BAD: dict[str, tuple[Any, list[dict[str, str]], str]] = {
     "two users": (ALTERNATING, [USER, USER], "roles must alternate"),
     "drops the system": (USERS_ONLY, [SYSTEM, USER], r"it drops the system message \(turn 1 of 2\)"),
     "drops examples": (USERS_ONLY, [USER, ASSISTANT, USER], r"it drops the assistant message \(turn 2 of 3\)"),
-    "drops the prefill": (USERS_ONLY, [USER, PREFILL], "final message|begin of the answer"),
+    "drops the prefill": (USERS_ONLY, [USER, PREFILL], "final message|start of the answer"),
     "is no Jinja": ("{% for %}", [USER], "TemplateSyntaxError"),
     "unknown name": ("{{ tools.x.y }}", [USER], "UndefinedError"),
     "divides by zero": ("{{ 1 // 0 }}", [USER], "ZeroDivisionError"),
     "no such filter": ("{{ messages | nosuch }}", [USER], "TemplateAssertionError|TemplateRuntimeError"),
-    "half a character": ("{{ '\\ud800' }}" + LOOP, [USER], "half of a character"),
+    "half a character": ("{{ '\\ud800' }}" + LOOP, [USER], "a lone surrogate"),
     "gives nothing": ("", [USER], "it drops the user message|no chat template|chat_template"),
     "gives blanks": ("  \n", [USER], "it drops the user message"),
     "no default": ({"tool_use": LOOP}, [USER], "ValueError"),
@@ -61,7 +61,7 @@ def test_a_template_that_cannot_be_used_is_one_error(name: str) -> None:
 
 
 def test_a_template_without_an_end_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.chat._SECONDS", 0.2)
+    monkeypatch.setattr("models.chat._MAX_SECONDS", 0.2)
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}" + LOOP
     with pytest.raises(UsageError, match=r"TimeoutError: it takes more than 0\.2 seconds; give chat=false"):

@@ -51,7 +51,11 @@ def test_columns_that_no_task_reads_may_hold_anything(name: str, values: list[An
 
 
 def test_a_column_of_several_types_comes_out_as_it_is() -> None:
-    rows = [{"q": "a", "mixed": 1}, {"q": "b", "mixed": "2b"}, {"q": "c", "mixed": {"a": [None, 1.5, "x"]}}]
+    rows: list[dict[str, Any]] = [
+        {"q": "a", "mixed": 1},
+        {"q": "b", "mixed": "2b"},
+        {"q": "c", "mixed": {"a": [None, 1.5, "x"]}},
+    ]
     assert list(as_dataset(rows)) == rows
     assert list(as_dataset([{"a": 1}, {"b": "x"}])) == [{"a": 1, "b": None}, {"a": None, "b": "x"}]
     assert list(as_dataset([{"q": "a", "bad": "\ud800"}])) == [{"q": "a"}]
@@ -112,7 +116,7 @@ def test_paths_with_nothing_to_ask_name_what_is_there(tmp_path: Path) -> None:
     assert refused(empty) == f"{empty} is empty; it must hold one JSON object per line"
     assert refused(tmp_path / "test.jsonl").endswith("test.jsonl does not exist: did you mean 'tests.jsonl'?")
     (tmp_path / "link.jsonl").symlink_to(tmp_path / "gone")
-    assert refused(tmp_path / "link.jsonl").endswith("link.jsonl is a broken link")
+    assert "link.jsonl is a broken link" in refused(tmp_path / "link.jsonl")
     assert "is not a valid path" in refused("a\0b")
     assert "is not a valid path" in refused("a" * 5000)
     assert "names the home folder of an unknown user" in refused("~nobody-of-that-name/data")

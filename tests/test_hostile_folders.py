@@ -16,7 +16,7 @@ from evaluation.config.settings import Settings
 from evaluation.report import check, compare, leaderboard, rescore, table
 from evaluation.storage.plain_yaml import read_yaml
 from evaluation.trace import __main__ as trace
-from evaluation.trace.runs import choose
+from evaluation.trace.questions import select_question
 from models import resolve_checkpoint
 from tests.small_runs import call, edit_results, pick
 
@@ -107,7 +107,7 @@ def test_data_that_are_a_loop_of_links_are_one_error(results: Path) -> None:
     (data / "test.jsonl").symlink_to("test.jsonl")
     configured(run, lambda config: config["dataset"].update(path=str(data)))
     with pytest.raises(UsageError, match=r"test\.jsonl"):
-        choose(run, None)
+        select_question(run, None)
 
 
 def test_a_checkpoint_that_came_with_a_run_is_not_used(results: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_checkpoint_that_came_with_a_run_is_not_used(results: Path) -> None:
     for path in (results / "model", run):
         configured(run, lambda config, path=path: config["model"].update(path=str(path)))  # type: ignore[misc]
         with pytest.raises(UsageError, match="lies beside"):
-            choose(run, None)
+            select_question(run, None)
 
 
 def test_gaps_of_any_size_may_be_asked_for() -> None:

@@ -14,6 +14,7 @@ from cache_zoo.methods.prefix import PrefixCache
 from evaluation.config.command_line import cells
 from evaluation.config.identity import NEUTRAL, config_hash, counted, run_name, setting
 from evaluation.config.settings import DatasetSettings, Settings
+from evaluation.config.task_names import OWN_FOLDER
 from evaluation.config.task_table import OWN_TASKS
 from evaluation.tasks.scorers import SCORERS
 from models.nano.data import ITEMS
@@ -209,6 +210,7 @@ def test_such_names_are_not_inherited() -> None:
 
 def test_every_choice_of_the_configuration_is_known() -> None:
     assert list(OWN_TASKS) == list(SCORERS)
+    assert set(OWN_TASKS) == {"gsm8k", *(file.stem for file in OWN_FOLDER.glob("*.yaml"))}
     assert all(scorer.runs_code == (scorer.execute is not None) for scorer in SCORERS.values())
     assert all(set(scorer.needs) <= set(scorer.columns) for scorer in SCORERS.values())
     for cache in caches.names():
@@ -217,10 +219,8 @@ def test_every_choice_of_the_configuration_is_known() -> None:
 
 
 def test_examples_of_the_tasks(tmp_path: Path) -> None:
-    from evaluation.config.task_names import OWN
-
     for name, task in OWN_TASKS.items():
-        file = OWN / f"{name}.yaml"
+        file = OWN_FOLDER / f"{name}.yaml"
         if file.is_file():
             lines = [line for line in file.read_text().splitlines() if line.startswith(("num_fewshot:", "include:"))]
             own = [int(line.split(":")[1]) for line in lines if line.startswith("num_fewshot")]

@@ -13,11 +13,12 @@ import torch
 
 from generation import generate
 from models import load_model, resolve_checkpoint
+from models.nano.batches import Batches, Plan, _from_result
 from models.nano.code import function
 from models.nano.data import CODE_SIZE, GSM_SIZE, ITEMS, held_out, write_items
 from models.nano.gsm import LARGEST, problem
 from models.nano.tokenizer import VOCAB_SIZE, train_tokenizer
-from models.nano.train import Data, Plan, _from_result, train
+from models.nano.train import train
 from models.tokenizer import load_tokenizer
 
 SMALL = {"width": 32, "layers": 2, "heads": 2, "inner": 48, "batch": 4, "gen_length": 64, "shots": 2}
@@ -76,18 +77,18 @@ def test_the_tokenizer_encodes_any_text() -> None:
 def test_training_never_sees_a_test_item() -> None:
     tokenizer = train_tokenizer()
     plan = Plan(**{**SMALL, "batch": 32})
-    data = Data(plan, tokenizer)
-    data.kept_apart = frozenset()
+    data = Batches(plan, tokenizer)
+    data.held_out = frozenset()
     open_text = "".join(tokenizer.decode(row) for n in range(150) for row in data.batch(n)[0].tolist())
     assert any(item in open_text for item in held_out()), "without the filter items would come up in as many batches"
-    filtered = Data(plan, tokenizer)
+    filtered = Batches(plan, tokenizer)
     text = "".join(tokenizer.decode(row) for n in range(150) for row in filtered.batch(n)[0].tolist())
     assert not any(item in text for item in held_out())
 
 
 def test_only_answers_and_the_tail_are_masked() -> None:
     tokenizer = train_tokenizer()
-    data = Data(Plan(**SMALL, shots_from=0.0), tokenizer)
+    data = Batches(Plan(**SMALL, shots_from=0.0), tokenizer)
     for number in range(30):
         ids, masked, weight = data.batch(number)
         assert masked.any()
@@ -103,7 +104,7 @@ def test_only_answers_and_the_tail_are_masked() -> None:
 
 
 def test_numbers_that_follow_from_a_result_are_hidden_together() -> None:
-    data = Data(Plan(**SMALL), train_tokenizer())
+    data = Batches(Plan(**SMALL), train_tokenizer())
     tokens = data.tokenizer.encode(" 4 * 3 = 12. 25 + 12 = 37. 37 - 8 = 29. #### 29\n\n")
     numbers = data._results(tokens)
     assert [data.tokenizer.decode(tokens[one.start : one.stop]) for one in numbers] == [
@@ -125,7 +126,7 @@ BATCHES = {0: "88051e558084", 2400: "8ab82adeabfd", 4000: "92b7cf7cce6c", 6000: 
 
 @pytest.mark.parametrize("number", list(BATCHES))
 def test_batches_are_those_that_the_shipped_models_were_trained_on(number: int) -> None:
-    batch = Data(Plan(), train_tokenizer()).batch(number)
+    batch = Batches(Plan(), train_tokenizer()).batch(number)
     digest = hashlib.sha256(b"".join(part.numpy().tobytes() for part in batch)).hexdigest()
     assert digest.startswith(BATCHES[number])
 

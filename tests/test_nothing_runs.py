@@ -15,7 +15,8 @@ from cache_zoo import UsageError
 from evaluation.config.settings import Settings
 from evaluation.report import check, compare, leaderboard, rescore, table
 from evaluation.trace import __main__ as trace
-from evaluation.trace.runs import choose, record_all
+from evaluation.trace.draw import record_all
+from evaluation.trace.questions import select_question
 from tests.small_runs import call, edit_results, pick
 
 CODE = """
@@ -120,7 +121,7 @@ def test_no_command_runs_what_a_run_names(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (target, "the class evil.Own of .* is not read from a run folder.*eval.py with its settings and trace=ROW"),
+        (target, "the class evil.Own of .* is not read from a run folder.*eval.py, its settings and trace=ROW"),
         (named_class, "unknown cache 'evil:Own'"),
         (strategy, "unknown strategy 'evil:Decoder'"),
         (task_files, "include_path .* of .* is not read from a run folder"),
@@ -135,7 +136,7 @@ def test_a_trace_says_what_it_does_not_follow(results: Path, change: Change, sai
     change(config, results)
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(UsageError, match=said):
-        record_all([choose(run, None)])
+        record_all([select_question(run, None)])
 
 
 def test_settings_of_a_program_may_have_a_class_of_their_own(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +149,7 @@ def test_settings_of_a_program_may_have_a_class_of_their_own(results: Path, monk
     config["cache"] = {"_target_": "own_class.Own"}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     settings = Settings.from_config(config)
-    assert choose(run, "1", settings=settings).settings.cache.label == "Own"
+    assert select_question(run, "1", settings=settings).settings.cache.label == "Own"
     assert (results.parent / "marker").exists()
 
 
@@ -161,4 +162,4 @@ def test_data_that_a_run_names_are_bounded(results: Path) -> None:
     config["dataset"]["path"] = str(data)
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(UsageError, match=r"test\.jsonl, line 1 has more than 2 MiB"):
-        choose(run, None)
+        select_question(run, None)

@@ -89,7 +89,7 @@ def test_what_a_cache_spoils_is_said_to_be_its_own(model: Transformer) -> None:
             out = super().attention(layer, x, attn, step)
             return out * math.nan if step.index == 2 and layer == 1 else out
 
-    with pytest.raises(NotFiniteError, match=r"of forward 3 are NaN .* they come from what Spoiling keeps"):
+    with pytest.raises(NotFiniteError, match=r"of forward 3 are NaN .* they come from what Spoiling stores"):
         generate(model, PROMPTS, Spoiling(), **OPTIONS)
 
 

@@ -17,14 +17,14 @@ import pytest
 
 from cache_zoo import UsageError
 from evaluation.config.settings import DatasetSettings
-from evaluation.sandbox import LAYERS, Limits, Sandbox, SandboxError, Verdict, run_program
+from evaluation.sandbox import LAYERS, Limits, Sandbox, SandboxError, Verdict
 from evaluation.tasks import nano_code
 from evaluation.tasks.code_execution import count_outcomes
 from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.loading import load_task
 from models.nano.data import ITEMS
 from tests.attacks import HONEST, TESTS
-from tests.layers import MISSING, all_layers, descendants
+from tests.layers import MISSING, all_layers, descendants, run_program
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="programs are not run on Windows")
 
@@ -82,12 +82,12 @@ user = os.geteuid()
 syscalls.unshare(0x10000000)  # a user namespace in which there can't be others, as in many containers
 open("/proc/self/uid_map", "w").write(f"0 {user} 1")
 open("/proc/sys/user/max_user_namespaces", "w").write("0")
-from evaluation.sandbox import SandboxError, run_program
+from evaluation.sandbox import Sandbox, SandboxError
 try:
-    run_program("")
+    Sandbox().run("")
 except SandboxError as error:
     print(error, error.missing)
-print(run_program("", disable=["namespaces"]))
+print(Sandbox(["namespaces"]).run(""))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
     refusal, accepted = done.stdout.splitlines()
@@ -293,9 +293,9 @@ def test_a_stuck_server_is_replaced() -> None:
         assert sandbox._server is not None
         for process in {sandbox._server.pid, *descendants(sandbox._server.pid)}:
             os.kill(process, signal.SIGSTOP)
-        outcome = sandbox.run(HONEST, TESTS, Limits(seconds=0.5))
-        assert outcome.reason == "timeout"
-        assert outcome.seconds < 0.5 + LATE
+        start = time.monotonic()
+        assert sandbox.run(HONEST, TESTS, Limits(seconds=0.5)).reason == "timeout"
+        assert time.monotonic() - start < 0.5 + 2 * LATE
         assert str(sandbox.run(HONEST, TESTS)) == "passed"
 
 

@@ -73,7 +73,7 @@ def test_names_that_tests_use() -> None:
 def test_strict_and_extracted_programs_from_lm_evals_filters() -> None:
     doc = {"prompt": CASES[0]["prompt"], "entry_point": "has_even", "test": "", "task_id": "0"}
     raw = "```python\ndef has_even(numbers):\n    return True\n```<|eot_id|>"
-    answers = [[Text("```python", raw)]]
+    answers: list[list[str]] = [[Text("```python", raw)]]
     assert humaneval.strict(answers, [doc]) == [CASES[0]["prompt"] + "```python"]
     (found,) = humaneval.extracted(answers, [doc])
     assert found.endswith("def has_even(numbers):\n    return True\n")

@@ -23,10 +23,11 @@ from evaluation.run.evaluate import evaluate_cell
 from evaluation.storage.saved_run import SavedRun
 from evaluation.trace import Trace, record, render, write
 from evaluation.trace.__main__ import main
-from evaluation.trace.divergence import decided_in, diverge
-from evaluation.trace.packing import SCALE, packed
-from evaluation.trace.pieces import pieces
-from evaluation.trace.runs import choose, record_all
+from evaluation.trace.divergence import commit_steps, diverge
+from evaluation.trace.draw import record_all
+from evaluation.trace.page_data import SCALE, page_data
+from evaluation.trace.questions import select_question
+from evaluation.trace.token_texts import token_texts
 from models import load_model, resolve_checkpoint
 from models.tokenizer import load_tokenizer
 from tests.small_runs import edit_samples, pick
@@ -66,13 +67,13 @@ def changed(run: Path, parent: Path, config: dict[str, Any]) -> Path:
 
 @pytest.fixture(scope="module")
 def traces(plain: Path, layered: Path) -> list[Trace]:
-    return record_all([choose(folder, str(ROW)) for folder in (layered, plain)])
+    return record_all([select_question(folder, str(ROW)) for folder in (layered, plain)])
 
 
 @pytest.fixture(scope="module")
 def rows_only(small_runs: Path) -> Trace:
     """Of a cache that chooses the same rows for all layers."""
-    (trace,) = record_all([choose(pick(small_runs, "d2cache"), str(ROW))])
+    (trace,) = record_all([select_question(pick(small_runs, "d2cache"), str(ROW))])
     return trace
 
 
@@ -96,7 +97,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *given: object) -> int:
 
 def test_rows_add_up_to_what_was_counted(traces: list[Trace], rows_only: Trace) -> None:
     for trace in [*traces, rows_only]:
-        data, length = packed(trace), len(trace.asked.ids) + len(trace.ids)
+        data, length = page_data(trace), len(trace.prompt.ids) + len(trace.ids)
         layers = trace.config.num_layers
         rounded = 0.0005 * len(data["steps"])
         assert sum(step["run"] for step in data["steps"]) == pytest.approx(trace.output.counts.rows, abs=rounded)
@@ -110,9 +111,9 @@ def test_rows_add_up_to_what_was_counted(traces: list[Trace], rows_only: Trace) 
         assert len(data["steps"]) == trace.output.nfe
 
 
-def test_every_position_is_decided_once_with_a_confidence(traces: list[Trace], rows_only: Trace) -> None:
+def test_every_position_is_committed_once_with_a_confidence(traces: list[Trace], rows_only: Trace) -> None:
     for trace in [*traces, rows_only]:
-        data = packed(trace)
+        data = page_data(trace)
         assert sorted(place for step in data["steps"] for place in step["new"]) == list(range(data["gen"]))
         for step, recorded in zip(data["steps"], trace.steps, strict=True):
             first, *values = step["sure"]
@@ -120,12 +121,12 @@ def test_every_position_is_decided_once_with_a_confidence(traces: list[Trace], r
                 sure = recorded.confidence[0, place].item()
                 assert values[place - first] == round(SCALE * sure)
                 assert place // data["block"] == step["block"]
-        assert "".join(piece or "" for piece in trace.pieces) == trace.answer.raw
+        assert "".join(piece or "" for piece in trace.token_texts) == trace.answer.raw
 
 
 def test_it_is_the_saved_answer_in_the_saved_prompt(rows_only: Trace) -> None:
-    assert rows_only.same
-    assert rows_only.departure is None
+    assert rows_only.matches_saved
+    assert rows_only.first_difference is None
     assert rows_only.saved is not None
     assert rows_only.answer.text == rows_only.saved["text"]
     assert rows_only.answer.raw == rows_only.saved["raw"]
@@ -139,10 +140,10 @@ def test_sampled_answers_of_a_batch_are_drawn_again(tmp_path: Path) -> None:
     summary = evaluate_cell(settings)
     assert summary is not None
     for row in ("0", "2"):
-        (trace,) = record_all([choose(Path(summary.folder), row)])
-        assert trace.same
+        (trace,) = record_all([select_question(Path(summary.folder), row)])
+        assert trace.matches_saved
         undecided = [place for place, token in enumerate(trace.ids) if token == trace.config.mask_id]
-        assert set(decided_in(trace)) == set(range(32)) - set(undecided)
+        assert set(commit_steps(trace)) == set(range(32)) - set(undecided)
         assert "temperature=1.0 stop_until_eos=true" in render([trace])
 
 
@@ -151,7 +152,7 @@ def test_a_program_with_a_model_records_with_it(plain: Path, traces: list[Trace]
     folder = resolve_checkpoint(settings.model.path)
     trace = record(settings, ROW, model=load_model(folder), tokenizer=load_tokenizer(folder))
     assert trace.ids == traces[1].ids
-    assert trace.same is None
+    assert trace.matches_saved is None
     assert "none to compare with" in render([trace])
 
 
@@ -162,15 +163,15 @@ def test_a_checkpoint_is_loaded_once(plain: Path, layered: Path, monkeypatch: py
         loaded.append(given)
         return load_model(*given)
 
-    monkeypatch.setattr("evaluation.trace.runs.load_model", load)
-    record_all([choose(folder, None) for folder in (plain, layered)])
+    monkeypatch.setattr("evaluation.trace.draw.load_model", load)
+    record_all([select_question(folder, None) for folder in (plain, layered)])
     assert len(loaded) == 1
 
 
 def test_pieces_spell_characters_of_several_tokens() -> None:
     tokenizer = load_tokenizer(resolve_checkpoint("nano-llada"))
     ids = tokenizer("x = é€\n日本 <b>", add_special_tokens=False)["input_ids"]
-    found = pieces(tokenizer, ids)
+    found = token_texts(tokenizer, ids)
     assert "".join(piece or "" for piece in found) == "x = é€\n日本 <b>"
     place = found.index("日")
     assert found[place + 1 : place + 3] == [None, None]
@@ -182,23 +183,25 @@ def test_pieces_spell_characters_of_several_tokens() -> None:
 def test_two_part_where_their_canvases_do(traces: list[Trace]) -> None:
     found = diverge(*traces)
     ours, theirs = (trace.ids for trace in traces)
-    assert found.places == [n for n in range(len(ours)) if ours[n] != theirs[n]]
-    assert found.places
-    steps = [decided_in(trace) for trace in traces]
-    assert found.first in found.places
-    assert found.decided == (steps[0][found.first], steps[1][found.first])
-    assert min(found.decided) == min(step[place] for step in steps for place in found.places)
-    assert found.parted is not None
+    assert found.positions == [n for n in range(len(ours)) if ours[n] != theirs[n]]
+    assert found.positions
+    steps = [commit_steps(trace) for trace in traces]
+    assert found.first_position in found.positions
+    assert found.committed_in == (steps[0][found.first_position], steps[1][found.first_position])
+    assert min(found.committed_in) == min(step[place] for step in steps for place in found.positions)
+    assert found.first_step is not None
     canvases = [[step.canvas for step in trace.steps] for trace in traces]
-    assert all(torch.equal(one, other) for one, other in zip(*(c[: found.parted - 1] for c in canvases), strict=True))
-    assert not torch.equal(*(canvas[found.parted - 1] for canvas in canvases))
+    assert all(
+        torch.equal(one, other) for one, other in zip(*(c[: found.first_step - 1] for c in canvases), strict=True)
+    )
+    assert not torch.equal(*(canvas[found.first_step - 1] for canvas in canvases))
     alike = diverge(traces[1], traces[1])
-    assert (alike.places, alike.parted, alike.first) == ([], None, None)
+    assert (alike.positions, alike.first_step, alike.first_position) == ([], None, None)
 
 
 def test_two_of_different_questions_are_refused(plain: Path, traces: list[Trace]) -> None:
-    other = record_all([choose(plain, "0")])[0]
-    with pytest.raises(UsageError, match="not of the same question"):
+    other = record_all([select_question(plain, "0")])[0]
+    with pytest.raises(UsageError, match="need the same question"):
         render([traces[0], other])
     with pytest.raises(UsageError, match="one trace or two"):
         render([])
@@ -218,17 +221,17 @@ def test_the_page_goes_into_the_folder_of_the_run(
     assert run_main(monkeypatch, theirs, ours) == 0
     said = capsys.readouterr()
     assert said.out == f"{theirs / 'trace_0_beside_none.html'}\n"
-    assert "warning: this is not the answer that theirs saved" in said.err
+    assert "warning: the answer is not the one that theirs saved" in said.err
     assert run_main(monkeypatch, ours, f"out={tmp_path / 'no' / 'page.html'}") == 2
     assert "page.html can't be written" in capsys.readouterr().err
 
 
 def test_another_answer_than_the_saved_one_is_reported(traces: list[Trace]) -> None:
-    assert traces[0].same is False
+    assert traces[0].matches_saved is False
     saved = traces[1].ids[: traces[1].answer.tokens]
     ours = traces[0].ids[: traces[0].answer.tokens]
     place = next(n for n, pair in enumerate(zip(ours, saved, strict=False)) if pair[0] != pair[1])
-    assert traces[0].departure == place
+    assert traces[0].first_difference == place
     text = render([traces[0]])
     assert f"another one, from token {place} on" in text
     assert "the same, token for token" not in text
@@ -256,7 +259,7 @@ def test_what_cannot_be_traced_is_one_error(
         ([tmp_path], "status.json can't be read"),
         ([failed], "is failed; a trace takes a run that is done"),
         ([scored], "scored given answers and generated nothing"),
-        ([other_prompt], "the prompt of nano-gsm, row 0 is not the one of the run"),
+        ([other_prompt], "the prompt of nano-gsm, row 0 is not that of the run"),
         ([plain, other_prompt], "were not asked the same: nano-gsm row 0 and nano-gsm row 0 in another prompt"),
         ([plain, renamed], "were not asked the same: nano-gsm row 0 and nano-gsm-2 row 0"),
         ([plain, "device=cuda"], "which this machine does not have; give device=cpu"),
@@ -293,7 +296,7 @@ def shown(page: Page, number: int) -> list[dict[str, Any]]:
 
 
 def written(trace: Trace, place: int) -> str:
-    return "▪" if trace.ids[place] in trace.special else trace.pieces[place] or ""
+    return "▪" if trace.ids[place] in trace.special else trace.token_texts[place] or ""
 
 
 def test_the_slider_moves_the_text_to_every_state(page_file: Path, traces: list[Trace], open_page: Opener) -> None:
@@ -326,8 +329,8 @@ def test_the_last_text_is_the_saved_answer(single_file: Path, rows_only: Trace, 
 
 def test_what_differs_is_marked_and_nothing_else(page_file: Path, traces: list[Trace], open_page: Opener) -> None:
     page = open_page(page_file)
-    places = diverge(*traces).places
-    steps = [decided_in(trace) for trace in traces]
+    places = diverge(*traces).positions
+    steps = [commit_steps(trace) for trace in traces]
     for moment in (99, 3):
         move(page, moment)
         for number in (0, 1):
@@ -336,7 +339,7 @@ def test_what_differs_is_marked_and_nothing_else(page_file: Path, traces: list[T
     assert panel(page, 0).locator(".axis i").count() == len(places)
     assert f"{len(places)} of {len(traces[0].ids)} tokens differ" in page.locator("#divergence").inner_text()
     page.locator("#divergence .to").first.click()
-    assert page.locator("#at").input_value() == str(diverge(*traces).parted)
+    assert page.locator("#at").input_value() == str(diverge(*traces).first_step)
 
 
 Colour = list[int]
@@ -359,8 +362,8 @@ def picture(page: Page, number: int) -> Callable[[int, float], Colour]:
 
 def test_the_map_shows_what_ran(single_file: Path, rows_only: Trace, open_page: Opener) -> None:
     pixel = picture(open_page(single_file, color_scheme="light"), 0)
-    start, gen = len(rows_only.asked.ids), len(rows_only.ids)
-    edge, decided = min(0.3, start / (start + gen)), decided_in(rows_only)
+    start, gen = len(rows_only.prompt.ids), len(rows_only.ids)
+    edge, decided = min(0.3, start / (start + gen)), commit_steps(rows_only)
     colours = {(True, True): [224, 138, 0], (True, False): [247, 234, 211]}  # masked: recomputed, not run
     colours |= {(False, True): [11, 107, 203], (False, False): [219, 229, 240]}  # text
     seen = set()
@@ -414,7 +417,7 @@ def test_it_works_from_the_keyboard(page_file: Path, traces: list[Trace], open_p
     for _ in range(4):
         page.keyboard.press("ArrowRight")
     tip = page.locator("#tip").inner_text()
-    assert f"position {len(traces[0].asked.ids) + 4}: token 4 of 64 generated, block 1" in tip
+    assert f"position {len(traces[0].prompt.ids) + 4}: token 4 of 64 generated, block 1" in tip
     assert "step 3: " in tip
     page.locator("#play").focus()
     page.keyboard.press("End")
@@ -447,8 +450,8 @@ def test_the_pointer_is_told_what_it_points_at(single_file: Path, rows_only: Tra
     token = panel(page, 0).locator(".token").nth(2)
     token.hover()
     tip = page.locator("#tip").inner_text()
-    assert (rows_only.pieces[2] or "").strip() in tip
-    assert re.search(rf"decided in step {decided_in(rows_only)[2]}, confidence [01]\.\d{{3}}", tip)
+    assert (rows_only.token_texts[2] or "").strip() in tip
+    assert re.search(rf"committed in step {commit_steps(rows_only)[2]}, confidence [01]\.\d{{3}}", tip)
     box = panel(page, 0).locator(".map canvas").bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + 0.1, box["y"] + 1)
@@ -465,14 +468,14 @@ def test_what_was_generated_is_text_wherever_it_stands(traces: list[Trace], tmp_
     def hostile(trace: Trace) -> Trace:
         said: list[str | None] = [ATTACKS[place % len(ATTACKS)] for place in range(len(trace.ids))]
         everything = "".join(ATTACKS)
-        asked = replace(trace.asked, prompt=everything, question=everything, target=everything, task=ATTACKS[0])
+        prompt = replace(trace.prompt, text=everything, question=everything, target=everything, task=ATTACKS[0])
         answer = replace(trace.answer, text=everything, raw=everything)
         return replace(
             trace,
-            asked=asked,
+            prompt=prompt,
             answer=answer,
-            pieces=said,
-            prompt_pieces=said[:1] * len(trace.asked.ids),
+            token_texts=said,
+            prompt_texts=said[:1] * len(trace.prompt.ids),
             special=frozenset(),
         )
 

@@ -15,8 +15,9 @@ import yaml
 
 from cache_zoo import UsageError
 from cache_zoo.errors import nearest, require
+from evaluation.config.task_table import OWN_TASKS
 
-OWN = Path(__file__).resolve().parents[1] / "tasks"
+OWN_FOLDER = Path(__file__).resolve().parents[1] / "tasks"
 _MAX_FILES, _MAX_CHARACTERS = 50_000, 4 << 20
 """Files in a folder of tasks (lm-eval has 14,000), and characters read from each."""
 _KEYS = re.compile(r"""^["']?(task|group|tag)["']?[ \t]*:(.*(?:\n[ \t]*(?:-[ \t].*|\#.*|$))*)""", re.MULTILINE)
@@ -33,11 +34,6 @@ def lm_evals() -> Path:
     return Path(spec.origin).parent / "tasks"
 
 
-def own_names() -> list[str]:
-    """The tasks of this package."""
-    return ["gsm8k", *sorted(file.stem for file in OWN.glob("*.yaml"))]
-
-
 def check_name(name: str, include_path: str | None = None) -> None:
     """Raise `UsageError` for a name without a task file.
 
@@ -49,7 +45,7 @@ def check_name(name: str, include_path: str | None = None) -> None:
     Raises:
         UsageError: there is no such task; the message names the nearest one.
     """
-    if name in own_names() or name in _index(lm_evals()):
+    if name in OWN_TASKS or name in _index(lm_evals()):
         return
     if include_path is not None:
         files = files_in(Path(include_path).expanduser())
@@ -61,9 +57,9 @@ def check_name(name: str, include_path: str | None = None) -> None:
 def unknown(name: str, include_path: str | None = None) -> UsageError:
     """The error for an unknown task. It lists only the tasks of this package: lm-eval has thousands."""
     included = _index(Path(include_path).expanduser()) if include_path is not None else {}
-    near = nearest(name, included) or nearest(name, [*own_names(), *_index(lm_evals())])
+    near = nearest(name, included) or nearest(name, [*OWN_TASKS, *_index(lm_evals())])
     meant = f"did you mean '{near}'? " if near else ""
-    known = ", ".join(own_names())
+    known = ", ".join(sorted(OWN_TASKS))
     return UsageError(f"unknown dataset.name '{name}': {meant}Known here: {known}; any task of lm-eval works as well")
 
 

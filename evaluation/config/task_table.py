@@ -1,6 +1,7 @@
 """The tasks of this package: each declared once, for readers of runs that must not load the scorers.
 
-`evaluation.tasks.scorers` adds the functions, the YAML files of evaluation/tasks the prompts.
+A new task is an entry here, a YAML file with its prompt in evaluation/tasks, and its functions in
+`evaluation.tasks.scorers`.
 """
 
 from __future__ import annotations

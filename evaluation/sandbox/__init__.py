@@ -4,7 +4,7 @@ The package imports the standard library only. docs/sandbox.md describes the lay
 open.
 """
 
-from evaluation.sandbox.client import DEFAULT_LIMITS, Sandbox, SandboxError, Verdict, run_program
+from evaluation.sandbox.client import DEFAULT_LIMITS, Sandbox, SandboxError, Verdict
 from evaluation.sandbox.inside.limits import LAYERS, Limits
 
-__all__ = ["DEFAULT_LIMITS", "LAYERS", "Limits", "Sandbox", "SandboxError", "Verdict", "run_program"]
+__all__ = ["DEFAULT_LIMITS", "LAYERS", "Limits", "Sandbox", "SandboxError", "Verdict"]

@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from .inside import cleanup, messages
 from .inside.limits import LAYERS, Limits
@@ -48,20 +47,21 @@ class Verdict:
     """How a program ended.
 
     Attributes:
-        passed: the program and its tests ran to their end.
         reason: ``passed``; ``failed`` (an exception, failed assertions included); ``exited`` (before its end);
             ``timeout``; ``memory``; ``crashed`` (killed by a signal, or it broke the protocol).
         detail: one line: the exception and its message (its source line if it has none), exit status or signal.
-        seconds: wall-clock time.
     """
 
-    passed: bool
     reason: str
     detail: str
-    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the program and its tests ran to their end."""
+        return self.reason == "passed"
 
     @classmethod
-    def of(cls, reason: str, detail: str, seconds: float) -> Verdict:
+    def of(cls, reason: str, detail: str) -> Verdict:
         """A verdict from texts that the program may have influenced.
 
         They become one printable line of bounded length, free of control, bidirectional, invisible and unencodable
@@ -69,8 +69,7 @@ class Verdict:
         """
         line = " ".join(detail.split())[:_MAX_DETAIL]
         printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
-        reason = reason if reason in _REASONS else "crashed"
-        return cls(reason == "passed", reason, printable[:_MAX_DETAIL], seconds)
+        return cls(reason if reason in _REASONS else "crashed", printable[:_MAX_DETAIL])
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
@@ -126,11 +125,10 @@ class Sandbox:
         """
         texts = [program.encode("utf-8", "surrogatepass"), json.dumps([tests, sorted(names)]).encode()]
         if max(map(len, texts)) > messages.MAX_BYTES:
-            return Verdict.of("failed", f"more than {messages.MAX_BYTES} bytes of source", 0.0)
-        start = time.monotonic()
+            return Verdict.of("failed", f"more than {messages.MAX_BYTES} bytes of source")
         reply = self._send(texts, limits) or self._send(texts, limits)  # once more: the program may not be to blame
         if reply is None:
-            return Verdict.of("crashed", "the server of the sandbox died twice", time.monotonic() - start)
+            return Verdict.of("crashed", "the server of the sandbox died twice")
         if reply["reason"] == "broken":
             self.close()
             raise _unusable(reply["detail"])
@@ -172,20 +170,19 @@ class Sandbox:
                 with suppress(OSError):
                     pipe.close()
 
-    def _send(self, texts: list[bytes], limits: Limits) -> dict[str, Any] | None:
+    def _send(self, texts: list[bytes], limits: Limits) -> dict[str, str] | None:
         """The server's reply; None if it died."""
         server = self._server or self._start()
         try:
             if not _has_reply(server, START_SECONDS):
                 raise OSError("it is not ready")
             messages.read_json(_reader(server))
-            start = time.monotonic()
             messages.write_json(_writer(server), asdict(limits))
             for text in texts:
                 messages.write(_writer(server), text)
             if not _has_reply(server, limits.seconds + GRACE_SECONDS):
                 self._kill()
-                return {"reason": "timeout", "detail": "", "seconds": time.monotonic() - start}
+                return {"reason": "timeout", "detail": ""}
             return dict(messages.read_json(_reader(server)))
         except (OSError, EOFError):
             self._kill()
@@ -226,14 +223,6 @@ class Sandbox:
             reasons = "; ".join(f"{name} ({reason})" for name, reason in missing.items() if reason)
             raise SandboxError(f"this machine lacks layers of the sandbox: {reasons}", missing)
         return server
-
-
-def run_program(
-    program: str, tests: str = "", limits: Limits = DEFAULT_LIMITS, disable: Collection[str] = ()
-) -> Verdict:
-    """`Sandbox.run` in a sandbox for this one program, which takes some 0.2 s to start."""
-    with Sandbox(disable) as sandbox:
-        return sandbox.run(program, tests, limits)
 
 
 def _unusable(reason: str) -> SandboxError:

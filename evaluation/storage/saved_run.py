@@ -18,16 +18,7 @@ from evaluation.config.identity import BASELINE
 from evaluation.storage.files import CONFIG, RESULTS, SAMPLES, STATUS
 from evaluation.storage.plain_yaml import read_yaml
 from evaluation.storage.readers import read_json, read_json_lines
-from evaluation.storage.schema import (
-    MAX_NUMBER,
-    Efficiency,
-    Provenance,
-    Results,
-    Sample,
-    SavedConfig,
-    Status,
-    Summary,
-)
+from evaluation.storage.schema import MAX_NUMBER, Efficiency, Provenance, Results, Sample, SavedConfig, Status, Summary
 from evaluation.storage.validation import parse
 
 _AXES = ("model", "cache", "generation", "dataset")

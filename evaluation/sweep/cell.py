@@ -85,7 +85,7 @@ class Cell:
             The summary in the main process; None in the others.
 
         Raises:
-            UsageError: see `evaluation.run.evaluate.evaluate_cell` and `evaluation.trace.runs.draw`.
+            UsageError: see `evaluation.run.evaluate.evaluate_cell` and `evaluation.trace.draw.draw`.
         """
         is_main_process = self._processes.is_main_process
         if is_main_process:
@@ -100,7 +100,7 @@ class Cell:
                 date = visible(str(self.run.status.get("date")))
                 print(f"{self.run.path} was finished at {date}; force=true runs it again")
             if self.settings.trace and is_main_process:
-                from evaluation.trace.runs import draw
+                from evaluation.trace.draw import draw
 
                 for page in draw(self.run.path, self.settings):
                     print(page)

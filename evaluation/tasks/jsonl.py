@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from keyword import iskeyword
@@ -38,22 +39,12 @@ def read_splits(
     Raises:
         UsageError: a missing or malformed file.
     """
-    given = _expand_user(path)
-    wanted = f"{asked}.jsonl"
-    if _exists(given) and given.is_dir():
-        names = sorted(file.name for file in _list_files(given))
-        if wanted not in names:
-            listed = ", ".join(names[:_MAX_LISTED_FILES]) or "nothing"
-            listed += f" and {len(names) - _MAX_LISTED_FILES} more" if len(names) > _MAX_LISTED_FILES else ""
-            near = nearest(wanted, [name for name in names if ".jsonl" in name])
-            hint = f": did you mean dataset.path={given / near}?" if near else ""
-            raise UsageError(f"dataset.path {given} has no {wanted}; it holds {listed}{hint}")
-        files = {split: given / f"{split}.jsonl" for split in {asked, *others}}
-    elif _exists(given):
-        files = {split: given.parent / f"{split}.jsonl" for split in others}
+    given = _existing_path(path)
+    files = {split: (given if given.is_dir() else given.parent) / f"{split}.jsonl" for split in {asked, *others}}
+    if not given.is_dir():
         files[asked] = given
-    else:
-        raise UsageError(_missing(given))
+    elif not os.path.lexists(files[asked]):
+        raise UsageError(f"dataset.path {given} has no {asked}.jsonl; it holds {_listed(given, f'{asked}.jsonl')}")
     return {
         split: read_rows(file, columns, problem) for split, file in files.items() if split == asked or file.is_file()
     }
@@ -84,7 +75,8 @@ def check_row(where: str, row: Mapping[str, Any], columns: Mapping[str, type], p
     Args:
         where: file and line, for messages.
         row: of the data.
-        columns: type by name: `str`, `Filled`, `Name`, `Source`, `Sources`, or `list` for at least one text.
+        columns: type by name: `str`, `NonBlank`, `PythonName`, `PythonSource`, `PythonSources`, or `list` for one or
+            more texts.
         problem: checks the columns together.
 
     Raises:
@@ -103,44 +95,44 @@ def check_row(where: str, row: Mapping[str, Any], columns: Mapping[str, type], p
         raise UsageError(f"{where}: {found}")
 
 
-class Filled(str):
+class NonBlank(str):
     """Type of a column: text that is not blank."""
 
 
-class Name(str):
+class PythonName(str):
     """Type of a column: a Python name."""
 
 
-class Source(str):
+class PythonSource(str):
     """Type of a column: Python source that compiles."""
 
 
-class Sources(list[str]):
+class PythonSources(list[str]):
     """Type of a column: at least one text, each of them Python source."""
 
 
 _DESCRIPTIONS: dict[type, str] = {
     str: "text",
-    Filled: "text that is not blank",
+    NonBlank: "text that is not blank",
     list: "a list of texts",
-    Name: "the name of a function",
-    Source: f"Python source of at most {MAX_SOURCE_CHARACTERS:,} characters",
-    Sources: f"a list of texts that are Python source of at most {MAX_SOURCE_CHARACTERS:,} characters",
+    PythonName: "the name of a function",
+    PythonSource: f"Python source of at most {MAX_SOURCE_CHARACTERS:,} characters",
+    PythonSources: f"a list of texts that are Python source of at most {MAX_SOURCE_CHARACTERS:,} characters",
 }
 
 
 def _fits(value: Any, kind: type) -> bool:
     if issubclass(kind, list):
-        item_kind = Source if kind is Sources else str
+        item_kind = PythonSource if kind is PythonSources else str
         return isinstance(value, list) and bool(value) and all(_fits(item, item_kind) for item in value)
     if not isinstance(value, str) or not is_utf8(value):
         return False
-    if kind is Name:
+    if kind is PythonName:
         return value.isidentifier() and not iskeyword(value)
-    return _is_filled(value) if kind is Filled else kind is str or _compiles(value)
+    return _has_visible_text(value) if kind is NonBlank else kind is str or _compiles(value)
 
 
-def _is_filled(text: str) -> bool:
+def _has_visible_text(text: str) -> bool:
     """Whether any character is visible; a zero-width space is not."""
     return any(character.isprintable() and not character.isspace() for character in text)
 
@@ -157,33 +149,33 @@ def _compiles(text: str) -> bool:
     return True
 
 
-def _expand_user(path: str) -> Path:
+def _existing_path(path: str) -> Path:
     try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise UsageError(f"dataset.path {shown(path)} names the home folder of an unknown user") from error
+        given = Path(path).expanduser()
+        given.stat()
+        return given
+    except (FileNotFoundError, NotADirectoryError):
+        near = nearest(given.name, _names(given.parent)) if given.parent.is_dir() else None
+        reason = "is a broken link" if given.is_symlink() else "does not exist"
+        raise UsageError(f"dataset.path {given} {reason}{f': did you mean {near!r}?' if near else ''}") from None
+    except RuntimeError:
+        raise UsageError(f"dataset.path {shown(path)} names the home folder of an unknown user") from None
+    except (OSError, ValueError) as error:  # a long name, a NUL
+        reason = getattr(error, "strerror", error)
+        raise UsageError(f"dataset.path {shown(path)} is not a valid path: {reason}") from error
 
 
-def _exists(path: Path) -> bool:
-    invalid = f"dataset.path {shown(str(path))} is not a valid path"
-    if "\0" in str(path):
-        raise UsageError(f"{invalid}: it has a NUL")
+def _listed(folder: Path, wanted: str) -> str:
+    """The files of a folder, and the one that may be meant, as the end of a sentence."""
+    names = _names(folder)
+    listed = ", ".join(names[:_MAX_LISTED_FILES]) or "nothing"
+    listed += f" and {len(names) - _MAX_LISTED_FILES} more" if len(names) > _MAX_LISTED_FILES else ""
+    near = nearest(wanted, [name for name in names if ".jsonl" in name])
+    return f"{listed}: did you mean dataset.path={folder / near}?" if near else listed
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        return path.exists()
-    except OSError as error:  # a name that is too long
-        raise UsageError(f"{invalid}: {error.strerror}") from error
-
-
-def _list_files(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
+        return sorted(os.listdir(folder))
     except OSError as error:
         raise UsageError(f"dataset.path {folder} can't be read: {error.strerror}") from error
-
-
-def _missing(given: Path) -> str:
-    if given.is_symlink():
-        return f"dataset.path {given} is a broken link"
-    message = f"dataset.path {given} does not exist"
-    near = nearest(given.name, [path.name for path in _list_files(given.parent)]) if given.parent.is_dir() else None
-    return f"{message}: did you mean '{near}'?" if near else message

@@ -18,7 +18,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.config.settings import DatasetSettings
-from evaluation.config.task_names import OWN, check_name, files_in, folder_of, unknown
+from evaluation.config.task_names import OWN_FOLDER, check_name, files_in, folder_of, unknown
 from evaluation.sandbox import Sandbox
 from evaluation.tasks.code_execution import check_sandbox, unscored_reason
 from evaluation.tasks.datasets import as_dataset
@@ -131,7 +131,7 @@ def _check_included(folder: Path, name: str) -> None:
         except Exception as error:  # of the parser, of an included file, of what is no mapping
             raise UsageError(f"include_path: {file} is not a task file: {' '.join(str(error).split())}") from error
         require(
-            name not in SCORERS or config.get("task") != name or file.parent in (OWN, folder_of(name)),
+            name not in SCORERS or config.get("task") != name or file.parent in (OWN_FOLDER, folder_of(name)),
             f"include_path: {file} has a task '{name}', a name that cache-zoo uses: give it another one",
         )
 
@@ -177,7 +177,7 @@ def _local_data(settings: DatasetSettings, manager: Any, known: Scorer | None) -
 def _manager(name: str, included: Path | None) -> TaskManager:
     """lm-eval's index, limited to the folder of the task or group if possible."""
     if name in SCORERS:
-        folder = OWN if (OWN / f"{name}.yaml").is_file() else folder_of(name)
+        folder = OWN_FOLDER if (OWN_FOLDER / f"{name}.yaml").is_file() else folder_of(name)
         return TaskManager(include_path=str(folder), include_defaults=False)
     for folder in (included, folder_of(name)):
         if folder is not None:

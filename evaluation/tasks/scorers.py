@@ -14,7 +14,7 @@ from cache_zoo import UsageError
 from evaluation.config.task_table import OWN_TASKS, OwnTask
 from evaluation.sandbox import Sandbox
 from evaluation.tasks import gsm8k, humaneval, math500, mbpp, nano_code
-from evaluation.tasks.jsonl import Filled, Name, Problem, Source, Sources
+from evaluation.tasks.jsonl import NonBlank, Problem, PythonName, PythonSource, PythonSources
 
 Doc = dict[str, Any]
 Scores = dict[str, Any]
@@ -59,11 +59,11 @@ def _code(
     return {"columns": columns, "problem": problem, "score": score, "execute": execute}
 
 
-_QUESTIONS: Columns = {"question": Filled, "answer": Filled}
-_PROBLEMS: Columns = {"problem": Filled, "answer": Filled}
-_HUMANEVAL: Columns = {"prompt": Filled, "entry_point": Name, "test": Source}
-_MBPP: Columns = {"text": Filled, "test_setup_code": Source, "test_list": Sources}
-_NANO_CODE: Columns = {"prompt": Filled, "body": str, "entry_point": Name, "tests": Source}
+_QUESTIONS: Columns = {"question": NonBlank, "answer": NonBlank}
+_PROBLEMS: Columns = {"problem": NonBlank, "answer": NonBlank}
+_HUMANEVAL: Columns = {"prompt": NonBlank, "entry_point": PythonName, "test": PythonSource}
+_MBPP: Columns = {"text": NonBlank, "test_setup_code": PythonSource, "test_list": PythonSources}
+_NANO_CODE: Columns = {"prompt": NonBlank, "body": str, "entry_point": PythonName, "tests": PythonSource}
 
 _FUNCTIONS = {
     "gsm8k": _text(_QUESTIONS, gsm8k.problem, gsm8k.score),

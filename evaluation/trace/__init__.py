@@ -1,4 +1,4 @@
-"""Seeing a cache work: one question of a run decoded again, every forward of it on one self-contained page.
+"""Show a cache at work: one question of a run decoded again, every forward on one self-contained page.
 
 Nothing is traced while a run is measured; ``cache-zoo trace RUN [BASELINE] sample=3`` answers the question
 once more. A program that has a model at hand calls `record` and `write`.

@@ -10,8 +10,9 @@ from cache_zoo.arguments import positional, read
 from cache_zoo.errors import DONE, INTERRUPTED, refusing
 from evaluation.run.logs import configure_logging
 from evaluation.storage.files import check_place
+from evaluation.trace.draw import page_path, record_all
 from evaluation.trace.page import write
-from evaluation.trace.runs import choose, page_of, record_all, require_alike
+from evaluation.trace.questions import require_same_prompt, select_question
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,14 @@ def main() -> int:
     options = read(TraceOptions, "cache-zoo trace")
     configure_logging()
     try:
-        choices = [choose(options.run, options.sample, options.device)]
+        questions = [select_question(options.run, options.sample, options.device)]
         if options.baseline is not None:
-            sample = options.sample or str(choices[0].question[1])
-            choices.append(choose(options.baseline, sample, options.device))
-        require_alike(choices)
-        out = options.out or page_of(choices)
+            sample = options.sample or str(questions[0].row[1])
+            questions.append(select_question(options.baseline, sample, options.device))
+        require_same_prompt(questions)
+        out = options.out or page_path(questions)
         check_place(out)
-        traces = record_all(choices)
+        traces = record_all(questions)
         write(out, traces)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

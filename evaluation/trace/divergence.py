@@ -1,8 +1,7 @@
-"""Where two generations from one prompt part."""
+"""Where two generations from the same prompt diverge."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cache_zoo.errors import require
@@ -11,58 +10,53 @@ from evaluation.trace.recording import Trace
 
 @dataclass(frozen=True)
 class Divergence:
-    """How two traces differ. Positions count from 0 in the generated part, steps from 1.
+    """How two traces differ. Positions count from 0 in the generation, steps from 1.
 
     Attributes:
-        places: positions whose tokens are not the same in the end.
-        length: positions that both have.
-        parted: the first step after which the two canvases are not the same; None: there is no such step.
-        first: of ``places`` the one that either decided first; None where there are none.
-        decided: the steps in which each decided it; None where one left it masked.
+        positions: those whose final tokens differ.
+        length: number of positions that both have.
+        first_step: the first step after which the canvases differ; None if they never do.
+        first_position: the one of ``positions`` that was committed first; None if there are none.
+        committed_in: the step in which each trace committed it; None if it stayed masked.
     """
 
-    places: list[int]
+    positions: list[int]
     length: int
-    parted: int | None
-    first: int | None
-    decided: tuple[int | None, int | None]
+    first_step: int | None
+    first_position: int | None
+    committed_in: tuple[int | None, int | None]
 
 
-def diverge(one: Trace, other: Trace) -> Divergence:
-    """Hold two traces against each other.
+def diverge(ours: Trace, theirs: Trace) -> Divergence:
+    """Compare two traces.
 
     Raises:
-        UsageError: they are not of one question in one prompt.
+        UsageError: they are not of the same question in the same prompt.
     """
-    ours, theirs = one.asked, other.asked
-    same = (ours.task, ours.row, ours.prompt, ours.ids) == (theirs.task, theirs.row, theirs.prompt, theirs.ids)
-    require(same, "the two traces are not of the same question in the same prompt, so they can't be shown side by side")
-    pairs = list(zip(one.ids, other.ids, strict=False))
-    places = [place for place, (token, another) in enumerate(pairs) if token != another]
-    steps = decided_in(one), decided_in(other)
-    first = min(places, key=lambda place: min(step.get(place, _NEVER) for step in steps), default=None)
-    decided = (None, None) if first is None else (steps[0].get(first), steps[1].get(first))
-    return Divergence(places, len(pairs), _parted(one, other, len(pairs)), first, decided)
+    questions = [(one.prompt.task, one.prompt.row, one.prompt.text, one.prompt.ids) for one in (ours, theirs)]
+    require(questions[0] == questions[1], "two traces need the same question in the same prompt")
+    pairs = list(zip(ours.ids, theirs.ids, strict=False))
+    positions = [position for position, (token, other) in enumerate(pairs) if token != other]
+    steps = commit_steps(ours), commit_steps(theirs)
+    masked = max(len(ours.steps), len(theirs.steps)) + 1  # later than every step
+    first = min(positions, key=lambda position: min(step.get(position, masked) for step in steps), default=None)
+    committed_in = (None, None) if first is None else (steps[0].get(first), steps[1].get(first))
+    return Divergence(positions, len(pairs), _first_step(ours, theirs, len(pairs)), first, committed_in)
 
 
-_NEVER = 1 << 60
-
-
-def decided_in(trace: Trace) -> dict[int, int]:
-    """By position, the step that decided it."""
+def commit_steps(trace: Trace) -> dict[int, int]:
+    """By position, the step that committed it."""
     return {
-        place: number
+        position: number
         for number, step in enumerate(trace.steps, 1)
-        for place in step.committed[0].nonzero().flatten().tolist()
+        for position in step.committed[0].nonzero().flatten().tolist()
     }
 
 
-def _parted(one: Trace, other: Trace, length: int) -> int | None:
-    def canvases(trace: Trace) -> Sequence[list[int]]:
-        return [step.canvas[0, :length].tolist() for step in trace.steps]
-
-    ours, theirs = canvases(one), canvases(other)
-    for number, (canvas, another) in enumerate(zip(ours, theirs, strict=False), 1):
-        if canvas != another:
+def _first_step(ours: Trace, theirs: Trace, length: int) -> int | None:
+    canvases = [[step.canvas[0, :length].tolist() for step in trace.steps] for trace in (ours, theirs)]
+    for number, (canvas, other) in enumerate(zip(*canvases, strict=False), 1):
+        if canvas != other:
             return number
-    return None if len(ours) == len(theirs) else min(len(ours), len(theirs)) + 1
+    shorter, longer = sorted(map(len, canvases))
+    return None if shorter == longer else shorter + 1

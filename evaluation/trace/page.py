@@ -1,4 +1,4 @@
-"""The page as text: one trace, or two side by side."""
+"""Render the page of one trace, or of two side by side."""
 
 from __future__ import annotations
 
@@ -11,56 +11,55 @@ from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.report.html.self_contained import TEMPLATES, embedded, environment, joined, policy
 from evaluation.storage.files import write_text
-from evaluation.trace.divergence import Divergence, decided_in, diverge
-from evaluation.trace.packing import SCALE, packed
-from evaluation.trace.recording import WARM_UP, Trace
+from evaluation.trace.divergence import Divergence, commit_steps, diverge
+from evaluation.trace.page_data import SCALE, page_data
+from evaluation.trace.recording import WARM_UP_FORWARDS, Trace
 from generation import GenerationOptions
 
-_OWN = Path(__file__).parent / "template"
+_TEMPLATE = Path(__file__).parent / "template"
 _SHARED_PARTS = ("dom", "theme")
 _PARTS = ("state", "text", "colours", "map", "tip", "player", "main")
-_ALWAYS = ("gen_length", "block_length", "num_transfer_tokens")
-"""Decoding options that are named even where they are the default."""
-
-_WORDS = {"None": "null", "True": "true", "False": "false"}
+_ALWAYS_SHOWN = ("gen_length", "block_length", "num_transfer_tokens")
+"""Decoding options that are shown even with their default."""
+_COMMAND_LINE_WORDS = {"None": "null", "True": "true", "False": "false"}
 
 
 def render(traces: Sequence[Trace]) -> str:
     """The page of one trace, or of two of the same question.
 
     Raises:
-        UsageError: more than two, or two that are not of one question in one prompt.
+        UsageError: more than two, or two of different questions or prompts.
     """
     require(len(traces) in (1, 2), f"a page shows one trace or two side by side, not {len(traces)}")
     names = _names(traces)
     divergence = diverge(*traces) if len(traces) == 2 else None
     script = joined(
         *(TEMPLATES / "script" / f"{part}.js" for part in _SHARED_PARTS),
-        *(_OWN / "script" / f"{part}.js" for part in _PARTS),
+        *(_TEMPLATE / "script" / f"{part}.js" for part in _PARTS),
     )
     return str(
-        environment(_OWN)
+        environment(_TEMPLATE)
         .get_template("trace.html")
         .render(
-            asked=traces[0].asked,
+            prompt=traces[0].prompt,
             data=embedded(_data(traces, names, divergence)),
             divergence=divergence,
             facts=[_facts(trace) for trace in traces],
             names=names,
             policy=policy(script),
             script=script,
-            warm_up=WARM_UP,
-            spelled=_spelled,
+            warm_up=WARM_UP_FORWARDS,
+            token_text=_token_text,
             traces=list(zip(names, traces, strict=True)),
         )
     )
 
 
 def write(path: Path, traces: Sequence[Trace]) -> Path:
-    """Put the page of ``traces`` in ``path``, and return it.
+    """Write the page of ``traces`` to ``path`` and return it.
 
     Raises:
-        UsageError: as `render`, or it can't be written there.
+        UsageError: as in `render`, or the file can't be written.
     """
     text = render(traces)
     try:
@@ -72,15 +71,15 @@ def write(path: Path, traces: Sequence[Trace]) -> Path:
 
 def _data(traces: Sequence[Trace], names: list[str], divergence: Divergence | None) -> dict[str, Any]:
     return {
-        "prompt": traces[0].prompt_pieces,
+        "prompt": traces[0].prompt_texts,
         "scale": SCALE,
-        "differs": divergence.places if divergence else [],
-        "runs": [{"name": name, **packed(trace)} for name, trace in zip(names, traces, strict=True)],
+        "differs": divergence.positions if divergence else [],
+        "runs": [{"name": name, **page_data(trace)} for name, trace in zip(names, traces, strict=True)],
     }
 
 
 def _names(traces: Sequence[Trace]) -> list[str]:
-    """What each is called: its cache, with its parameters or the run's hash where two have the same name."""
+    """Names of the traces: their caches, with parameters, decoding or hash if needed to tell them apart."""
     settings = [trace.settings for trace in traces]
     for names in (
         [one.cache.label for one in settings],
@@ -94,17 +93,17 @@ def _names(traces: Sequence[Trace]) -> list[str]:
 
 
 def _facts(trace: Trace) -> dict[str, str]:
-    """What stands in the head of a trace. All of it was counted or measured in this one pass, or saved by the run."""
+    """Header of a trace: counted or measured in this pass, or saved by the run."""
     settings, counts = trace.settings, trace.output.counts
     facts = {
         "parameters": _given(settings.cache.parameters) or "none",
         "decoding": _decoding(trace),
-        "tokens": f"{trace.answer.tokens} of the answer, {len(decided_in(trace))} decided of {len(trace.ids)}",
+        "tokens": f"{trace.answer.tokens} of the answer, {len(commit_steps(trace))} committed of {len(trace.ids)}",
         "forwards (NFE)": str(trace.output.nfe),
         "compute ratio": f"{counts.compute_ratio:.3f}",
         "cache holds": f"{counts.cache_bytes / 1e6:.1f} MB" if counts.cache_bytes else "nothing",
         "time": f"{sum(step.seconds for step in trace.steps):.2f} s, one pass, each forward waited for",
-        "saved answer": _standing(trace),
+        "saved answer": _compared_to_saved(trace),
     }
     if trace.saved is not None and trace.saved.get("metrics"):
         facts["score in the run"] = ", ".join(
@@ -113,21 +112,21 @@ def _facts(trace: Trace) -> dict[str, str]:
     return {name: text for name, text in facts.items() if text}
 
 
-def _standing(trace: Trace) -> str:
-    if trace.same is None:
+def _compared_to_saved(trace: Trace) -> str:
+    if trace.matches_saved is None:
         return "none to compare with"
-    if trace.same:
+    if trace.matches_saved:
         return "the same, token for token"
-    return f"another one, from token {trace.departure} on: rounding in another batch or on another machine"
+    return f"another one, from token {trace.first_difference} on: rounding in another batch or on another machine"
 
 
 def _decoding(trace: Trace) -> str:
-    """The options that are not the default ones, and those that are always named."""
+    """Options that differ from their default, and those that are always shown."""
     given = trace.settings.generation
     changed = {
         field.name: getattr(given, field.name)
         for field in fields(GenerationOptions)
-        if field.name != "strategy" and (field.name in _ALWAYS or getattr(given, field.name) != field.default)
+        if field.name != "strategy" and (field.name in _ALWAYS_SHOWN or getattr(given, field.name) != field.default)
     }
     if given.steps is not None:
         del changed["num_transfer_tokens"]
@@ -135,13 +134,13 @@ def _decoding(trace: Trace) -> str:
 
 
 def _given(values: dict[str, Any]) -> str:
-    """As the command line takes it."""
-    return " ".join(f"{key}={_WORDS.get(str(value), value)}" for key, value in values.items())
+    """Parameters as on the command line."""
+    return " ".join(f"{key}={_COMMAND_LINE_WORDS.get(str(value), value)}" for key, value in values.items())
 
 
-def _spelled(trace: Trace, place: int) -> str:
-    """The token in ``place`` in words."""
-    if trace.ids[place] == trace.config.mask_id:
+def _token_text(trace: Trace, position: int) -> str:
+    """A final token in words."""
+    if trace.ids[position] == trace.config.mask_id:
         return "left masked"
-    piece = trace.pieces[place]
-    return "a part of a character" if piece is None else f"“{piece}”"
+    text = trace.token_texts[position]
+    return "a part of a character" if text is None else f"“{text}”"

@@ -1,4 +1,4 @@
-"""The prompt of one row of a dataset, built once more as the run built it."""
+"""Build the prompt of one row of a dataset again, as the run built it."""
 
 from __future__ import annotations
 
@@ -10,39 +10,37 @@ from evaluation.config.settings import Settings
 from evaluation.run.lm import CacheZooLM
 from evaluation.tasks.loading import load_task
 
-GENERATES = "generate_until"
-
 
 @dataclass(frozen=True)
-class Asked:
-    """A question as a model is asked it.
+class Prompt:
+    """A question as the model reads it.
 
     Attributes:
-        task, row: where it is from.
-        prompt: all of the text.
+        task, row: its place in the data.
+        text: the whole prompt.
         ids: its tokens.
         until: texts that end an answer.
-        question: its own part of the prompt, without examples.
-        target: the answer that is expected.
+        question: the prompt without examples.
+        target: the expected answer.
     """
 
     task: str
     row: int
-    prompt: str
+    text: str
     ids: list[int]
     until: list[str]
     question: str
     target: str
 
 
-def ask(settings: Settings, lm: CacheZooLM, row: int, task: str | None = None) -> Asked:
-    """The question in ``row`` of the dataset of ``settings``.
+def build_prompt(settings: Settings, lm: CacheZooLM, row: int, task: str | None = None) -> Prompt:
+    """The prompt of ``row`` of the dataset.
 
     Args:
         settings: of the run.
-        lm: applies the chat template and encodes.
+        lm: applies the chat template and tokenizes.
         row: of the dataset.
-        task: which one, where the dataset is a group of several.
+        task: needed if the dataset is a group of tasks.
 
     Raises:
         UsageError: no such task or row, or a task that generates nothing.
@@ -55,13 +53,13 @@ def ask(settings: Settings, lm: CacheZooLM, row: int, task: str | None = None) -
     require(name in tasks, f"'{settings.dataset.name}' has no task '{name}': {suggest(name, tasks)}")
     chosen = tasks[name]
     require(
-        chosen.OUTPUT_TYPE == GENERATES,
+        chosen.OUTPUT_TYPE == "generate_until",
         f"task '{name}' scores given answers and generates nothing; a trace takes a task that generates text",
     )
     rows = len(chosen.eval_docs)
     require(0 <= row < rows, f"'{name}' has no row {row}; its rows are 0 to {rows - 1}")
     chosen.build_all_requests(
-        limit=row + 1,  # all before it, too: examples drawn at random are drawn row after row from one stream
+        limit=row + 1,  # random examples are drawn row by row from one stream
         system_instruction=settings.system_instruction,
         apply_chat_template=settings.model.apply_chat_template,
         fewshot_as_multiturn=settings.model.apply_chat_template,
@@ -69,18 +67,18 @@ def ask(settings: Settings, lm: CacheZooLM, row: int, task: str | None = None) -
         tokenizer_name=lm.tokenizer_name if settings.model.apply_chat_template else "",
     )
     request = next(one for one in chosen.instances if one.doc_id == row and one.idx == 0)
-    prompt, arguments = request.args
+    text, arguments = request.args
     until = arguments.get("until") or []
-    return Asked(
+    return Prompt(
         task=name,
         row=row,
-        prompt=prompt,
-        ids=lm.tok_encode(prompt),
+        text=text,
+        ids=lm.tok_encode(text),
         until=[until] if isinstance(until, str) else list(until),
-        question=_text(chosen.doc_to_text(request.doc)),
-        target=_text(chosen.doc_to_target(request.doc)),
+        question=_joined(chosen.doc_to_text(request.doc)),
+        target=_joined(chosen.doc_to_target(request.doc)),
     )
 
 
-def _text(value: Any) -> str:
+def _joined(value: Any) -> str:
     return "\n".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,4 +1,4 @@
-"""Decoding one question of a run again, this time with every forward recorded."""
+"""Decode one question of a run again and record every forward."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from evaluation.run.lm import CacheZooLM
 from evaluation.run.provenance import provenance
 from evaluation.run.requests import GenerationRequest, digest, request_seed
 from evaluation.run.stopping import Ending, TrimmedAnswer
-from evaluation.trace.pieces import pieces
-from evaluation.trace.prompt import Asked, ask
+from evaluation.trace.prompt import Prompt, build_prompt
+from evaluation.trace.token_texts import token_texts
 from generation import GenerationOutput, TraceStep, generate, stream
 from models import ModelConfig, Transformer, load_model
 from models.tokenizer import load_tokenizer
 
-WARM_UP = 4
-"""Forwards before the recorded ones, so that what only first ones need is in no step's seconds."""
+WARM_UP_FORWARDS = 4
+"""Forwards before the recorded ones, so that one-time costs are in no step's seconds."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +31,23 @@ class Trace:
     Attributes:
         settings: of the run.
         config: of the checkpoint.
-        asked: the question.
-        output: what was generated; a batch of one.
+        prompt: the question.
+        output: the generation; a batch of one.
         answer: the part of it that counts.
-        prompt_pieces, pieces: text of each token (see `evaluation.trace.pieces.pieces`).
+        prompt_texts, token_texts: text of each token (see `evaluation.trace.token_texts`).
         special: ids of special tokens.
-        saved: the line of ``samples.jsonl`` that the run left, None where there is none.
+        saved: the run's line of ``samples.jsonl``, if there is one.
         dtype, device: of the model.
         provenance: versions, machine and date of the recording.
     """
 
     settings: Settings
     config: ModelConfig
-    asked: Asked
+    prompt: Prompt
     output: GenerationOutput
     answer: TrimmedAnswer
-    prompt_pieces: list[str | None]
-    pieces: list[str | None]
+    prompt_texts: list[str | None]
+    token_texts: list[str | None]
     special: frozenset[int]
     saved: Mapping[str, Any] | None
     dtype: str
@@ -56,7 +56,7 @@ class Trace:
 
     @property
     def ids(self) -> list[int]:
-        """Tokens of the generated part."""
+        """Generated tokens."""
         return list(self.output.tokens[0].tolist())
 
     @property
@@ -65,25 +65,23 @@ class Trace:
         return self.output.trace or []
 
     @property
-    def saved_ids(self) -> list[int] | None:
-        """Tokens of the answer that the run saved; None where it saved none."""
-        ids = None if self.saved is None else self.saved.get("ids")
-        return None if ids is None else list(ids)
+    def matches_saved(self) -> bool | None:
+        """Whether the answer is the saved one, token for token; None if none is saved."""
+        return None if self._saved_ids is None else self._saved_ids == self.ids[: self.answer.tokens]
 
     @property
-    def same(self) -> bool | None:
-        """Whether the answer is the saved one, token for token; None: there is none."""
-        saved = self.saved_ids
-        return None if saved is None else saved == self.ids[: self.answer.tokens]
-
-    @property
-    def departure(self) -> int | None:
-        """First token in which the answer is not the saved one; None: it is, or there is none."""
-        if self.same is not False:
+    def first_difference(self) -> int | None:
+        """First token that differs from the saved answer; None if none does."""
+        if self.matches_saved is not False:
             return None
-        ours, saved = self.ids[: self.answer.tokens], self.saved_ids or []
+        ours, saved = self.ids[: self.answer.tokens], self._saved_ids or []
         pairs = enumerate(zip(ours, saved, strict=False))
-        return next((place for place, (one, other) in pairs if one != other), min(len(ours), len(saved)))
+        return next((position for position, (one, other) in pairs if one != other), min(len(ours), len(saved)))
+
+    @property
+    def _saved_ids(self) -> list[int] | None:
+        ids: list[int] | None = (self.saved or {}).get("ids")
+        return ids
 
 
 def record(
@@ -100,14 +98,14 @@ def record(
     Args:
         settings: of the run.
         row: of the dataset.
-        task: where the dataset is a group of several.
-        saved: the line of ``samples.jsonl`` of this question; its prompt must be the same.
-        model: of the checkpoint, or what loads it once it is needed; None: it is loaded.
-        tokenizer: of the checkpoint; None: it is loaded.
+        task: needed if the dataset is a group of tasks.
+        saved: the question's line of ``samples.jsonl``; its prompt must be the same.
+        model: of the checkpoint, or a function that loads it; None loads it here.
+        tokenizer: of the checkpoint; None loads it.
 
     Raises:
-        UsageError: no such row, nothing is generated there, a prompt that does not fit or is not the saved one, or no
-            such device.
+        UsageError: no such row or device, a task that generates nothing, or a prompt that is too long or not the saved
+            one.
     """
     checkpoint = find_checkpoint(settings.model)
     folder, config = checkpoint.folder, checkpoint.config
@@ -118,12 +116,12 @@ def record(
             return model
         return model() if model else load_model(folder, settings.model.dtype, settings.model.device)
 
-    asked = ask(settings, CacheZooLM(settings, config, tokenizer, load), row, task)
-    seed = request_seed(settings.seed, asked.task, asked.row)
-    request = GenerationRequest(asked.task, asked.row, 0, asked.prompt, asked.ids, seed, asked.until)
+    prompt = build_prompt(settings, CacheZooLM(settings, config, tokenizer, load), row, task)
+    seed = request_seed(settings.seed, prompt.task, prompt.row)
+    request = GenerationRequest(prompt.task, prompt.row, 0, prompt.text, prompt.ids, seed, prompt.until)
     request.check(config, settings.generation.gen_length)
     if saved is not None:
-        _check_prompt(asked, saved)
+        _check_prompt(prompt, saved)
     loaded = load()
     output = _decode(loaded, settings, request)
     ids = output.tokens[0].tolist()
@@ -131,11 +129,11 @@ def record(
     return Trace(
         settings=settings,
         config=config,
-        asked=asked,
+        prompt=prompt,
         output=output,
-        answer=ending.cut(ids, asked.until),
-        prompt_pieces=pieces(tokenizer, asked.ids),
-        pieces=pieces(tokenizer, ids),
+        answer=ending.cut(ids, prompt.until),
+        prompt_texts=token_texts(tokenizer, prompt.ids),
+        token_texts=token_texts(tokenizer, ids),
         special=frozenset(tokenizer.all_special_ids) | ending.end_ids,
         saved=saved,
         dtype=str(loaded.dtype).removeprefix("torch."),
@@ -144,17 +142,17 @@ def record(
     )
 
 
-def _check_prompt(asked: Asked, saved: Mapping[str, Any]) -> None:
-    found, expected = digest(asked.prompt), saved.get("prompt_sha256")
+def _check_prompt(prompt: Prompt, saved: Mapping[str, Any]) -> None:
+    found, expected = digest(prompt.text), saved.get("prompt_sha256")
     if found != expected:
         raise UsageError(
-            f"the prompt of {asked.task}, row {asked.row} is not the one of the run: its digest is {found[:12]}, the "
-            f"saved one {str(expected)[:12]}; data, examples, chat template or system prompt have changed since"
+            f"the prompt of {prompt.task}, row {prompt.row} is not that of the run: its digest is {found[:12]}, the "
+            f"saved one {str(expected)[:12]}; data, examples, chat template or system prompt have changed"
         )
 
 
 def _decode(model: Transformer, settings: Settings, request: GenerationRequest) -> GenerationOutput:
     options, seed = asdict(settings.generation), request.seed
-    for _ in islice(stream(model, [request.ids], settings.cache.make(), seed=seed, **options), WARM_UP):
+    for _ in islice(stream(model, [request.ids], settings.cache.make(), seed=seed, **options), WARM_UP_FORWARDS):
         pass
     return generate(model, [request.ids], settings.cache.make(), seed=[seed], trace=True, **options)

@@ -1,1 +1,1 @@
-"""Small trained models that come with the package, what they learned from, and the program that trained them."""
+"""The embedded models: checkpoints, training data and the program that trained them."""

@@ -1,4 +1,4 @@
-"""Small Python functions: signature and docstring to complete, and hidden asserts that decide."""
+"""Small Python functions to complete from signature and docstring, scored by hidden asserts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Function:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A family of functions: name, argument, docstring and expression with ``{n}`` and ``{a}`` to fill in."""
+    """A template for functions: name, docstring and expression, with ``{n}`` and ``{a}`` to fill in."""
 
     name: str
     doc: str
@@ -76,7 +76,7 @@ def function(random: Random) -> Function:
     n = random.randint(2, 29 if kind.inputs == "ints" else 9)
     argument = random.choice(_ARGUMENTS[kind.inputs])
     name, doc, expression = (part.format(n=n, a=argument) for part in (kind.name, kind.doc, kind.expression))
-    # list comprehensions name their items x, which must not be the argument
+    # list comprehensions use x, so it must not be the argument
     prompt = f'def {name}({argument}):\n    """{doc}"""\n'
     reference = eval(f"lambda {argument}: {expression}")
     asserts = []

@@ -1,4 +1,4 @@
-"""The frozen test items of the embedded tasks: ``python -m models.nano.data`` writes them anew."""
+"""The frozen test items of the embedded tasks; ``python -m models.nano.data`` writes them again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_items(folder: Path = ITEMS) -> None:
 
 @lru_cache(maxsize=1)
 def held_out() -> frozenset[str]:
-    """Questions and prompts that training must never see."""
+    """Questions and prompts excluded from training."""
     questions = [row["question"] for split in ("test", "train") for row in _read(ITEMS / "gsm" / f"{split}.jsonl")]
     return frozenset(questions + [row["prompt"] for row in _read(ITEMS / "code" / "test.jsonl")])
 

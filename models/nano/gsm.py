@@ -1,4 +1,4 @@
-"""Grade-school arithmetic in plain English: the problems that the embedded models learn.
+"""Grade-school arithmetic in plain English, the problems of the embedded models.
 
 A story follows one quantity through two to four operations. The worked answer has one equation per operation and ends
 with ``#### result``, as GSM8K's do.
@@ -19,12 +19,12 @@ THINGS = (
 HOLDERS = "bags boxes baskets jars packs rows".split()
 FRIENDS = "friends cousins children neighbors".split()
 LARGEST = 99
-"""No quantity in a story is above this."""
+"""Largest quantity in a story."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A question, the equations of its worked answer and the result."""
+    """A question, the equations of its answer and the result."""
 
     question: str
     equations: tuple[str, ...]
@@ -36,7 +36,7 @@ class Problem:
         return " ".join([*self.equations, f"#### {self.result}"])
 
     def shot(self, answered: bool = True) -> str:
-        """The problem as it stands in a prompt; without the answer it ends where the answer begins."""
+        """The problem as a prompt has it, with the answer or up to its start."""
         head = f"Question: {self.question}\nAnswer:"
         return f"{head} {self.answer}\n\n" if answered else head
 
@@ -92,7 +92,7 @@ def problem(random: Random) -> Problem:
 
 
 def _ending(random: Random, name: str, thing: str, amount: int) -> tuple[str, tuple[str, int, int]] | None:
-    """A last question that needs one more operation, if one fits ``amount``: the question, sign, operand, result."""
+    """A final question with one more operation, if one fits ``amount``: question, sign, operand, result."""
     divisors = [n for n in range(2, 10) if amount % n == 0]
     prices = [n for n in range(2, 10) if amount * n <= LARGEST]
     if divisors and (not prices or random.random() < 0.5):

@@ -1,4 +1,4 @@
-"""The embedded models' tokenizer: byte-level BPE with single digits, so that any text can be encoded."""
+"""The tokenizer of the embedded models: byte-level BPE with single digits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHAT_TEMPLATE = (
 
 
 def train_tokenizer(seed: int = 0, texts: int = 4000) -> PreTrainedTokenizerFast:
-    """The tokenizer, learned from generated problems and functions; the same for the same seed."""
+    """Train the tokenizer on generated problems and functions; deterministic for a seed."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -1,15 +1,4 @@
-"""Train an embedded model: ``python -m models.nano.train OUT family=llada``.
-
-Masked diffusion objective: tokens of the answers are replaced by [MASK] and predicted, prompts stay clean (LLaDA,
-arXiv 2502.09992, section 2.3), the canvas behind the last answer is filled with end-of-sequence tokens, as LLaDA's is.
-Instead of LLaDA's 1/t weight, whose variance small batches do not forgive, the loss is the mean over masked tokens,
-those of the end-of-sequence tail at a tenth. Half of the canvases are masked as semi-autoregressive decoding meets
-them: clean up to a point, partly masked in the block behind it, all masked after that. Later, half of the canvases hide
-every number that follows from a result, since a model that may copy results from further on never learns to compute
-them. Some rows of every batch are drill: unconnected equations of which only results are masked.
-
-Batch ``n`` is drawn from seed and ``n`` alone, so a run can be stopped and resumed at any step.
-"""
+"""Train an embedded model: ``python -m models.nano.train OUT family=llada``."""
 
 from __future__ import annotations
 
@@ -19,7 +8,6 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from statistics import fmean
 from typing import Any
 
@@ -34,53 +22,11 @@ from cache_zoo.arguments import grouped, positional, read
 from cache_zoo.errors import DONE, refusing
 from models.config import ModelConfig
 from models.loading import find_family
-from models.nano.code import function
-from models.nano.data import held_out
-from models.nano.gsm import problem
+from models.nano.batches import BLOCK, Batches, Plan
 from models.nano.tokenizer import CONTEXT_LENGTH, EOT_TOKEN, train_tokenizer
 from models.transformer import Transformer
 
-BLOCK = 32
-_TAIL_WEIGHT, _BEHIND_WEIGHT = 0.1, 0.2
 _STATE, _LOG_EVERY = "state.pt", 50
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything a run depends on.
-
-    Attributes:
-        family: layout of the checkpoint.
-        width, layers, heads, kv_heads, inner: sizes of the network.
-        steps: batches in all.
-        batch: problems per batch; sequences with examples hold several.
-        drill: rows of equations for each row of problems.
-        results_from: share of the steps from which on half of the answers are masked from a result on.
-        shots: most examples before the last question; from ``shots_from`` (share of the steps) on.
-        gen_length: canvas behind the prompt in some batches, 5 % of the early and 30 % of the late ones; else it is as
-            long as the longest answer.
-        rate, embedding_rate: peak learning rates of matrices (Muon) and of everything else (AdamW).
-        cooldown: share of the steps over which both fall to zero in the end.
-        seed: of weights and data.
-    """
-
-    family: str = "llada"
-    width: int = 128
-    layers: int = 6
-    heads: int = 4
-    kv_heads: int = 4
-    inner: int = 384
-    steps: int = 8000
-    batch: int = 32
-    drill: float = 0.5
-    results_from: float = 0.315
-    shots: int = 4
-    shots_from: float = 0.7
-    gen_length: int = 128
-    rate: float = 0.006
-    embedding_rate: float = 0.002
-    cooldown: float = 0.35
-    seed: int = 0
 
 
 def model_config(plan: Plan, tokenizer: Any) -> ModelConfig:
@@ -102,131 +48,6 @@ def model_config(plan: Plan, tokenizer: Any) -> ModelConfig:
     )
 
 
-class Data:
-    """Batches of token ids, what may be masked in them, and how much each token counts.
-
-    Args:
-        plan: of the run.
-        tokenizer: whose ids they are.
-    """
-
-    def __init__(self, plan: Plan, tokenizer: Any) -> None:
-        self.plan, self.tokenizer = plan, tokenizer
-        self.kept_apart = held_out()
-
-    def batch(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Batch ``number``: ids ``[B, T]``, masked (BoolTensor ``[B, T]``), weight (float ``[B, T]``)."""
-        plan = self.plan
-        random = Random(f"{plan.seed}/{number}")
-        late, results = (number >= share * plan.steps for share in (plan.shots_from, plan.results_from))
-        shots = random.randint(0, plan.shots) if late else random.choice((0, 0, 1))
-        rows = [self._pieces(random, shots) for _ in range(max(4, plan.batch // (shots + 1)))]
-        longest = max(sum(len(ids) for ids, _ in pieces) for pieces in rows) + 1
-        prompt = max(sum(len(ids) for ids, _ in pieces[:-1]) for pieces in rows)
-        full = random.random() < (0.3 if late else 0.05)
-        length = max(longest, prompt + plan.gen_length) if full else longest
-        drill = round(plan.drill * len(rows))
-        ids = torch.full((len(rows) + drill, length), self.tokenizer.eos_token_id)
-        masked = torch.zeros(ids.shape, dtype=torch.bool)
-        weight = torch.full(ids.shape, _TAIL_WEIGHT)
-        generator = torch.Generator().manual_seed(random.getrandbits(62))
-        for row, pieces in enumerate(rows):
-            clean_shots = random.random() < 0.3
-            at = 0
-            for place, (tokens, answer) in enumerate(pieces):
-                last = place == len(pieces) - 1
-                end = length if last else at + len(tokens)
-                ids[row, at : at + len(tokens)] = torch.tensor(tokens)
-                weight[row, at : at + len(tokens) + last] = 1.0
-                if answer and (last or not clean_shots):
-                    starts = self._results(tokens) if results and random.random() < 0.5 else []
-                    if starts:
-                        masked[row, at:end], first = _from_result(end - at, starts, random, generator)
-                        weight[row, first + at : end] *= _BEHIND_WEIGHT
-                    else:
-                        masked[row, at:end] = _noise(end - at, len(tokens), random, generator)
-                at += len(tokens)
-        for row in range(len(rows), len(rows) + drill):
-            ids[row], digits = self._equations(random, longest, length)
-            rate = random.uniform(0.5, 1.0)
-            masked[row] = digits & (torch.rand(length, generator=generator) < rate)
-        weight[len(rows) :] = 1.0
-        return ids, masked, weight
-
-    def _equations(self, random: Random, filled: int, length: int) -> tuple[Tensor, Tensor]:
-        """``filled`` tokens of equations and an unmasked tail ``[T]``; and which tokens are digits of results."""
-        ids: list[int] = []
-        results: list[bool] = []
-        while len(ids) < filled:
-            left, result = random.choice(problem(random).equations).split("=")
-            for text, is_result in ((f" {left}=", False), (result[:-1], True), (".", False)):
-                tokens = self.tokenizer.encode(text)
-                ids += tokens
-                results += [is_result] * len(tokens)
-        tail = length - filled
-        return (
-            torch.tensor(ids[:filled] + [self.tokenizer.eos_token_id] * tail),
-            torch.tensor(results[:filled] + [False] * tail),
-        )
-
-    def _results(self, tokens: list[int]) -> list[range]:
-        """Where the numbers of a worked answer are that follow from a result: results, and what begins an equation."""
-        words = self.tokenizer.convert_ids_to_tokens(tokens)
-        found: list[range] = []
-        for place, word in enumerate(words):
-            if word.lstrip("Ġ").isdigit():
-                if found and found[-1].stop == place:
-                    found[-1] = range(found[-1].start, place + 1)
-                elif place and words[place - 1] in ("Ġ=", ".", "Ġ####"):
-                    found.append(range(place, place + 1))
-        return found
-
-    def _pieces(self, random: Random, shots: int) -> list[tuple[list[int], bool]]:
-        """Prompts and answers of one sequence in turn; the flag says which are answers."""
-        code = random.random() < 0.25
-        pieces = []
-        for shot in range(shots + 1):
-            end = "" if shot == shots else "\n\n"
-            if code:
-                made = function(random)
-                while made.prompt in self.kept_apart:
-                    made = function(random)
-                pieces += [(made.prompt, False), (made.body.rstrip("\n") + (end or "\n"), True)]
-            else:
-                asked = problem(random)
-                while asked.question in self.kept_apart:
-                    asked = problem(random)
-                pieces += [(asked.shot(answered=False), False), (f" {asked.answer}{end}", True)]
-        return [(self.tokenizer.encode(text), answer) for text, answer in pieces]
-
-
-def _noise(length: int, answer: int, random: Random, generator: torch.Generator) -> Tensor:
-    """Which of ``length`` tokens are masked, of which the first ``answer`` are not the tail."""
-    rate = random.uniform(0.02, 1.0)
-    masked = torch.rand(length, generator=generator) < rate
-    if random.random() < 0.5:  # as blocks leave it
-        start = random.randrange(answer + 1)
-        if random.random() < 0.5:
-            start = start // BLOCK * BLOCK
-        masked[:start] = False
-        masked[start + BLOCK :] = True
-    return masked
-
-
-def _from_result(length: int, numbers: list[range], random: Random, generator: torch.Generator) -> tuple[Tensor, int]:
-    """Which of ``length`` tokens are masked: one of ``numbers``, all later ones, and some of what is behind it.
-
-    Also where the number ends.
-    """
-    chosen = random.randrange(len(numbers))
-    shown = random.uniform(0.0, 1.0) if random.random() < 0.5 else 0.0
-    masked = torch.rand(length, generator=generator) >= shown
-    masked[: numbers[chosen].start] = False
-    for number in numbers[chosen:]:
-        masked[number.start : number.stop] = True
-    return masked, numbers[chosen].stop
-
-
 def loss_of(model: Transformer, ids: Tensor, masked: Tensor, weight: Tensor) -> Tensor:
     """Weighted mean cross-entropy of the masked tokens."""
     shift = model.config.shift
@@ -237,7 +58,7 @@ def loss_of(model: Transformer, ids: Tensor, masked: Tensor, weight: Tensor) -> 
 
 
 def initial(config: ModelConfig, seed: int) -> Transformer:
-    """The untrained network: small embeddings, sub-blocks that add nothing yet, a head that prefers nothing."""
+    """The untrained network: small embeddings, zero sub-block outputs and a zero head."""
     torch.manual_seed(seed)
     model = Transformer(config)
     torch.nn.init.normal_(model.embedding.weight, std=0.1)
@@ -249,12 +70,12 @@ def initial(config: ModelConfig, seed: int) -> Transformer:
 
 
 def rate_at(plan: Plan, step: int) -> float:
-    """Share of the peak learning rate: a short rise, a plateau, a straight fall."""
+    """Share of the peak learning rate: warm-up, plateau, linear decay."""
     return min((step + 1) / 200, 1.0, (plan.steps - step) / (plan.cooldown * plan.steps))
 
 
 def generation_config(config: ModelConfig, gen_length: int) -> dict[str, Any]:
-    """``generation_config.json``: how the model is meant to be decoded."""
+    """``generation_config.json``: default decoding options."""
     return {
         "mask_token_id": config.mask_id,
         "eos_token_id": config.eos_id,
@@ -285,20 +106,20 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-class Run:
-    """A run in its folder: ``state.pt`` to go on from, ``log.jsonl`` and the exported checkpoint.
+class TrainingRun:
+    """A run in its folder: ``state.pt`` to resume from, ``log.jsonl`` and the exported checkpoint.
 
     Args:
-        plan: of the run; one that goes on may only differ in ``steps``.
-        out: folder; a run that is there is gone on with.
-        device: where to train.
+        plan: of the run; a resumed run may change ``steps`` only.
+        out: its folder; an existing run is resumed.
+        device: for training.
     """
 
     def __init__(self, plan: Plan, out: Path, device: str = "cpu") -> None:
         self.plan, self.out, self.step = plan, out, 0
         self.tokenizer = train_tokenizer()
         self.model = initial(model_config(plan, self.tokenizer), plan.seed).to(device)
-        self.data = Data(plan, self.tokenizer)
+        self.batches = Batches(plan, self.tokenizer)
         layers = [p for p in self.model.layers.parameters() if p.ndim == 2]
         known = {id(parameter) for parameter in layers}
         others = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
@@ -320,8 +141,8 @@ class Run:
             for group in optimiser.param_groups:
                 group["lr"] = rate * rate_at(self.plan, self.step)
         device = self.model.device
-        ids, masked, weight = (part.to(device) for part in self.data.batch(self.step))
-        # On CPUs the fused attention's backward is slower than the plain one for sequences as short as these.
+        ids, masked, weight = (part.to(device) for part in self.batches.batch(self.step))
+        # On CPUs the backward pass of fused attention is slower than the plain one for such short sequences.
         attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
         with attention, torch.autocast(device.type, dtype=torch.bfloat16):
             loss = loss_of(self.model, ids, masked, weight)
@@ -334,7 +155,7 @@ class Run:
         return loss.item()
 
     def save(self) -> None:
-        """Write the state in one step, and the checkpoint."""
+        """Write the state atomically, then the checkpoint."""
         state = {name: optimiser.state_dict() for name, (optimiser, _) in self.optimisers.items()}
         temporary = (self.out / _STATE).with_suffix(".tmp")
         torch.save({"model": self.model.state_dict(), "step": self.step, **state}, temporary)
@@ -350,17 +171,17 @@ def train(
     stop_after: float | None = None,
     device: str = "cpu",
 ) -> list[float]:
-    """Run ``plan``, or go on with it, and return the losses of the steps made.
+    """Run or resume ``plan`` and return the losses of the steps made.
 
     Args:
         plan: of the run.
         out: its folder.
         save_every: steps between saved states.
-        keep_every: steps between checkpoints that are kept as ``step-<n>``; None: only the last is.
+        keep_every: steps between checkpoints kept as ``step-<n>``; None: keep only the last.
         stop_after: seconds after which to stop.
-        device: where to train.
+        device: for training.
     """
-    run, losses, started = Run(plan, out, device), [], time.monotonic()
+    run, losses, started = TrainingRun(plan, out, device), [], time.monotonic()
     with tqdm(total=plan.steps, initial=run.step, desc=f"nano-{plan.family}") as bar:
         while run.step < plan.steps:
             losses.append(run.advance())
@@ -401,7 +222,7 @@ class TrainOptions:
 
 @refusing
 def main() -> int:
-    """Train and return the exit status."""
+    """Train, and return the exit status."""
     options = vars(read(TrainOptions, "python -m models.nano.train"))
     train(Plan(**options.pop("plan")), **options)
     return DONE

@@ -11,19 +11,7 @@ from evaluation.storage.saved_run import question_id, question_name
 from evaluation.storage.schema import Sample
 from generation import GenerationOptions
 
-_REQUIRED = (
-    "raw",
-    "text",
-    "prompt_tokens",
-    "tokens_out",
-    "tokens_canvas",
-    "forwards",
-    "seconds",
-    "seed",
-    "batch",
-    "work",
-    "prompt_sha256",
-)
+_REQUIRED = "raw text prompt_tokens tokens_out tokens_canvas forwards seconds seed batch work prompt_sha256".split()
 _REPLACEMENT = "\ufffd"
 """Decoded from a part of a character."""
 _SPECIAL = re.compile(r"<[^<>\s]{1,80}>|\[[A-Z_]{2,20}\]|\s+")

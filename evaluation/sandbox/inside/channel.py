@@ -3,7 +3,7 @@
 Each side asks, and answers what the other asks while it waits: a program that was given a function of the tests calls
 it. Functions, iterators and objects pass as the number under which their side has lent them. The other side holds a
 stand-in, with which it can call a function, step an iterator and give either back, and nothing else: stand-ins have no
-attributes or methods that could answer in place of plain data.
+attributes or methods that could answer in place of plain data. A malformed message raises an exception of any kind.
 """
 
 from __future__ import annotations
@@ -111,9 +111,6 @@ class Channel:
             kind: of the answer.
             content: of the answer.
             arguments: of the call; those that the other side changed in place are changed here, too.
-
-        Raises:
-            Exception: of many kinds, if the answer is malformed.
         """
         if kind != "returned":
             raise ValueError(f"an answer of kind {kind}")
@@ -126,11 +123,7 @@ class Channel:
         return arguments[result["given"]] if isinstance(result, dict) and "given" in result else self.decode(result)
 
     def answer(self, operation: str, *content: Any) -> list[Any]:
-        """Do what the other side asks: the result, and the arguments afterwards if they changed.
-
-        Raises:
-            Exception: whatever the operation raised.
-        """
+        """Do what the other side asks: the result, and the arguments afterwards if they changed."""
         number, arguments = content
         value = self._lent[number]
         positional, keywords = self.decode(arguments)
@@ -164,11 +157,7 @@ class Channel:
         """An exception has reached the code that handles it."""
 
     def kind_of(self, value: Any) -> str:
-        """The kind as which something may be lent.
-
-        Raises:
-            TypeError: it may not.
-        """
+        """The kind as which something may be lent; TypeError if it may not."""
         if hasattr(type(value), "__next__"):
             return "iterator"
         if callable(value):
@@ -184,11 +173,7 @@ class Channel:
         return serialize.decode(message, self.resolve)
 
     def refer(self, value: Any) -> Any:
-        """Lend something, or give it back.
-
-        Raises:
-            TypeError: it may not be lent.
-        """
+        """Lend something, or give it back; TypeError if it may not be lent."""
         if isinstance(value, Borrowed):
             return {"yours": value._borrowed[1]}
         number = self._numbers.get(id(value))
@@ -199,11 +184,7 @@ class Channel:
         return {"mine": [number, kind, str(getattr(value, "__name__", type(value).__name__))[:100]]}
 
     def resolve(self, message: Any) -> Any:
-        """What a message of the other side's `refer` stands for.
-
-        Raises:
-            Exception: of many kinds, if the message is malformed.
-        """
+        """What a message of the other side's `refer` stands for."""
         if "yours" in message:
             return self._lent[message["yours"]]
         if "exception" in message:

@@ -62,7 +62,7 @@ def _run_one(used: layers.Layers, limits: Limits, folder: str | None) -> bool:
                 syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
             messages.write_json(writer, supervise(used, limits, folder, _IN))
         except (OSError, ValueError) as error:
-            messages.write_json(writer, {"reason": "broken", "detail": str(error), "seconds": 0.0})
+            messages.write_json(writer, {"reason": "broken", "detail": str(error)})
         finally:
             os._exit(0)
     os.close(writer)

@@ -19,7 +19,7 @@ from .limits import Limits
 _EXIT_SECONDS = 0.5  # for a process that has closed its pipe to end
 
 
-def supervise(layers: Layers, limits: Limits, parent: str | None, source: int) -> dict[str, str | float]:
+def supervise(layers: Layers, limits: Limits, parent: str | None, source: int) -> dict[str, str]:
     """Run one program against its tests.
 
     Both texts are read after the two processes were forked: the program's process has never held the tests.
@@ -31,7 +31,7 @@ def supervise(layers: Layers, limits: Limits, parent: str | None, source: int) -
         source: descriptor from which the program and the tests are read.
 
     Returns:
-        Reason, detail and seconds of a verdict.
+        Reason and detail of a verdict.
 
     Raises:
         OSError: no process, pipe or folder is available, or a layer can't be set.
@@ -70,7 +70,7 @@ def supervise(layers: Layers, limits: Limits, parent: str | None, source: int) -
         reason, detail = "timeout", ""
     if "namespaces" not in layers.names:
         _end_orphans()
-    return {"reason": reason, "detail": detail, "seconds": time.monotonic() - start}
+    return {"reason": reason, "detail": detail}
 
 
 def _start(action: Callable[..., None], pipes: Sequence[int], confine: Callable[[], None]) -> int:

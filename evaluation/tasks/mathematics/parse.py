@@ -76,8 +76,7 @@ def parse(text: str) -> Answer:
         if ranges:
             return ranges
         return Listed(tuple(each for part in parts for each in _item(part)))
-    items = _item(parts[0])
-    return items[0] if len(items) == 1 else Listed(tuple(items))
+    return _as_answer(parts[0])
 
 
 def _reversed_brackets(match: re.Match[str]) -> str:
@@ -139,13 +138,9 @@ def _item(text: str) -> list[Answer]:
     if inside and inside[0] == "{":
         return [_set(inside[1])]
     if re.search(r"\\(?:pm|mp)(?![a-zA-Z])", text) and not outside(text, _SIGN):
-        signs = ((r"\pm", "+", "-"), (r"\mp", "-", "+"))
-        both = [text, text]
-        for sign, first, second in signs:
-            both = [
-                re.sub(rf"\{sign}(?![a-zA-Z])\s*", by, side) for side, by in zip(both, (first, second), strict=True)
-            ]
-        return [each for side in both for each in _item(side)]
+        upper = re.sub(r"\\mp(?![a-zA-Z])\s*", "-", re.sub(r"\\pm(?![a-zA-Z])\s*", "+", text))
+        lower = re.sub(r"\\mp(?![a-zA-Z])\s*", "+", re.sub(r"\\pm(?![a-zA-Z])\s*", "-", text))
+        return [*_item(upper), *_item(lower)]
     return [_single(text)]
 
 

@@ -13,7 +13,7 @@ const lowest = extreme(Math.min, 0);
 const highest = extreme(Math.max, lowest < 0 ? lowest * data.scale : data.scale);
 
 function readPalette() {
-  const names = ["held", "held-reused", "masked", "masked-reused", "decided", "unsure", "half", "sure"];
+  const names = ["held", "held-reused", "masked", "masked-reused", "committed", "unsure", "half", "sure"];
   palette = Object.fromEntries(names.map((name) => [name, channels(`--${name}`)]));
 }
 
@@ -46,7 +46,7 @@ function drawLegend() {
   const layered = runs.some((run) => run.patterns.some((pattern) => pattern.some((value, index) => index % 2 && value > 0 && value < run.layers)));
   const full = layered ? ": darker in more layers" : "";
   const entries = state.hue === "work" ? [
-    entry(palette.decided, "decided in this step"),
+    entry(palette.committed, "committed in this step"),
     (layered ? ramp([worked("masked", 0.01), palette.masked], `masked, recomputed${full}`) : entry(palette.masked, "masked, recomputed")),
     entry(palette["masked-reused"], "masked, not run"),
     (layered ? ramp([worked("held", 0.01), palette.held], `text, recomputed${full}`) : entry(palette.held, "text, recomputed")),

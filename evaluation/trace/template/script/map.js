@@ -9,24 +9,24 @@ const lineHeight = () => Math.max(1, Math.min(22, Math.floor(400 / most)));
 
 // The prompt has its share of the width, but never more than three tenths.
 const edge = (run, width) => width * Math.min(0.3, start / run.length);
-const leftOf = (run, width, place) =>
-  place < start ? (edge(run, width) * place) / start : edge(run, width) + ((width - edge(run, width)) * (place - start)) / run.gen;
-const placeAt = (run, width, x) => {
+const leftOf = (run, width, position) =>
+  position < start ? (edge(run, width) * position) / start : edge(run, width) + ((width - edge(run, width)) * (position - start)) / run.gen;
+const positionAt = (run, width, x) => {
   const from = edge(run, width);
-  const place = x < from ? Math.floor((x / from) * start) : start + Math.floor(((x - from) / (width - from)) * run.gen);
-  return Math.max(0, Math.min(run.length - 1, place));
+  const position = x < from ? Math.floor((x / from) * start) : start + Math.floor(((x - from) / (width - from)) * run.gen);
+  return Math.max(0, Math.min(run.length - 1, position));
 };
 
 // What a position shows in a step, and how much it stands out among those that share its column.
-function cell(run, step, layers, place) {
-  const generated = place - start;
-  const share = layers[place] / run.layers;
+function cell(run, step, layers, position) {
+  const generated = position - start;
+  const share = layers[position] / run.layers;
   const masked = generated >= 0 && !holds(run, step - 1, generated);
   if (state.hue === "confidence") {
     const sure = generated >= 0 ? confidence(run, step, generated) : null;
     return sure === null ? [palette[masked ? "masked-reused" : "held-reused"], 0] : [certain(sure), 1];
   }
-  if (generated >= 0 && isNew(run, step, generated)) return [palette.decided, 2];
+  if (generated >= 0 && isNew(run, step, generated)) return [palette.committed, 2];
   return [worked(masked ? "masked" : "held", share), share];
 }
 
@@ -38,8 +38,8 @@ function drawMap(run) {
   canvas.height = height;
   canvas.style.height = `${height * lineHeight()}px`;
   const columns = Array.from({ length: width }, (_, x) => {
-    const first = placeAt(run, width, x);
-    return [first, Math.max(first + 1, placeAt(run, width, x + 1))];
+    const first = positionAt(run, width, x);
+    return [first, Math.max(first + 1, positionAt(run, width, x + 1))];
   });
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
@@ -48,8 +48,8 @@ function drawMap(run) {
     const layers = layersOf(run, step);
     columns.forEach(([first, last], x) => {
       let [best, weight] = cell(run, step, layers, first);
-      for (let place = first + 1; place < last; place += 1) {
-        const [other, heavier] = cell(run, step, layers, place);
+      for (let position = first + 1; position < last; position += 1) {
+        const [other, heavier] = cell(run, step, layers, position);
         if (heavier > weight) [best, weight] = [other, heavier];
       }
       pixels[(step - 1) * width + x] = pixel(best);
@@ -91,12 +91,12 @@ function drawAxis(run, width) {
   };
   const every = Math.ceil(blocks / Math.max(1, Math.floor((width - edge(run, width)) / 60))) * run.block;
   const labels = [];
-  for (let place = 0; place < run.gen; place += every) labels.push(label(place, leftOf(run, width, start + place)));
+  for (let position = 0; position < run.gen; position += every) labels.push(label(position, leftOf(run, width, start + position)));
   if (edge(run, width) > 60) labels.unshift(label(`prompt, ${start}`, 0, "left"));
-  const marks = data.differs.filter((place) => place < run.gen).map((place) => {
+  const marks = data.differs.filter((position) => position < run.gen).map((position) => {
     const mark = make("i");
-    mark.style.left = `${leftOf(run, width, start + place)}px`;
-    mark.style.width = `${leftOf(run, width, start + place + 1) - leftOf(run, width, start + place)}px`;
+    mark.style.left = `${leftOf(run, width, start + position)}px`;
+    mark.style.width = `${leftOf(run, width, start + position + 1) - leftOf(run, width, start + position)}px`;
     return mark;
   });
   find(".axis", run.panel).replaceChildren(...labels, ...marks);

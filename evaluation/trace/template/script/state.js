@@ -2,15 +2,15 @@
 const start = data.prompt.length; // first generated position of the canvas
 
 function unpack(run, number) {
-  const decided = new Array(run.gen).fill(0); // by generated position, the step that decided it; 0: none did
-  run.steps.forEach((step, index) => step.new.forEach((place) => { decided[place] = index + 1; }));
+  const committed = new Array(run.gen).fill(0); // by generated position, the step that committed it; 0: none did
+  run.steps.forEach((step, index) => step.new.forEach((position) => { committed[position] = index + 1; }));
   let passed = 0;
   return {
     ...run,
     number,
     panel: find(`.panel[data-run="${number}"]`),
     length: start + run.gen,
-    decided,
+    committed,
     ends: run.steps.map((step) => (passed += step.ms)), // milliseconds from the beginning
     specials: new Set(run.special),
     unrolled: new Map(),
@@ -34,10 +34,10 @@ function layersOf(run, step) {
   const { rows } = run.steps[step - 1];
   if (!run.unrolled.has(rows)) {
     const layers = new Uint16Array(run.length);
-    let place = 0;
+    let position = 0;
     for (let index = 0; index < run.patterns[rows].length; index += 2) {
-      layers.fill(run.patterns[rows][index + 1], place, place + run.patterns[rows][index]);
-      place += run.patterns[rows][index];
+      layers.fill(run.patterns[rows][index + 1], position, position + run.patterns[rows][index]);
+      position += run.patterns[rows][index];
     }
     run.unrolled.set(rows, layers);
   }
@@ -45,25 +45,25 @@ function layersOf(run, step) {
 }
 
 // Confidence at a generated position in a step; null where there is none.
-function confidence(run, step, place) {
+function confidence(run, step, position) {
   const [first, ...sure] = run.steps[step - 1].sure;
-  return (sure[place - first] ?? null) === null ? null : sure[place - first] / data.scale;
+  return (sure[position - first] ?? null) === null ? null : sure[position - first] / data.scale;
 }
 
 // What a generated position holds in a step: before its forward, and after it.
-const isNew = (run, step, place) => step > 0 && run.decided[place] === step;
-const holds = (run, step, place) => run.decided[place] > 0 && run.decided[place] <= step;
+const isNew = (run, step, position) => step > 0 && run.committed[position] === step;
+const holds = (run, step, position) => run.committed[position] > 0 && run.committed[position] <= step;
 
 // The token of a generated position as it is written, the text of a character that several tokens share in the first.
-function written(run, place) {
-  if (run.specials.has(place)) return "▪";
-  return run.pieces[place] ?? "";
+function written(run, position) {
+  if (run.specials.has(position)) return "▪";
+  return run.texts[position] ?? "";
 }
 
 // First and last position of the tokens that share a character with this one.
-function shared(run, place) {
-  let [first, last] = [place, place];
-  while (run.pieces[first] === null && first > 0) first -= 1;
-  while (last + 1 < run.gen && run.pieces[last + 1] === null) last += 1;
+function shared(run, position) {
+  let [first, last] = [position, position];
+  while (run.texts[first] === null && first > 0) first -= 1;
+  while (last + 1 < run.gen && run.texts[last + 1] === null) last += 1;
   return [first, last];
 }

@@ -1,46 +1,46 @@
 // The text as it emerges: one element per token, as wide while it is masked as it will be.
 function startText(run) {
   const box = find(".text", run.panel);
-  run.tokens = run.pieces.map((_, place) => {
-    const text = written(run, place);
+  run.tokens = run.texts.map((_, position) => {
+    const text = written(run, position);
     const token = make("span", { className: "token" });
-    token.dataset.place = place;
+    token.dataset.position = position;
     token.dataset.final = text.includes("\n") ? `↵${text}` : text;
     return token;
   });
   box.replaceChildren(...run.tokens);
 }
 
-function spelled(run, step, place) {
-  const [first, last] = shared(run, place);
-  if (first === last) return written(run, place);
+function spelled(run, step, position) {
+  const [first, last] = shared(run, position);
+  if (first === last) return written(run, position);
   for (let other = first; other <= last; other += 1) if (!holds(run, step, other)) return "\ufffd";
-  return written(run, place);
+  return written(run, position);
 }
 
-function look(run, step, place) {
+function look(run, step, position) {
   const next = run.steps[Math.min(step, run.steps.length - 1)].block;
-  const there = holds(run, step, place);
+  const there = holds(run, step, position);
   return {
     masked: !there,
-    here: !there && step < run.steps.length && Math.floor(place / run.block) === next,
-    line: written(run, place).includes("\n"),
-    special: run.specials.has(place),
-    behind: there && place >= run.answer,
-    new: isNew(run, step, place),
-    differs: there && differs.has(place),
+    here: !there && step < run.steps.length && Math.floor(position / run.block) === next,
+    line: written(run, position).includes("\n"),
+    special: run.specials.has(position),
+    behind: there && position >= run.answer,
+    new: isNew(run, step, position),
+    differs: there && differs.has(position),
   };
 }
 
 function drawText(run) {
   const step = stepOf(run);
-  run.tokens.forEach((token, place) => {
-    const found = look(run, step, place);
-    const text = found.masked ? "" : spelled(run, step, place);
+  run.tokens.forEach((token, position) => {
+    const found = look(run, step, position);
+    const text = found.masked ? "" : spelled(run, step, position);
     if (token.textContent !== text) token.textContent = text;
     for (const [name, on] of Object.entries(found)) token.classList.toggle(name, on);
     const tinted = state.hue === "confidence" && !found.masked;
-    const [back, ink] = tinted ? tint(confidence(run, run.decided[place], place)) : ["", ""];
+    const [back, ink] = tinted ? tint(confidence(run, run.committed[position], position)) : ["", ""];
     token.style.background = back;
     token.style.color = ink;
   });
@@ -48,7 +48,7 @@ function drawText(run) {
   if (step > 0) follow(run.tokens[run.steps[step - 1].new[0]]);
 }
 
-// A long text scrolls in its box, never the page, to what was just decided.
+// A long text scrolls in its box, never the page, to what was just committed.
 function follow(token) {
   const box = token.parentElement;
   const top = token.offsetTop - box.scrollTop;
@@ -60,12 +60,12 @@ function told(run, step) {
   if (step === 0) return `before the first forward: ${start} tokens of prompt, ${run.gen} masked`;
   const made = run.steps[step - 1];
   const share = Math.round((100 * made.run) / run.length);
-  const left = run.decided.filter((when) => when === 0 || when > step).length;
+  const left = run.committed.filter((when) => when === 0 || when > step).length;
   return [
     `step ${step} of ${run.steps.length}`,
     `block ${made.block + 1} of ${run.gen / run.block}`,
     `${+made.run.toFixed(1)} of ${run.length} rows run (${share} %)`,
     `${made.ms.toFixed(1)} ms`,
-    `${made.new.length} decided, ${left} masked`,
+    `${made.new.length} committed, ${left} masked`,
   ].join(" · ");
 }
