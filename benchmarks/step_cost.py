@@ -24,7 +24,8 @@ import torch
 from cache_zoo import Cache, list_caches, make_cache
 from cache_zoo.arguments import read
 from generation import GenerationOutput, generate
-from models import ModelConfig, Transformer
+from models import Transformer
+from models.loading import find_family
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,16 @@ class StepCostOptions:
 
 def random_model(width: int, layers: int, vocab: int, dtype: torch.dtype, device: str) -> Transformer:
     """A LLaDA-shaped network (8 heads, feed-forward three times the width) with random weights."""
-    config = ModelConfig(
-        family="llada",
+    config = find_family("llada").new_config(
         vocab_size=vocab,
         hidden_size=width,
         num_layers=layers,
         num_heads=8,
         num_kv_heads=8,
         intermediate_size=3 * width,
-        rms_eps=1e-5,
         rope_theta=500000.0,
-        rope_full_precision=True,
-        qkv_bias=False,
         tied=False,
         context_length=8192,
-        shift=0,
         mask_id=vocab - 1,
         eos_id=vocab - 2,
         pad_id=vocab - 2,

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 from cache_zoo.errors import require
 from models.config_json import ConfigReader
 
+_SIZES = "vocab_size hidden_size num_layers num_heads num_kv_heads intermediate_size context_length".split()
 _MAX_ROPE_BASE = 1e12
 """Beyond it all angles are 0 in float32."""
 _SHARED_KEYS = {
@@ -59,10 +60,7 @@ class ModelConfig:
     eot_id: int | None = None
 
     def __post_init__(self) -> None:
-        for name in (
-            *("vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "intermediate_size"),
-            "context_length",
-        ):
+        for name in _SIZES:
             require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
         for name, most in (("rms_eps", 1), ("rope_theta", _MAX_ROPE_BASE)):
             value = getattr(self, name)

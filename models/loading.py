@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require, require_choice, short, shown, suggest
+from cache_zoo.errors import first_line, require, require_choice, short, shown, suggest
 from models.config import Family, ModelConfig
 from models.config_json import ConfigReader, read_json
 from models.dream import DREAM
@@ -199,8 +199,7 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except Exception as error:  # the hub client and its HTTP library raise many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
-            f"model '{name}' is no local folder and not available from the hub ({reason}); "
+            f"model '{name}' is no local folder and not available from the hub ({first_line(error)}); "
             "give a folder with config.json and safetensors, or a name in configs/model"
         ) from error

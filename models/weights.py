@@ -86,7 +86,7 @@ class Weights:
     def tensors(self) -> Iterator[tuple[str, Slot, Tensor]]:
         """All parameters: name, destination and a tensor that is read from the disk on use."""
         with ExitStack() as files:
-            opened = {path: files.enter_context(_open(path)) for path in self._paths()}
+            opened = {path: files.enter_context(_open(path)) for path in {one.path for one in self.stored.values()}}
             for name, stored in self.stored.items():
                 yield name, self.slots[name], opened[stored.path].get_tensor(name)
 
@@ -101,9 +101,6 @@ class Weights:
         with ThreadPoolExecutor() as pool:  # hashing releases the GIL
             lines = sorted(pool.map(digest, self.tensors()))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-    def _paths(self) -> list[Path]:
-        return list(dict.fromkeys(stored.path for stored in self.stored.values()))
 
     def _check_tied(self, name: str, head: Stored) -> None:
         """An error unless the redundant head of a tied checkpoint equals its embedding."""

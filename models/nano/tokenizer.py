@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from models.nano.code import function
 from models.nano.gsm import problem
+from models.tokenizer import fast_tokenizer
 
 SPECIAL_TOKENS = (MASK_TOKEN, EOS_TOKEN, EOT_TOKEN) = ("<|mask|>", "<|endoftext|>", "<|eot_id|>")
 VOCAB_SIZE = 768
@@ -38,17 +39,7 @@ def train_tokenizer(seed: int = 0, texts: int = 4000) -> PreTrainedTokenizerFast
         show_progress=False,
     )
     tokenizer.train_from_iterator(_texts(seed, texts), trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        mask_token=MASK_TOKEN,
-        eos_token=EOS_TOKEN,
-        pad_token=EOS_TOKEN,
-        additional_special_tokens=[EOT_TOKEN],
-        clean_up_tokenization_spaces=False,
-        model_max_length=CONTEXT_LENGTH,
-    )
-    fast.chat_template = _CHAT_TEMPLATE
-    return fast
+    return fast_tokenizer(tokenizer, SPECIAL_TOKENS, _CHAT_TEMPLATE, CONTEXT_LENGTH)
 
 
 def _texts(seed: int, number: int) -> Iterator[str]:
