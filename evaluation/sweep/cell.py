@@ -17,7 +17,7 @@ from evaluation.config.settings import RETRIED, Settings
 from evaluation.run.distributed import Processes
 from evaluation.run.folder import InUseError, RunFolder
 from evaluation.storage.disk import disk_trouble
-from evaluation.storage.saved_summary import read_summary
+from evaluation.storage.saved_run import SavedRun
 from generation.options import incompatibility
 
 
@@ -160,7 +160,7 @@ class Cell:
         if self.run.status.get("status") != "done":
             return None
         try:
-            summary = read_summary(self.run.path)
+            summary = SavedRun(self.run.path).printed_summary()
         except UsageError as error:
             if self._processes.is_main_process:
                 print(f"{self.run.path} says it is done, but is damaged: {error}", file=sys.stderr)

@@ -127,8 +127,10 @@ class Channel:
         number, arguments = content
         value = self._lent[number]
         positional, keywords = self.decode(arguments)
-        if operation not in _STEPS:
-            result = self._act(operation, value, positional, keywords)
+        if operation == "call":
+            result = value(*positional, **keywords)
+        elif operation not in _STEPS:
+            result = self.operations[operation](value, *positional)
         else:
             try:
                 result = _STEPS[operation](value, *positional)
@@ -139,11 +141,6 @@ class Channel:
         same = [index for index, item in enumerate([*positional, *keywords.values()]) if item is result]
         message = {"given": same[0]} if same else self.encode(result)  # an argument stays the same object
         return ["returned", message, None if after == arguments else after]
-
-    def _act(self, operation: str, value: Any, positional: list[Any], keywords: dict[str, Any]) -> Any:
-        if operation == "call":
-            return value(*positional, **keywords)
-        return self.operations[operation](value, *positional)
 
     def raised(self, *content: Any) -> NoReturn:
         """Raise the counterpart of the other side's exception."""
