@@ -127,16 +127,15 @@ def read_config(folder: Path) -> tuple[Family, ModelConfig]:
     given = values.get("model_type")
     require(isinstance(given, str), f"{path}: 'model_type' must name a model family, not {shown(given)}")
     model_type = str(given).lower()
-    for family in FAMILIES:
-        if model_type in family.model_types:
-            try:
-                return family, family.read_config(ConfigReader(values))
-            except UsageError as error:
-                raise UsageError(f"{path}: {error}") from None
     if reason := _OTHER_LAYOUTS.get(model_type):
         raise UsageError(f"{path}: model_type '{given}' is not supported: {reason}")
-    known = [name for family in FAMILIES for name in family.model_types]
-    raise UsageError(f"{path}: unknown model_type '{short(str(given))}'. {suggest(model_type[:100], known)}")
+    families = {name: family for family in FAMILIES for name in family.model_types}
+    if model_type not in families:
+        raise UsageError(f"{path}: unknown model_type '{short(str(given))}'. {suggest(model_type[:100], families)}")
+    try:
+        return families[model_type], families[model_type].read_config(ConfigReader(values))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 def find_family(name: str) -> Family:

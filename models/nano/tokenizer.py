@@ -22,8 +22,8 @@ _CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(seed: int = 0, texts: int = 4000) -> PreTrainedTokenizerFast:
-    """Train the tokenizer on generated problems and functions; deterministic for a seed."""
+def train_tokenizer() -> PreTrainedTokenizerFast:
+    """Train the tokenizer on generated problems and functions, always the same."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -38,13 +38,13 @@ def train_tokenizer(seed: int = 0, texts: int = 4000) -> PreTrainedTokenizerFast
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(seed, texts), trainer)
+    tokenizer.train_from_iterator(_texts(), trainer)
     return fast_tokenizer(tokenizer, SPECIAL_TOKENS, _CHAT_TEMPLATE, CONTEXT_LENGTH)
 
 
-def _texts(seed: int, number: int) -> Iterator[str]:
-    random = Random(seed)
-    for _ in range(number):
+def _texts() -> Iterator[str]:
+    random = Random(0)
+    for _ in range(4000):
         yield problem(random).shot()
         made = function(random)
         yield made.prompt + made.body
