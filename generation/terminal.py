@@ -26,15 +26,7 @@ _STYLES = {"block": "cyan", "masked": "dim", "special": "dim", "new": "bold blac
 
 
 class Picture:
-    """The picture of one generation.
-
-    Args:
-        title: above it.
-        tokenizer: of the checkpoint.
-        mask_id: of the checkpoint.
-        block_length: width of a block.
-        marks: for positions without text.
-    """
+    """The picture of one generation under its title; ``marks`` stand for positions without text."""
 
     def __init__(self, title: str, tokenizer: Any, mask_id: int, block_length: int, marks: Marks) -> None:
         self.title, self.status = title, "waiting"
@@ -82,14 +74,9 @@ class Picture:
 
 
 class Screen:
-    """Pictures one below the other on the terminal's alternate screen, redrawn while their generations run.
+    """Pictures under the prompt on the terminal's alternate screen, redrawn while their generations run.
 
     The whole screen is drawn each time, so the window may change its size.
-
-    Args:
-        console: of the terminal.
-        prompt: above the pictures, in one line.
-        pictures: from top to bottom.
     """
 
     def __init__(self, console: Console, prompt: str, pictures: Sequence[Picture]) -> None:

@@ -18,9 +18,7 @@ _MAX_SECONDS = 5.0
 class Chat:
     """A chat template, tested on a trial conversation of each shape before its first use.
 
-    Args:
-        tokenizer: its owner.
-        instead: for messages, the setting that avoids the template.
+    Errors name ``instead``, the setting that avoids the template.
     """
 
     def __init__(self, tokenizer: Any, instead: str) -> None:

@@ -29,13 +29,7 @@ _MAX_LISTED = 10
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor as the header of its file describes it.
-
-    Attributes:
-        path: of the file.
-        dtype: in safetensors' notation, such as ``BF16``.
-        shape: of the tensor.
-    """
+    """A tensor as the header of its file describes it; ``dtype`` in safetensors' notation, such as ``BF16``."""
 
     path: Path
     dtype: str

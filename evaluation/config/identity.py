@@ -21,16 +21,7 @@ from evaluation.config.task_table import OWN_TASKS
 BASELINE = "none"
 """The cache of a baseline."""
 
-NOT_COUNTED = (
-    "output_dir",
-    "recipe",
-    "attn_implementation",
-    "sandbox_disable",
-    "force",
-    "retry",
-    "jobs",
-    "trace",
-)
+NOT_COUNTED = "output_dir recipe attn_implementation sandbox_disable force retry jobs trace".split()
 """Keys that do not define a run: its place, the origin of its values, what to do with it."""
 
 NEUTRAL: dict[str, Any] = {

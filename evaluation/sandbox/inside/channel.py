@@ -63,11 +63,7 @@ _STEPS: dict[str, Callable[..., Any]] = {
 
 
 class Channel:
-    """One side of the pipes.
-
-    Args:
-        reads: descriptor of the other side's messages.
-        writes: descriptor of messages to the other side.
+    """One side of the pipes: messages of the other side come from ``reads``, those to it go to ``writes``.
 
     Attributes:
         operations: what the other side may ask for beside calls and steps.
@@ -105,13 +101,7 @@ class Channel:
         return self.result(kind, content, [*positional, *keywords.values()])
 
     def result(self, kind: str, content: list[Any], arguments: list[Any]) -> Any:
-        """The result in an answer.
-
-        Args:
-            kind: of the answer.
-            content: of the answer.
-            arguments: of the call; those that the other side changed in place are changed here, too.
-        """
+        """The result in an answer; ``arguments`` that the other side changed in place are changed here, too."""
         if kind != "returned":
             raise ValueError(f"an answer of kind {kind}")
         result, after = content
