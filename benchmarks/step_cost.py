@@ -27,6 +27,8 @@ from generation import GenerationOutput, generate
 from models import Transformer
 from models.loading import find_family
 
+_REPEATS = 20  # of a matrix product
+
 
 @dataclass(frozen=True)
 class StepCostOptions:
@@ -78,19 +80,15 @@ def random_model(width: int, layers: int, vocab: int, dtype: torch.dtype, device
 
 def seconds(work: Callable[[], Any], device: str) -> float:
     """Wall-clock time of ``work``, the device waited for."""
-    _synchronise(device)
+    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
+    wait()
     start = time.perf_counter()
     work()
-    _synchronise(device)
+    wait()
     return time.perf_counter() - start
 
 
-def _synchronise(device: str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
-
-
-def matmul_rate(model: Transformer, rows: int, repeats: int = 20) -> float:
+def matmul_rate(model: Transformer, rows: int) -> float:
     """Floating-point operations per second of the matrix products that a forward over ``rows`` rows makes.
 
     The same shapes with nothing between them: what the machine can do with this network at most.
@@ -105,7 +103,7 @@ def matmul_rate(model: Transformer, rows: int, repeats: int = 20) -> float:
             torch.mm(x, weight.T, out=out)
 
     flops = sum(2 * rows * weight.numel() for weight in weights)
-    return flops / statistics.median(seconds(once, str(model.device)) for _ in range(repeats))
+    return flops / statistics.median(seconds(once, str(model.device)) for _ in range(_REPEATS))
 
 
 def measure(arguments: StepCostOptions) -> dict[str, Any]:

@@ -35,13 +35,7 @@ _STRINGS = re.compile(r"""\"{3}|'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|\#[
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of an answer.
-
-    Attributes:
-        lines: its lines without fences.
-        fenced: it stands in a fence.
-        closed: it ends before the answer does.
-    """
+    """Lines of an answer without fences: whether they stand in one, and whether they end before the answer does."""
 
     lines: list[str]
     fenced: bool
