@@ -80,11 +80,13 @@ def random_model(width: int, layers: int, vocab: int, dtype: torch.dtype, device
 
 def seconds(work: Callable[[], Any], device: str) -> float:
     """Wall-clock time of ``work``, the device waited for."""
-    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
-    wait()
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize()
     start = time.perf_counter()
     work()
-    wait()
+    if on_gpu:
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
