@@ -67,14 +67,7 @@ class GenerateOptions:
 
 
 class TimedGeneration:
-    """A generation with one cache, run one forward at a time and timed.
-
-    Args:
-        label: its name in the output.
-        forwards: yields the progress after each forward.
-        options: of the generation.
-        mask_id: of the checkpoint.
-    """
+    """A generation with one cache, run one forward at a time and timed; ``forwards`` yields the progress after each."""
 
     def __init__(self, label: str, forwards: Iterator[Progress], options: GenerationOptions, mask_id: int) -> None:
         self.label, self.seconds, self.ids = label, 0.0, [mask_id] * options.gen_length

@@ -91,13 +91,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class Slot:
-    """Destination of an official parameter: rows of one of our parameters.
-
-    Attributes:
-        parameter: its name in our model.
-        start, stop: range in its first dimension, ``[start, stop)``.
-        shape: of the official parameter.
-    """
+    """Destination of an official parameter of this ``shape``: rows ``[start, stop)`` of one of our parameters."""
 
     parameter: str
     start: int

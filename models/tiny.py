@@ -41,16 +41,9 @@ _CHAT_TEMPLATE = (
 
 
 def make_tiny(folder: str | Path, family: str = "llada", seed: int = 0, **sizes: Any) -> Path:
-    """Write a random checkpoint with a byte-level tokenizer and a chat template.
+    """Write a random checkpoint with a byte-level tokenizer and a chat template into ``folder``, and return it.
 
-    Args:
-        folder: destination; created if missing.
-        family: name of a model family.
-        seed: of the weights.
-        sizes: other keys of config.json to set.
-
-    Returns:
-        The folder.
+    ``sizes`` are other keys of config.json to set.
     """
     layout, folder = find_family(family), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

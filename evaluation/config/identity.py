@@ -71,9 +71,6 @@ def counted(config: Mapping[str, Any]) -> dict[str, Any]:
 def setting(config: Mapping[str, Any]) -> dict[str, Any]:
     """What two runs must share to be compared, flat: everything but the cache and the place of the data.
 
-    Args:
-        config: as in `counted`.
-
     Raises:
         UsageError: as in `counted`.
     """

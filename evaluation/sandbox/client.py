@@ -30,11 +30,7 @@ DEFAULT_LIMITS = Limits()
 
 
 class SandboxError(Exception):
-    """The sandbox can't be used, or does not work on this machine.
-
-    Attributes:
-        missing: the layers that don't work here, if that is why.
-    """
+    """The sandbox can't be used, or does not work on this machine because of the ``missing`` layers."""
 
     def __init__(self, message: str, missing: Collection[str] = ()) -> None:
         super().__init__(message)
