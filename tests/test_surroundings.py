@@ -23,7 +23,7 @@ from evaluation.run.evaluate import evaluate_cell
 from evaluation.run.folder import InUseError, RunFolder
 from evaluation.run.journal import Journal, _sign, count_answered
 from evaluation.storage.files import as_json, not_finite, write_status, write_text
-from evaluation.storage.saved_summary import read_summary
+from evaluation.storage.saved_run import SavedRun
 from evaluation.sweep.cell import Cell
 from tests.test_sweeps import Number, answers, environment, job, settings, status_of
 
@@ -169,7 +169,7 @@ def test_a_run_that_lost_its_results_is_run_again(finished: Path, tmp_path: Path
     whole = json.loads(results.read_text())["summary"]
     results.unlink() if content is None else results.write_bytes(content)
     with pytest.raises(UsageError, match=r"results\.json"):
-        read_summary(folder)
+        _ = SavedRun(folder).summary
     outcome = Cell(cell).attempt()
     assert (outcome.code, outcome.line["status"], outcome.line["score"]) == (0, "done", whole["score"])
     assert json.loads(results.read_text())["summary"]["n"] == 1
@@ -180,7 +180,7 @@ def test_a_summary_that_is_too_deep_to_be_printed_is_damaged(finished: Path, tmp
     found = (folder / "results.json").read_text()
     (folder / "results.json").write_text(found.replace('"summary": {', f'"summary": {{"x": {"[" * 900}{"]" * 900},'))
     with pytest.raises(UsageError, match=r"results\.json"):
-        read_summary(folder)
+        _ = SavedRun(folder).summary
 
 
 def test_a_run_without_its_samples_is_not_done(finished: Path, tmp_path: Path) -> None:

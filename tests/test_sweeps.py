@@ -27,11 +27,11 @@ from evaluation.config.settings import Settings
 from evaluation.report.leaderboard import make_leaderboard
 from evaluation.run.batching import BatchRunner, Job
 from evaluation.run.distributed import Processes
-from evaluation.run.efficiency import MemoryShortage
 from evaluation.run.evaluate import evaluate_cell
 from evaluation.run.folder import InUseError, RunFolder
 from evaluation.run.journal import Journal, count_answered
 from evaluation.run.provenance import merged
+from evaluation.storage.schema import MemoryShortage
 from evaluation.sweep.cell import Cell
 from evaluation.sweep.progress import Display, duration, labels
 from evaluation.sweep.workers import Resources, assign_resources
@@ -368,7 +368,7 @@ def test_memory_that_is_too_short_is_learnt_once(tiny_models: dict[str, Transfor
     runner = BatchRunner(8, Processes())
     found = runner.run(job(asked, limit=3), numbers, lambda: tiny_models["llada"])
     assert [len(piece) for piece in asked] == [8, 4, 2, 2, 2, 2, 2]
-    assert runner.shortages == [MemoryShortage(8, 4), MemoryShortage(4, 2)]
+    assert runner.shortages == [MemoryShortage(size=8, then=4), MemoryShortage(size=4, then=2)]
     assert found == list(zip(numbers, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4], strict=True))
 
 

@@ -11,9 +11,10 @@ from typing import Any, Generic, Protocol, TypeVar
 from tqdm import tqdm
 
 from evaluation.run.distributed import Processes
-from evaluation.run.efficiency import Batch, Measurement, MemoryShortage
+from evaluation.run.efficiency import Batch, Measurement
 from evaluation.run.journal import Journal, RequestKey, count_answered
 from evaluation.run.out_of_memory import OutOfMemoryError, free_cached_memory, is_out_of_memory
+from evaluation.storage.schema import MemoryShortage
 from generation import Counts
 from models import Transformer
 
@@ -172,7 +173,7 @@ class BatchRunner:
         entry = self._journal.find(job.kind, [request.key for request in batch]) if self._journal else None
         try:
             return None if entry is None else BatchResult.from_entry(entry, job.answer_type)
-        except (TypeError, KeyError, AttributeError):
+        except (TypeError, KeyError, AttributeError, ValueError):
             message = "a batch that another version of the code answered is answered again"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             return None
@@ -219,7 +220,7 @@ class BatchRunner:
             if len(piece) == 1:
                 raise OutOfMemoryError(f"out of memory with a single prompt: {problem}")
             self._max_size = len(piece) // 2
-            shortages.append(MemoryShortage(len(piece), self._max_size))
+            shortages.append(MemoryShortage(size=len(piece), then=self._max_size))
             waiting.appendleft(piece)
         return shortages
 

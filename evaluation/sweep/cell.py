@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
-from cache_zoo.errors import DONE, FAILED, UNUSABLE, visible
+from cache_zoo.errors import DONE, FAILED, UNUSABLE, require, visible
 from evaluation.config.settings import RETRIED, Settings
 from evaluation.run.distributed import Processes
 from evaluation.run.folder import InUseError, RunFolder
 from evaluation.storage.disk import disk_trouble
-from evaluation.storage.saved_summary import read_summary
+from evaluation.storage.saved_run import SavedRun
 from generation.options import incompatibility
 
 
@@ -160,13 +160,15 @@ class Cell:
         if self.run.status.get("status") != "done":
             return None
         try:
-            summary = read_summary(self.run.path)
+            run = SavedRun(self.run.path)
+            summary = run.summary.model_copy(update={"folder": str(run.folder)})
+            require(run.samples_path.is_file(), f"{run.samples_path} is missing")
         except UsageError as error:
             if self._processes.is_main_process:
                 print(f"{self.run.path} says it is done, but is damaged: {error}", file=sys.stderr)
             return None
         self.run.delete_journal()  # a kill may have come between the last status and this
-        return summary
+        return summary.as_dict()
 
     def _result(self, code: int, reason: str, status: str | None = None) -> CellResult:
         status = status or self.run.status.get("status", "failed")

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from evaluation.report.check.context import CheckedRun, Problems, compare_figure, summarize
 from evaluation.run.efficiency import WORK, figures
 from evaluation.storage.saved_run import flatten
-from evaluation.storage.schema import BatchWork, Efficiency, Sample, Summary
+from evaluation.storage.schema import HEADLINE, BatchWork, Efficiency, Sample
 
-_SUMMARY = tuple(key for key in Summary.model_fields if key in Efficiency.model_fields)
 _TOLERANCE = 1e-6
 _MIN_BATCHES = 4
 """Batches from which on equal seconds are no coincidence."""
@@ -99,7 +98,7 @@ class WorkCheck:
         yield from compare_figure("samples", totals.samples, efficiency.samples)
         yield from compare_figure("summary.n", sum(map(len, totals.rows.values())), summary.n)
         yield from self._check_rows()
-        for key in _SUMMARY:
+        for key in HEADLINE:
             yield from compare_figure(f"summary.{key}", getattr(efficiency, key), getattr(summary, key))
         if not efficiency.processes or not self._checked.results.provenance.machine.torch_threads:
             yield "the number of processes or threads is missing"
