@@ -17,7 +17,7 @@ from cache_zoo.arguments import positional, read
 from cache_zoo.errors import refusing
 from evaluation.storage.files import write_text
 from evaluation.tasks.jsonl import read_rows
-from evaluation.tasks.published import FILE, row_digest
+from evaluation.tasks.published_data import FILE, row_digest
 from evaluation.tasks.scorers import SCORERS
 from models.nano.data import ITEMS
 
@@ -25,7 +25,7 @@ _FOLDERS = {"gsm8k": "gsm8k", "math-500": "math500", "humaneval": "humaneval", "
 
 
 def digests(folder: Path) -> dict[str, dict[str, Any]]:
-    """What ``published.json`` holds.
+    """What ``published_data.json`` holds.
 
     Raises:
         UsageError: a file is missing or damaged.

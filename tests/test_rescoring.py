@@ -16,7 +16,7 @@ from evaluation.report import rescore as module
 from evaluation.report.rescore import processes, rescore
 from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.loading import load_task
-from evaluation.tasks.published import FILE, published_rows, row_digest
+from evaluation.tasks.published_data import FILE, published_rows, row_digest
 from evaluation.tasks.scorers import SCORERS
 from models.nano.data import ITEMS
 from tests.small_runs import call, edit_samples, pick

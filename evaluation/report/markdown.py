@@ -13,7 +13,7 @@ import pandas as pd
 from cache_zoo.errors import visible
 from evaluation.report.column_type import MISSING, Column, Row
 from evaluation.report.columns import columns_in, heading, plain_rows
-from evaluation.report.published import FIGURES, published_rows
+from evaluation.report.paper_figures import FIGURES, paper_figure_rows
 
 _INTRODUCTION = """# Leaderboard
 
@@ -31,7 +31,7 @@ _PUBLISHED_NOTE = (
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 # An underscore within a word is no markup. Bare addresses become links.
 _MARKUP = re.compile(r"[\\\\`*\[\]|~#@$^<>&]|(?<!\w)_|_(?!\w)|:(?=//|\w)|(?<=www)\.", re.IGNORECASE)
-Cell = Callable[[Row], str]
+CellFormatter = Callable[[Row], str]
 
 
 def render_markdown(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
@@ -39,10 +39,10 @@ def render_markdown(frame: pd.DataFrame, published: pd.DataFrame | None = None) 
 
     Args:
         frame: of `evaluation.report.rows.read_rows`, in its order.
-        published: figures of papers, as in ``published.csv``; None: none are shown.
+        published: figures of papers, as in ``paper_figures.csv``; None: none are shown.
     """
     parts = [f"{_INTRODUCTION}\n{len(frame)} runs, {int(frame['ranked'].sum())} of them ranked."]
-    others = published_rows(published)
+    others = paper_figure_rows(published)
     for (model, task), rows in _grouped(plain_rows(frame), "model", "task").items():
         parts.append(f"## {_text(model)}, {_text(task)}")
         for group in _grouped([row for row in rows if row["ranked"]], "group").values():
@@ -78,7 +78,7 @@ def _heading(row: Row) -> str:
     return " · ".join([*(f"**{decoder}**" for decoder in words[:1]), *words[1:]])
 
 
-def _table(columns: dict[str, Cell], rows: Sequence[Row]) -> str:
+def _table(columns: dict[str, CellFormatter], rows: Sequence[Row]) -> str:
     lines: list[Sequence[str]] = [list(columns), ["---"] * len(columns)]
     lines += [[cell(row) for cell in columns.values()] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -88,11 +88,11 @@ def _text(value: str | None) -> str:
     return escaped(value) if value else MISSING
 
 
-def _word(key: str) -> Cell:
+def _word(key: str) -> CellFormatter:
     return lambda row: _text(row[key])
 
 
-def _optional(key: str) -> Cell:
+def _optional(key: str) -> CellFormatter:
     return lambda row: escaped(row[key] or "")
 
 
@@ -106,23 +106,23 @@ def _decoder(row: Row) -> str:
     return " ".join(words if row["threshold"] is None else [*words, f"threshold={row['threshold']:g}"])
 
 
-def _figure(column: Column) -> Cell:
+def _figure(column: Column) -> CellFormatter:
     return lambda row: str(column.formatted(row))
 
 
-def _published_figure(column: Column) -> Cell:
+def _published_figure(column: Column) -> CellFormatter:
     """With all digits of the paper."""
     plain = replace(column, form="g", flag=None, interval=False)
     return lambda row: plain.write(row[column.key])
 
 
-_RANKED: dict[str, Cell] = {
+_RANKED: dict[str, CellFormatter] = {
     "cache": _word("cache"),
     "parameters": _optional("cache_parameters"),
     **{column.title: _figure(column) for column in columns_in("ranked")},
     "run": _run,
 }
-_UNRANKED: dict[str, Cell] = {
+_UNRANKED: dict[str, CellFormatter] = {
     "cache": _word("cache"),
     "parameters": _optional("cache_parameters"),
     "decoder": _decoder,
@@ -131,7 +131,7 @@ _UNRANKED: dict[str, Cell] = {
     "note": _optional("note"),
     "run": _run,
 }
-_PUBLISHED: dict[str, Cell] = {
+_PUBLISHED: dict[str, CellFormatter] = {
     "paper": lambda row: f"[{_text(row['paper'])}](https://arxiv.org/abs/{_text(row['arxiv'])})",
     "method": _word("method"),
     **{column.title: _published_figure(column) for column in FIGURES},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evaluation.storage.saved_run import SavedRun
-from evaluation.storage.schema import Code, Git, Weights
+from evaluation.storage.schema import CheckpointIdentity, Code, Git
 
 SHAPING = (
     "torch",
@@ -24,7 +24,7 @@ def environment(run: SavedRun) -> dict[str, str | None]:
     The code of the cache is not part of it: it may differ. Of Python the minor version counts.
     """
     found, git = run.provenance, run.provenance.git or Git()
-    weights, strategy = found.model or Weights(), found.strategy_code
+    weights, strategy = found.model or CheckpointIdentity(), found.strategy_code
     python = found.versions.get("python")
     return {
         "commit": f"{git.commit}{'+' * (git.dirty is not False)}" if git.commit else None,

@@ -26,10 +26,8 @@ from evaluation.report.rescore_input import OWN, SavedText, SavedTexts, read_sav
 from evaluation.sandbox import Sandbox
 from evaluation.storage.files import RESCORED, RESULTS, SAMPLES, as_json, check_place, write_text
 from evaluation.tasks.code_execution import check_sandbox, count_outcomes, unscored_reason
-from evaluation.tasks.scorers import SCORERS
+from evaluation.tasks.scorers import SCORERS, Scores
 
-Scores = dict[str, Any]
-"""Metric to value."""
 _OUTCOME = "outcome,"
 """Prefix of metrics that are words."""
 _MAX_WORKERS = 64

@@ -14,7 +14,7 @@ from evaluation.storage.saved_run import QuestionId, SavedRun
 from evaluation.storage.schema import Count, Name, Object, Provenance, Record, Text
 from evaluation.storage.validation import parse
 from evaluation.tasks.jsonl import check_row
-from evaluation.tasks.published import PublishedRows, published_rows
+from evaluation.tasks.published_data import PublishedRows, published_rows
 from evaluation.tasks.scorers import SCORERS
 
 PUBLISHED, OWN = "published", "own"

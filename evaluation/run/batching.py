@@ -19,13 +19,13 @@ from generation import Counts
 from models import Transformer
 
 
-class _Request(Protocol):
+class _HasKey(Protocol):
     @property
     def key(self) -> RequestKey:
         """What identifies the request in the journal."""
 
 
-R = TypeVar("R", bound=_Request)
+R = TypeVar("R", bound=_HasKey)
 A = TypeVar("A")
 
 

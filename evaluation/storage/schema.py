@@ -207,7 +207,7 @@ class Code(Record):
     several: bool = False
 
 
-class Weights(Record):
+class CheckpointIdentity(Record):
     """Identity of the checkpoint."""
 
     name: Name | None = None
@@ -234,7 +234,7 @@ class Provenance(Session):
     cache_package: Package | Name | None = None
     cache_code: Code | None = None
     strategy_code: Code | None = None
-    model: Weights | None = None
+    model: CheckpointIdentity | None = None
     checkpoint: Name | None = None
     dataset_sha256: dict[Name, Name] = {}
     chat_template_sha256: Name | None = None

@@ -17,7 +17,7 @@ from evaluation.run.checkpoint import EMBEDDED
 from evaluation.storage.files import RESULTS
 from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import Results, Sample
-from evaluation.tasks.published import PublishedRows, published_rows
+from evaluation.tasks.published_data import PublishedRows, published_rows
 from evaluation.tasks.scorers import SCORERS, Scorer
 from models.config import ModelConfig
 from models.loading import read_config

@@ -18,7 +18,7 @@ _MIN_FORWARD_SECONDS = 1e-5
 
 
 @dataclass
-class _Batch:
+class _BatchTotals:
     """Work of a batch, and sums over its samples.
 
     Attributes:
@@ -72,7 +72,7 @@ class WorkCheck:
     def __init__(self, checked: CheckedRun) -> None:
         self.notes: list[str] = []
         self._checked, self._totals = checked, _Totals()
-        self._batches: dict[int, _Batch] = {}
+        self._batches: dict[int, _BatchTotals] = {}
         self._has_choices = self._has_gaps = False
 
     def add(self, sample: Sample) -> None:
@@ -91,7 +91,7 @@ class WorkCheck:
         if sample.work is None or sample.batch is None or sample.seconds is None:
             self._has_gaps = True  # reported by `AnswerCheck`
             return
-        self._batches.setdefault(sample.batch, _Batch(sample.work, sample.seconds)).add(sample)
+        self._batches.setdefault(sample.batch, _BatchTotals(sample.work, sample.seconds)).add(sample)
 
     def problems(self) -> Problems:
         summary, efficiency, totals = self._checked.run.summary, self._checked.results.efficiency, self._totals
@@ -143,7 +143,7 @@ class WorkCheck:
         if len(batches) != least and not self._checked.results.efficiency.memory_shortages:
             yield f"there are {len(batches)} batches; batch_size={batch_size} makes {least}"
 
-    def _check_work(self, batch: _Batch) -> Problems:
+    def _check_work(self, batch: _BatchTotals) -> Problems:
         """Work that no forward of the model does."""
         work = batch.work
         if any(getattr(work, key) is None for key in (*WORK, "cache_bytes")):
