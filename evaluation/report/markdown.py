@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 
 from cache_zoo.errors import visible
 from evaluation.report.column_type import MISSING, Column, Row
-from evaluation.report.columns import columns_in, heading, plain_rows
+from evaluation.report.columns import columns_in, grouped, heading, plain_rows
+from evaluation.report.descriptions import folder_link
 from evaluation.report.paper_figures import FIGURES, paper_figure_rows
 
 _INTRODUCTION = """# Leaderboard
@@ -43,9 +42,9 @@ def render_markdown(frame: pd.DataFrame, published: pd.DataFrame | None = None) 
     """
     parts = [f"{_INTRODUCTION}\n{len(frame)} runs, {int(frame['ranked'].sum())} of them ranked."]
     others = paper_figure_rows(published)
-    for (model, task), rows in _grouped(plain_rows(frame), "model", "task").items():
+    for (model, task), rows in grouped(plain_rows(frame), "model", "task").items():
         parts.append(f"## {_text(model)}, {_text(task)}")
-        for group in _grouped([row for row in rows if row["ranked"]], "group").values():
+        for group in grouped([row for row in rows if row["ranked"]], "group").values():
             parts += [_heading(group[0]), _table(_RANKED, group)]
         if unranked := [row for row in rows if not row["ranked"]]:
             parts += ["Not ranked:", _table(_UNRANKED, unranked)]
@@ -64,12 +63,10 @@ def escaped(text: str) -> str:
     return _MARKUP.sub(lambda sign: _ENTITIES.get(sign[0], f"\\{sign[0]}"), " ".join(visible(text).split()))
 
 
-def _grouped(rows: list[dict[str, Any]], *keys: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    """Rows by their values of ``keys``, in the order of the first of each."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return groups
+def table_text(titles: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, of escaped texts."""
+    titles = list(titles)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), *rows))
 
 
 def _heading(row: Row) -> str:
@@ -79,9 +76,7 @@ def _heading(row: Row) -> str:
 
 
 def _table(columns: dict[str, CellFormatter], rows: Sequence[Row]) -> str:
-    lines: list[Sequence[str]] = [list(columns), ["---"] * len(columns)]
-    lines += [[cell(row) for cell in columns.values()] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table_text(columns, ([cell(row) for cell in columns.values()] for row in rows))
 
 
 def _text(value: str | None) -> str:
@@ -97,8 +92,7 @@ def _optional(key: str) -> CellFormatter:
 
 
 def _run(row: Row) -> str:
-    address = quote(row["folder"].strip("/"), safe="/")  # the dot keeps a folder "http:..." a folder
-    return f"[{_text(row['config_hash'] or 'run')}](./{address})"
+    return f"[{_text(row['config_hash'] or 'run')}]({folder_link(row['folder'])})"
 
 
 def _decoder(row: Row) -> str:

@@ -216,14 +216,12 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
 
 def _distinct(requests: list[GenerationRequest]) -> tuple[list[GenerationRequest], list[int]]:
     """The requests without repetitions, and for each request the position of its first occurrence among them."""
-    distinct: list[GenerationRequest] = []
-    positions: dict[tuple[Any, ...], int] = {}
     keys = [(request.task, request.doc_id, request.prompt, tuple(request.until)) for request in requests]
+    first: dict[tuple[Any, ...], GenerationRequest] = {}
     for key, request in zip(keys, requests, strict=True):
-        if key not in positions:
-            positions[key] = len(distinct)
-            distinct.append(request)
-    return distinct, [positions[key] for key in keys]
+        first.setdefault(key, request)
+    positions = {key: position for position, key in enumerate(first)}
+    return list(first.values()), [positions[key] for key in keys]
 
 
 def _scored(parts: list[tuple[LikelihoodRequest, Likelihood, float]]) -> ScoredQuestion:

@@ -19,6 +19,7 @@ from evaluation.run.provenance import merged
 from evaluation.run.requests import digest
 from evaluation.storage.schema import HEADLINE, MAX_NUMBER, Summary
 from evaluation.tasks.loading import LoadedTask
+from evaluation.tasks.metric_keys import is_value, stderr_key
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -147,7 +148,7 @@ def headline_metric(metrics: dict[str, Any], task: LoadedTask) -> str | None:
     """Metric and filter of the score: the task's own, else the first of lm-eval's that is a number or missing."""
     if task.score or task.unscored:
         return task.score
-    names = [key for key in metrics if "," in key and "_stderr," not in key]
+    names = list(filter(is_value, metrics))
     numbers = [key for key in names if metrics[key] is None or isinstance(metrics[key], Real)]
     return next(iter([*numbers, *names]), None)
 
@@ -156,8 +157,7 @@ def headline_score(metrics: dict[str, Any], metric: str | None) -> tuple[float |
     """A metric and its standard error; None where it is not a number, or beyond those a summary holds."""
     if metric is None:
         return None, None
-    name, _, chosen = metric.partition(",")
-    values = [metrics.get(metric), metrics.get(f"{name}_stderr,{chosen}")]
+    values = [metrics.get(metric), metrics.get(stderr_key(metric))]
     score, stderr = (
         float(value) if isinstance(value, Real) and abs(float(value)) <= MAX_NUMBER else None for value in values
     )

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
@@ -120,6 +120,11 @@ def compare_figure(name: str, expected: float | None, recorded: float | None, wh
         return
     if expected is None or recorded is None or not math.isclose(expected, recorded, rel_tol=1e-6, abs_tol=1e-9):
         yield f"{name}: {where} has {_format(recorded)}, expected {_format(expected)}"
+
+
+def number(value: Any) -> float | None:
+    """A metric as a number; None where it is none."""
+    return float(value) if isinstance(value, int | float) else None
 
 
 def summarize(problems: Mapping[str, list[str]], unit: str = "questions") -> Problems:
