@@ -255,6 +255,6 @@ def _encode(tokenizer: Any, prompt: str, chat: bool | None) -> list[int]:
 
 def _cut(ids: list[int], config: ModelConfig) -> list[int]:
     """The tokens before the first end token or masked position."""
-    ends = {config.eos_id, config.eot_id, config.mask_id}
+    ends = config.end_ids | {config.mask_id}
     length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
     return ids[:length]

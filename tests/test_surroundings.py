@@ -169,7 +169,7 @@ def test_a_run_that_lost_its_results_is_run_again(finished: Path, tmp_path: Path
     whole = json.loads(results.read_text())["summary"]
     results.unlink() if content is None else results.write_bytes(content)
     with pytest.raises(UsageError, match=r"results\.json"):
-        _ = SavedRun(folder).summary
+        SavedRun(folder).printed_summary()
     outcome = Cell(cell).attempt()
     assert (outcome.code, outcome.line["status"], outcome.line["score"]) == (0, "done", whole["score"])
     assert json.loads(results.read_text())["summary"]["n"] == 1
@@ -180,7 +180,7 @@ def test_a_summary_that_is_too_deep_to_be_printed_is_damaged(finished: Path, tmp
     found = (folder / "results.json").read_text()
     (folder / "results.json").write_text(found.replace('"summary": {', f'"summary": {{"x": {"[" * 900}{"]" * 900},'))
     with pytest.raises(UsageError, match=r"results\.json"):
-        _ = SavedRun(folder).summary
+        SavedRun(folder).printed_summary()
 
 
 def test_a_run_without_its_samples_is_not_done(finished: Path, tmp_path: Path) -> None:

@@ -209,6 +209,16 @@ class Settings:
         )
 
     @property
+    def axes(self) -> dict[str, str]:
+        """Names of model, cache, strategy and dataset, by group."""
+        return {
+            "model": self.model.name,
+            "cache": self.cache.label,
+            "generation": self.generation.strategy,
+            "dataset": self.dataset.name,
+        }
+
+    @property
     def system_instruction(self) -> str | None:
         """The system prompts of the dataset and of the model, in this order."""
         given = (self.dataset.system_prompt, self.model.system_prompt)

@@ -126,11 +126,8 @@ def summarize(settings: Settings, task: LoadedTask, lm: CacheZooLM, results: dic
         EQUAL_ANSWERS if repeats > 1 and len(lm.answers) == questions else None,
         other_weights(results["provenance"].get("model") or {}),
     ]
+    copied: dict[str, Any] = settings.axes | {key: getattr(results["efficiency"], key) for key in HEADLINE}
     return Summary(
-        model=settings.model.name,
-        cache=settings.cache.label,
-        generation=settings.generation.strategy,
-        dataset=task.name,
         n=questions,
         repeats=repeats,
         partial=effective < original,
@@ -138,7 +135,7 @@ def summarize(settings: Settings, task: LoadedTask, lm: CacheZooLM, results: dic
         metric=metric,
         score=score,
         score_stderr=stderr,
-        **{key: getattr(results["efficiency"], key) for key in HEADLINE},
+        **copied,
         folder=str(folder),
         note="; ".join(note for note in notes if note) or None,
     )

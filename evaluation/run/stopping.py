@@ -41,8 +41,7 @@ class Ending:
         self._tokenizer = tokenizer
         self._added = tokenizer.get_added_vocab()
         self._stop_words = list(stop_words)
-        self.end_ids = {config.eos_id} | ({config.eot_id} if config.eot_id is not None else set())
-        self.end_ids |= {self._added[token] for token in end_tokens if token in self._added}
+        self.end_ids = config.end_ids | {self._added[token] for token in end_tokens if token in self._added}
 
     def cut(self, ids: Sequence[int], until: Sequence[str] = ()) -> TrimmedAnswer:
         """Cut generated ``ids`` at the first end token, stop text, or text of ``until``.

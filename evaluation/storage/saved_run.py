@@ -132,6 +132,16 @@ class SavedRun:
         answers = {question_id(sample): _answer(sample, metric) for sample in self.read_samples()}
         return dict(sorted(answers.items(), key=lambda item: item[0]))
 
+    def printed_summary(self) -> dict[str, Any]:
+        """The summary as it was printed when the run was done, with ``folder`` as given.
+
+        Raises:
+            UsageError: results or samples are missing or damaged.
+        """
+        _ = self.results  # checks every field
+        require(self.samples_path.is_file(), f"{self.folder / SAMPLES} is missing")
+        return {**read_json(self.folder / RESULTS)["summary"], "status": "done", "folder": str(self.folder)}
+
     def free_answers(self) -> None:
         """Free the memory of `answers`, which are read again on the next use."""
         vars(self).pop("answers", None)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
-from cache_zoo.errors import DONE, FAILED, UNUSABLE, require, visible
+from cache_zoo.errors import DONE, FAILED, UNUSABLE, visible
 from evaluation.config.settings import RETRIED, Settings
 from evaluation.run.distributed import Processes
 from evaluation.run.folder import InUseError, RunFolder
@@ -40,16 +40,6 @@ class Cell:
     def __init__(self, settings: Settings, processes: Processes | None = None) -> None:
         self.settings, self._processes = settings, processes or Processes()
         self.run = RunFolder.of(settings, self._processes)
-
-    @property
-    def axes(self) -> dict[str, str]:
-        """Names of the choices, as printed."""
-        return {
-            "model": self.settings.model.name,
-            "cache": self.settings.cache.label,
-            "generation": self.settings.generation.strategy,
-            "dataset": self.settings.dataset.name,
-        }
 
     @property
     def log(self) -> Path:
@@ -160,16 +150,16 @@ class Cell:
         if self.run.status.get("status") != "done":
             return None
         try:
-            run = SavedRun(self.run.path)
-            summary = run.summary.model_copy(update={"folder": str(run.folder)})
-            require(run.samples_path.is_file(), f"{run.samples_path} is missing")
+            summary = SavedRun(self.run.path).printed_summary()
         except UsageError as error:
             if self._processes.is_main_process:
                 print(f"{self.run.path} says it is done, but is damaged: {error}", file=sys.stderr)
             return None
         self.run.delete_journal()  # a kill may have come between the last status and this
-        return summary.as_dict()
+        return summary
 
     def _result(self, code: int, reason: str, status: str | None = None) -> CellResult:
         status = status or self.run.status.get("status", "failed")
-        return CellResult({"status": status, **self.axes, "reason": reason, "folder": str(self.run.path)}, code)
+        return CellResult(
+            {"status": status, **self.settings.axes, "reason": reason, "folder": str(self.run.path)}, code
+        )

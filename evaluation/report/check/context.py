@@ -106,7 +106,7 @@ class CheckedRun:
     @property
     def model_end_ids(self) -> frozenset[int]:
         """End tokens of the embedded model."""
-        return frozenset({self.model.eos_id, self.model.eot_id} - {None} if self.model else ())  # type: ignore[arg-type]
+        return frozenset(self.model.end_ids if self.model else ())
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
