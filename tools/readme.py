@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 
 from evaluation.report.columns import BY_KEY, plain_rows
-from evaluation.report.markdown import table_text
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -24,9 +23,10 @@ def table() -> str:
         for row in plain_rows(pd.read_csv(LEADERBOARD))
         if (row["model"], row["task"], row["threshold"]) == ("nano-llada", "nano-gsm", None)
     ]
-    rows.sort(key=lambda row: row["compute_ratio"], reverse=True)
-    cells = ([column.table_text(row) for column in columns] for row in rows)
-    return table_text([column.table_title for column in columns], cells) + "\n"
+    lines = [[column.table_title for column in columns], ["---"] * len(columns)]
+    for row in sorted(rows, key=lambda row: row["compute_ratio"], reverse=True):
+        lines.append([column.table_text(row) for column in columns])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def with_table(text: str) -> str:
