@@ -21,6 +21,7 @@ from cache_zoo import UsageError
 from evaluation.config.identity import counted
 from evaluation.config.settings import Settings
 from evaluation.run.distributed import Processes
+from evaluation.run.interrupts import is_interrupt
 from evaluation.run.journal import count_answered
 from evaluation.run.out_of_memory import is_out_of_memory
 from evaluation.storage.disk import LOCKS, disk_trouble, require_place, require_whole
@@ -157,7 +158,7 @@ class RunFolder:
         The status is ``partial`` after an interrupt or a disk error, which leave the journal intact, else ``failed``
         or ``oom``.
         """
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        stopped = is_interrupt(error)
         if not self._writes or (not self.started and (stopped or isinstance(error, UsageError))):
             return
         if stopped or disk_trouble(error):
