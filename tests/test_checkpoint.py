@@ -1,4 +1,4 @@
-"""Name, family and weights of a model: what does not belong together is refused or told."""
+"""Name, family and weights of a model: mismatches are refused or noted."""
 
 from __future__ import annotations
 

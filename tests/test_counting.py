@@ -1,4 +1,4 @@
-"""What a summary counts: questions, the answers to each, empty ones, and only numbers as scores."""
+"""Counts of a summary: questions, answers to each, empty answers; only numbers are scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places that a run can't be kept in, disks without room, and streams that take nothing."""
+"""Unusable output folders, full disks, and closed or full streams."""
 
 from __future__ import annotations
 

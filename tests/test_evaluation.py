@@ -1,4 +1,4 @@
-"""Parts of the evaluation that need no run: ends of answers, random streams, data files, settings, measurements."""
+"""Parts of the evaluation without a run: ends of answers, random streams, data files, settings, measurements."""
 
 from __future__ import annotations
 
@@ -311,7 +311,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_run_folder_tells_how_far_it_came(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "a__b__c__d__0", {"seed": 1})
-    run.fail(UsageError("nothing is written of what can't be used"))
+    run.fail(UsageError("nothing is written for unusable settings"))
     assert not run.path.exists()
     run.start()
     assert json.loads((run.path / "status.json").read_text())["status"] == "running"

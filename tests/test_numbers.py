@@ -103,7 +103,7 @@ def test_a_stream_ends_at_the_forward_after(model: Transformer) -> None:
 
 
 def test_nothing_waits_for_the_device_to_look(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step reads from the device as often as it did: once to advance, and what the cache's rows ask for."""
+    """The check adds no read from the device: a step reads once to advance, and for the cache's rows."""
     reads = []
     for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
         found = getattr(Tensor, name)

@@ -1,4 +1,4 @@
-"""Scoring again what anybody may have written: whose references count, how much is done at once, what is written."""
+"""Scoring untrusted runs again: references, workers, written files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated programs: that none harms or outlives the evaluation, and what the layers are good for."""
+"""Generated programs neither harm nor outlive the evaluation; the purpose of each layer."""
 
 from __future__ import annotations
 

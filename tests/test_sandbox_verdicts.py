@@ -1,4 +1,4 @@
-"""Generated programs: what passes and what does not, and what is said of it."""
+"""Verdicts of generated programs."""
 
 from __future__ import annotations
 

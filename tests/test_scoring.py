@@ -1,4 +1,4 @@
-"""Scores: answers that are right and wrong, code that is found and run, saved generations scored again."""
+"""Scores of right and wrong answers, of extracted programs, and of saved answers scored again."""
 
 from __future__ import annotations
 
@@ -378,7 +378,7 @@ def test_malformed_rows_are_named_by_file_and_line(name: str, tmp_path: Path) ->
 def test_tests_that_nothing_could_pass_are_malformed_rows(
     name: str, column: str, value: Any, message: str, tmp_path: Path
 ) -> None:
-    """Before anything is generated; else they would be found while scoring, or be a score of 0."""
+    """Before anything is generated: otherwise the fault would appear while scoring, or as a score of 0."""
     good = GOOD[name]
     file = tmp_path / "test.jsonl"
     file.write_text(f"{json.dumps(good)}\n{json.dumps({**good, column: value})}\n")

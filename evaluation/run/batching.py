@@ -36,7 +36,7 @@ class Job(Generic[R, A]):
         kind: its name in the journal.
         answer_type: dataclass of an answer, of plain data.
         answer: answers a batch; returns an answer per request, and the work of all.
-        warm_up: runs the code paths of ``answer`` shortly; not timed.
+        warm_up: runs the code paths of ``answer`` briefly; not timed.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class Job(Generic[R, A]):
 
 @dataclass
 class BatchResult(Generic[A]):
-    """What became of one batch, as the journal keeps it.
+    """The result of one batch, as the journal keeps it.
 
     Attributes:
         answers: per request.

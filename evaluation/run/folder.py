@@ -1,4 +1,4 @@
-"""The folder of a run while it is worked on: its status from first to last, and the lock that keeps others away."""
+"""The folder of a run in progress: its files, its status with a heartbeat, and the lock of the process at work."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class RunFolder:
         self.delete_journal()
 
     def delete_journal(self) -> None:
-        """Delete the answers so far, of which a finished run has no need."""
+        """Delete the journal, which a finished run does not need."""
         shutil.rmtree(self.path / ANSWERED, ignore_errors=True)
 
     def fail(self, error: BaseException) -> None:
@@ -255,7 +255,7 @@ class InUseError(UsageError):
 
     def __init__(self, run: RunFolder) -> None:
         status = run.status
-        worker = "another process"  # which has only just begun, if it has left no status
+        worker = "another process"  # it has not written a status yet
         if status.get("status") == "running":
             worker = f"process {status.get('pid')} on {status.get('host')} (last heartbeat {status.get('heartbeat')})"
         super().__init__(f"{run.path} is in use by {worker}; wait for it, or end it")

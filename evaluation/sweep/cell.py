@@ -152,7 +152,7 @@ class Cell:
             return CellResult(line, DONE)
         status = self.run.status
         code = DONE if status.get("status") == "skipped" else FAILED
-        reason = status.get("reason") or status.get("error") or f"it is {status.get('status', 'not begun')}"
+        reason = status.get("reason") or status.get("error") or f"it is {status.get('status', 'not started')}"
         return self._result(code, reason)
 
     def _read_summary(self) -> dict[str, Any] | None:

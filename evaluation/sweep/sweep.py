@@ -1,4 +1,4 @@
-"""A sweep on this machine: every cell runs, one after the other or side by side, whatever becomes of the others."""
+"""A sweep on this machine: run all cells, one after the other or side by side; a failed cell stops no other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sweep(settings: Sequence[Settings]) -> int:
         UsageError: ``jobs`` differs between cells or exceeds the machine, or two different cells have one name.
     """
     jobs = {one.jobs for one in settings}
-    require(len(jobs) == 1, f"jobs is of the whole sweep, not of its cells; give one of {sorted(jobs)}")
+    require(len(jobs) == 1, f"jobs applies to the whole sweep, not to single cells; give one of {sorted(jobs)}")
     cells = [Cell(one) for one in distinct(settings)]
     pool = WorkerPool(assign_resources(jobs.pop(), [cell.settings.model.device for cell in cells]))
     announce(cells)

@@ -160,7 +160,7 @@ class Batches:
 
 
 def _noise(length: int, answer: int, random: Random, generator: torch.Generator) -> Tensor:
-    """A mask of ``length`` tokens, of which the first ``answer`` precede the tail."""
+    """A mask of ``length`` tokens; the tail follows the first ``answer``."""
     rate = random.uniform(0.02, 1.0)
     masked = torch.rand(length, generator=generator) < rate
     if random.random() < 0.5:  # as in block-wise decoding
