@@ -59,7 +59,7 @@ def test_two_runs_of_one_hash_are_not_taken_for_each_other(
     one_hash(monkeypatch)
     first, second = (settings("dataset.size=1", f"seed={seed}", f"output_dir={tmp_path}") for seed in (1, 2))
     assert RunFolder.of(first).path == RunFolder.of(second).path
-    with pytest.raises(UsageError, match="two different cells of the sweep have one name"):
+    with pytest.raises(UsageError, match="two cells of the sweep have the same name"):
         distinct([first, second])
     assert distinct([first, first]) == [first]
     evaluate_cell(first)
@@ -105,7 +105,7 @@ def test_what_was_written_is_read_as_the_same_run(tmp_path: Path) -> None:
         config = json.loads(json.dumps(cell.config))
         config["model"] |= {"system_prompt": text, "stop_words": [text]}
         run = RunFolder.of(odd(cell, config))
-        run.put("pending")
+        run.set_status("pending")
         run.require_own()
 
 

@@ -161,7 +161,7 @@ def test_code_that_may_be_run_counts_where_it_is_the_score() -> None:
     assert setting(settings(*code, "allow_code_execution=true").config) == setting(settings(*code).config)
 
 
-def test_a_strategy_of_somebody_else_may_read_its_options_in_another_way() -> None:
+def test_a_third_party_strategy_may_read_its_options_differently() -> None:
     mine = changed(("generation.strategy", "mine"))
     also = changed(("generation.strategy", "mine"), ("generation.steps", 64))
     assert counted(mine) != counted(also)
@@ -169,7 +169,7 @@ def test_a_strategy_of_somebody_else_may_read_its_options_in_another_way() -> No
 
 def test_where_the_data_lie_is_told_by_their_digest() -> None:
     here = settings(*NANO, f"dataset.path={ITEMS / 'gsm'}")
-    assert here.run_name != BASE.run_name  # nobody knows yet what is there
+    assert here.run_name != BASE.run_name  # the content of the folder is not read
     assert setting(here.config) == setting(PLAIN)
     assert here.run_name == settings(*NANO, f"dataset.path={ITEMS}/./gsm/").run_name
 

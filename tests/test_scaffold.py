@@ -111,7 +111,7 @@ def test_a_checkout_that_lost_its_table_is_left_alone(checkout: Path) -> None:
 
 
 def test_outside_a_checkout_there_are_only_packages(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no checkout .*; package=true makes a package"):
+    with pytest.raises(UsageError, match=r"not a checkout; give package=true"):
         new_cache("far_sighted", tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -107,7 +107,7 @@ def test_reference_solutions_of_mbpp_pass_and_stubs_do_not(part: slice) -> None:
     rows = rows[part]
     found = scores("mbpp", rows, [row["code"] for row in rows])
     for row, one in zip(rows, found, strict=True):
-        # Problem 123 takes 2.5 s of a core; a machine that is busy with other things may not give it that in time.
+        # Problem 123 takes 2.5 s of a core; a busy machine may not give it that in time.
         allowed = {"passed", "timeout"} if row["task_id"] == 123 else {"passed"}
         assert {one["outcome,none"], one["outcome,extract_code"]} <= allowed, row["task_id"]
     found = scores("mbpp", rows, [stub(row["code"]) for row in rows])

@@ -249,7 +249,7 @@ def test_a_folder_under_the_name_of_another_run_is_not_taken_for_it(finished: Pa
     _, folder = copied(finished, tmp_path)
     other = settings("dataset.size=1", "cache=dual", f"output_dir={tmp_path / 'out'}")
     folder.rename(RunFolder.of(other).path)
-    with pytest.raises(UsageError, match=r"holds another run, as its config\.yaml says"):
+    with pytest.raises(UsageError, match=r"holds another run \(see its config\.yaml\)"):
         evaluate_cell(other)
     outcome = Cell(other).attempt()
     assert (outcome.code, outcome.line["status"]) == (2, "skipped")

@@ -474,7 +474,7 @@ def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
 
 def test_what_a_launcher_left_is_read_from_the_folders(tmp_path: Path) -> None:
     cell = Cell(settings(f"output_dir={tmp_path}"))
-    cell.run.put("pending")
+    cell.run.set_status("pending")
     outcome = cell.result()
     assert (outcome.line["status"], outcome.code) == ("pending", 1)
     assert outcome.line["reason"] == "it is pending"

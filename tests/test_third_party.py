@@ -122,7 +122,7 @@ def test_its_runs_are_in_every_file_of_the_leaderboard(
     page = (tmp_path / "leaderboard.html").read_text()
     assert 'href="#cache-window">window</a>' in page
     assert ("steps between refreshes of the whole canvas." in page) == there
-    assert ("Not registered where this page was made" in page) == (not there)
+    assert ("Not registered where this page was written" in page) == (not there)
 
 
 def test_its_parameters_are_keys_of_the_command_line(installed: Path) -> None:

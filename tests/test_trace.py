@@ -260,8 +260,8 @@ def test_what_cannot_be_traced_is_one_error(
         ([failed], "is failed; a trace takes a run that is done"),
         ([scored], "scored given answers and generated nothing"),
         ([other_prompt], "the prompt of nano-gsm, row 0 is not that of the run"),
-        ([plain, other_prompt], "were not asked the same: nano-gsm row 0 and nano-gsm row 0 in another prompt"),
-        ([plain, renamed], "were not asked the same: nano-gsm row 0 and nano-gsm-2 row 0"),
+        ([plain, other_prompt], "had different questions: nano-gsm row 0 and nano-gsm row 0 in another prompt"),
+        ([plain, renamed], "had different questions: nano-gsm row 0 and nano-gsm-2 row 0"),
         ([plain, "device=cuda"], "which this machine does not have; give device=cpu"),
     ]
     if torch.cuda.is_available():

@@ -55,7 +55,7 @@ class RunFolder:
     status of ``running`` without a lock is that of a killed run.
 
     Args:
-        path: of the folder; nothing is written before `start` or `put`.
+        path: of the folder; nothing is written before `start` or `set_status`.
         config: the resolved configuration.
         writes: False in all processes but the main process.
     """
@@ -98,7 +98,7 @@ class RunFolder:
             return
         if held != counted(self._config):  # also where both have one hash
             raise UsageError(
-                f"{self.path} holds another run, as its {CONFIG} says; give it back its own name, or delete it, or "
+                f"{self.path} holds another run (see its {CONFIG}); give it its own name again, delete it, or "
                 "give another output_dir"
             )
 
@@ -171,7 +171,7 @@ class RunFolder:
             reason = f"{type(error).__name__}: {error}"
             self._end({"status": status, "error": reason, "traceback": "".join(format_exception(error))})
 
-    def put(self, status: str, **more: Any) -> None:
+    def set_status(self, status: str, **more: Any) -> None:
         """Write a status without running anything: ``pending``, or ``skipped`` with its ``reason``.
 
         If it cannot be written, a line on standard error says so.

@@ -20,7 +20,7 @@ def sweep(settings: Sequence[Settings]) -> int:
     """Run the cells that are not done, print a line of JSON as each ends, and return the exit status.
 
     Raises:
-        UsageError: ``jobs`` differs between cells or exceeds the machine, or two different cells have one name.
+        UsageError: ``jobs`` differs between cells or exceeds the machine, or two cells have the same name.
     """
     jobs = {one.jobs for one in settings}
     require(len(jobs) == 1, f"jobs applies to the whole sweep, not to single cells; give one of {sorted(jobs)}")
@@ -51,4 +51,4 @@ def announce(cells: Sequence[Cell]) -> None:
         with suppress(UsageError):  # the folder is unusable or holds another run; `Cell.settled` reports it
             cell.run.require_own()
             if not cell.run.status:
-                cell.run.put("pending")
+                cell.run.set_status("pending")

@@ -69,7 +69,7 @@ def assign_resources(jobs: int, devices: Sequence[str]) -> list[Resources]:
     gpus: list[str | None] = [None] * jobs
     if any(device.startswith("cuda") for device in devices):
         numbered = sorted({device for device in devices if device.startswith("cuda:")})
-        require(not numbered, f"jobs={jobs} gives each job a GPU of its own; give model.device=cuda, not {numbered[0]}")
+        require(not numbered, f"jobs={jobs} gives each job its own GPU; give model.device=cuda, not {numbered[0]}")
         visible = _visible_gpus()
         require(jobs <= len(visible), f"jobs={jobs} needs {jobs} GPUs, {len(visible)} are visible; give fewer jobs")
         gpus = list(visible[:jobs])
