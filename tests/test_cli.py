@@ -312,7 +312,7 @@ def test_few_shot_examples_never_come_from_the_questions(
     file.write_bytes((data["gsm8k"] / "test.jsonl").read_bytes())
     result = run(*short, f"dataset.path={file}")
     assert result.code == 2
-    assert "but there are 0" in result.err
+    assert "0 are available" in result.err
     assert run(*short, f"dataset.path={file}", "dataset.n_shot=0", "dataset.size=1").code == 0
 
 

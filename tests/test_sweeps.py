@@ -232,7 +232,7 @@ def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path: Path, monke
 def test_an_interrupt_leaves_a_partial_run_that_can_go_on(tmp_path: Path, number: signal.Signals) -> None:
     sweep = ["-m", "cache=none", "dataset.size=40", f"output_dir={tmp_path}", *QUICK]
     process = processes.Process(command(*sweep)[1:], env=environment())
-    wait_for(lambda: any(tmp_path.glob("*/answered/*.jsonl")))
+    wait_for(lambda: any(b"\n" in file.read_bytes() for file in tmp_path.glob("*/answered/*.jsonl")))
     process.send_signal(number)
     assert process.wait(60) == 128 + number
     (folder,) = tmp_path.glob("nano*")
