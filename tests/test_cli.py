@@ -316,7 +316,7 @@ def test_few_shot_examples_never_come_from_the_questions(
     assert run(*short, f"dataset.path={file}", "dataset.n_shot=0", "dataset.size=1").code == 0
 
 
-def test_a_sweep_goes_on_where_a_cell_makes_no_sense(run: Run, short: list[str]) -> None:
+def test_a_sweep_continues_past_an_unusable_cell(run: Run, short: list[str]) -> None:
     result = run("-m", "cache=prefix,none", "dataset.size=1", *short, "generation.block_length=8")
     assert result.code == 0, result.err
     assert [line["status"] for line in result.lines] == ["skipped", "done"]

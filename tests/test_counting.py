@@ -73,7 +73,7 @@ def run(tasks: Path, out: Path, *overrides: str) -> tuple[RunSummary, list[dict[
     return summary, read_rows(folder / "samples.jsonl"), json.loads((folder / "results.json").read_text())
 
 
-def test_equal_answers_are_generated_once_and_said_to_be_equal(
+def test_equal_answers_are_generated_once_and_noted(
     tasks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "evaluation.run.lm"):

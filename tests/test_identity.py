@@ -150,7 +150,7 @@ def test_what_changes_a_run_is_another_run() -> None:
         assert setting(config) != setting(PLAIN), override
 
 
-def test_a_schedule_that_is_not_even_is_one_of_its_own() -> None:
+def test_an_uneven_schedule_is_another_run() -> None:
     uneven = changed(("generation.steps", 44))  # 22 forwards per block of 32: 2, 2, ..., 1
     assert counted(uneven)["generation.steps"] == 44
 
@@ -167,7 +167,7 @@ def test_a_third_party_strategy_may_read_its_options_differently() -> None:
     assert counted(mine) != counted(also)
 
 
-def test_where_the_data_lie_is_told_by_their_digest() -> None:
+def test_the_place_of_the_data_is_compared_by_digest() -> None:
     here = settings(*NANO, f"dataset.path={ITEMS / 'gsm'}")
     assert here.run_name != BASE.run_name  # the content of the folder is not read
     assert setting(here.config) == setting(PLAIN)

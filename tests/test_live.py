@@ -179,7 +179,7 @@ def test_a_prompt_without_an_end_is_one_error() -> None:
     assert "the prompt on standard input exceeds 2,097,152 bytes" in done.stderr
 
 
-def test_a_cache_that_can_save_nothing_is_said_once(call: Call) -> None:
+def test_a_cache_that_can_save_nothing_warns_once(call: Call) -> None:
     code, _, err = call("hi", "cache=dual", "generation.gen_length=8", "generation.block_length=null")
     assert code == 0
     assert err.count("needs blocks") == 1

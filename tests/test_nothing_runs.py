@@ -142,7 +142,7 @@ def test_a_trace_says_what_it_does_not_follow(results: Path, change: Change, sai
         record_all([select_question(run, None)])
 
 
-def test_settings_of_a_program_may_have_a_class_of_their_own(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_a_program_may_name_any_class(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = results.parent / "code"
     code.mkdir()
     (code / "own_class.py").write_text(CODE.format(marker=str(results.parent / "marker")))

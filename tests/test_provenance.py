@@ -217,7 +217,7 @@ def test_a_run_says_all_that_shapes_its_numbers() -> None:
         assert found["git"]["commit"] == top.stdout.strip()
 
 
-def test_sessions_with_other_weights_or_other_code_are_told() -> None:
+def test_sessions_with_other_weights_or_other_code_are_recorded() -> None:
     first = {**provenance(), "device": "cpu", "dtype": "float32", "rank": 0, "model": {"weights_sha256": "a"}}
     first |= {"cache_code": {"origin": "cache-zoo"}, "git": {"commit": "c", "dirty": False}}
     other_rank = {key: value for key, value in first.items() if key != "model"} | {"rank": 1}

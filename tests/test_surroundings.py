@@ -113,7 +113,7 @@ def test_variables_of_a_launcher_that_make_no_sense(monkeypatch: pytest.MonkeyPa
         Processes.from_launcher()
 
 
-def test_a_run_goes_on_behind_a_damaged_journal(tmp_path: Path) -> None:
+def test_a_run_resumes_past_a_damaged_journal(tmp_path: Path) -> None:
     cell = settings("dataset.size=3", f"output_dir={tmp_path}")
     whole = evaluate_cell(cell)
     assert whole is not None

@@ -229,7 +229,7 @@ def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_a_partial_run_that_can_go_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupt_leaves_a_partial_run_that_resumes(tmp_path: Path, number: signal.Signals) -> None:
     sweep = ["-m", "cache=none", "dataset.size=40", f"output_dir={tmp_path}", *QUICK]
     process = processes.Process(command(*sweep)[1:], env=environment())
     wait_for(lambda: any(b"\n" in file.read_bytes() for file in tmp_path.glob("*/answered/*.jsonl")))
