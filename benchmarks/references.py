@@ -56,7 +56,7 @@ class ReferencesOptions:
 
 @refusing
 def main() -> int:
-    """Write the file; 0 done, 2 something given can't be used."""
+    """Write the file; 0 done, 2 unusable input."""
     folder = read(ReferencesOptions, "python -m benchmarks.references").folder
     write_text(FILE, json.dumps(digests(folder), indent=0) + "\n")
     return 0

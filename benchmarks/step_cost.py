@@ -81,7 +81,7 @@ def random_model(width: int, layers: int, vocab: int, dtype: torch.dtype, device
 
 
 def seconds(work: Callable[[], Any], device: str) -> float:
-    """Wall-clock time of ``work``, the device waited for."""
+    """Wall-clock time of ``work``, synchronised with the device."""
     _synchronise(device)
     start = time.perf_counter()
     work()

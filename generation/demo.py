@@ -114,7 +114,7 @@ class TimedGeneration:
         )
 
     def summary(self, answer: int) -> str:
-        """The cost of the finished generation, of whose tokens ``answer`` are the answer."""
+        """The cost of the finished generation; the answer takes ``answer`` of its tokens."""
         assert self.progress is not None
         counts = self.progress.counts
         return (

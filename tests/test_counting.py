@@ -1,4 +1,4 @@
-"""What a summary counts: questions, the answers to each, empty ones, and only numbers as scores."""
+"""Counts of a summary: questions, answers to each, empty answers; only numbers are scores."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def run(tasks: Path, out: Path, *overrides: str) -> tuple[Summary, list[dict[str
     return summary, read_rows(folder / "samples.jsonl"), json.loads((folder / "results.json").read_text())
 
 
-def test_equal_answers_are_generated_once_and_said_to_be_equal(
+def test_equal_answers_are_generated_once_and_noted(
     tasks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "evaluation.run.lm"):

@@ -1,4 +1,4 @@
-"""What the documents promise."""
+"""The documents are true: examples, tables, links, keys and commands."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_every_cache_explains_its_parameters() -> None:
 
 
 def anchors(document: Path) -> set[str]:
-    """What links can point at: the headings as GitHub spells them."""
+    """Targets of links: the headings as GitHub spells them."""
     headings = re.findall(r"(?m)^#+ (.*)$", document.read_text())
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -104,7 +104,7 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 
 def quoted(document: str) -> set[str]:
-    """What stands between backticks."""
+    """Texts between backticks."""
     return set(re.findall(r"`([^`\n]+)`", (ROOT / document).read_text()))
 
 

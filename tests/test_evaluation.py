@@ -1,4 +1,4 @@
-"""Parts of the evaluation that need no run: ends of answers, random streams, data files, settings, measurements."""
+"""Parts of the evaluation without a run: ends of answers, random streams, data files, settings, measurements."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cache_zoo import CacheInfo, UsageError, describe_all
 from cache_zoo.errors import nearest, refusing
 from evaluation.config.command_line import cells
 from evaluation.config.settings import Settings
+from evaluation.run.answer_end import AnswerEnd
 from evaluation.run.distributed import Processes
 from evaluation.run.efficiency import Batch, GeneratedAnswer, ScoredQuestion, efficiency, warm_up_options
 from evaluation.run.folder import RunFolder
 from evaluation.run.requests import request_seed
-from evaluation.run.stopping import Ending
 from evaluation.storage.files import write_text
 from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import Latency
@@ -59,17 +59,17 @@ def settings(*overrides: str) -> Settings:
 def test_an_answer_ends_at_the_first_end_token_or_stop_text(
     generated: str, until: list[str], text: str, count: int
 ) -> None:
-    answer = Ending(byte_tokenizer(), MODEL, stop_words=["STOP"]).cut(tokens(generated), until)
+    answer = AnswerEnd(byte_tokenizer(), MODEL, stop_words=["STOP"]).cut(tokens(generated), until)
     assert (answer.text, answer.tokens, answer.raw) == (text, count, generated)
 
 
 def test_end_tokens_of_the_config_are_added_and_unknown_ones_passed_over() -> None:
-    ending = Ending(byte_tokenizer(), MODEL, end_tokens=["<|start|>", "<|im_end|>"])
+    ending = AnswerEnd(byte_tokenizer(), MODEL, end_tokens=["<|start|>", "<|im_end|>"])
     assert ending.end_ids == {EOS, EOT, START}
 
 
 def test_masks_behind_the_end_do_not_count() -> None:
-    assert Ending(byte_tokenizer(), MODEL).cut([*tokens("12"), EOS, MASK, MASK]).text == "12"
+    assert AnswerEnd(byte_tokenizer(), MODEL).cut([*tokens("12"), EOS, MASK, MASK]).text == "12"
 
 
 def test_each_request_has_its_own_stream() -> None:
@@ -312,7 +312,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_run_folder_tells_how_far_it_came(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "a__b__c__d__0", {"seed": 1})
-    run.fail(UsageError("nothing is written of what can't be used"))
+    run.fail(UsageError("nothing is written for unusable settings"))
     assert not run.path.exists()
     run.start()
     assert json.loads((run.path / "status.json").read_text())["status"] == "running"

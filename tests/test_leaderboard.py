@@ -52,7 +52,7 @@ def row_of(frame: pd.DataFrame, run: Path) -> dict[str, Any]:
 
 
 def unfinished(run: Path, name: str, status: dict[str, Any], config: bool = True) -> Path:
-    """A folder as a run leaves it that did not come to its end."""
+    """A folder of an unfinished run."""
     made = run.with_name(name)
     made.mkdir()
     if config:

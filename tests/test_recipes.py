@@ -1,4 +1,4 @@
-"""Recipes: the values of the papers' scripts reach the cells they are for, below the command line."""
+"""Recipes: values of the papers' scripts reach their cells; the command line wins."""
 
 from __future__ import annotations
 

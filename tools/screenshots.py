@@ -92,7 +92,7 @@ def take(
         opened.evaluate("scrollTo({ top: 0, behavior: 'instant' })")  # what sticks to the top is at its own place
         box = opened.locator(select).first.bounding_box() if opened.locator(select).count() else None
         if box is None:
-            raise UsageError(f"{name} has no '{select}' that can be seen")
+            raise UsageError(f"{name} has no visible '{select}'")
         opened.screenshot(path=picture, full_page=True, clip=box)
 
 

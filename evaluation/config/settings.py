@@ -144,7 +144,7 @@ class Settings:
 
         Args:
             config: the resolved configuration.
-            trusted: False for a run folder, which anybody may have written: only registered caches and strategies are
+            trusted: False for a run folder of unknown origin: only registered caches and strategies are
                 imported, and no path is looked at.
 
         Raises:

@@ -56,7 +56,7 @@ def mismatch(run: SavedRun, baseline: SavedRun) -> str | None:
 
 
 def reasons_not_ranked(run: SavedRun) -> list[str]:
-    """Why a finished run is not ranked; empty if it is."""
+    """Why a finished run is not ranked; empty if nothing speaks against it but, perhaps, its baseline (`mismatch`)."""
     return [*incomplete(run), *untraceable(run), *oversized_batches(run)]
 
 

@@ -195,7 +195,7 @@ def _format(value: Any) -> str:
 class RescoreOptions:
     """Score saved answers again, without a model, and write rescored.json.
 
-    Exit status: 0 done, 2 a folder or an option can't be used; the other folders are scored.
+    Exit status: 0 done, 2 unusable folder or option; the other folders are scored.
 
     Attributes:
         folders: run folders.

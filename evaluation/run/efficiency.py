@@ -28,8 +28,8 @@ class GeneratedAnswer:
         repeat: number of the answer to this question, from 0, for tasks that ask for several.
         prompt: the whole prompt.
         prompt_tokens: its length.
-        raw, text: the whole generation, and the part that counts (see `evaluation.run.stopping.TrimmedAnswer`).
-        ids: token ids of that part.
+        raw, text: the whole generation, and the part that counts (see `evaluation.run.answer_end.TrimmedAnswer`).
+        ids: the counted tokens: token ids of ``text``.
         tokens_canvas: positions of the canvas, ``gen_length``.
         forwards: forwards the sequence took part in.
         seconds: of its batch.
@@ -53,7 +53,7 @@ class GeneratedAnswer:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the part that counts."""
+        """Counted tokens."""
         return len(self.ids)
 
 

@@ -131,7 +131,9 @@ def _temporary_file(path: Path) -> Iterator[Path]:
                 os.close(descriptor)
                 descriptor = -1
             else:
-                with contextlib.suppress(OSError):  # a file system without locks: nobody removes the file then
+                with contextlib.suppress(
+                    OSError
+                ):  # a file system without locks: no other process removes the file then
                     fcntl.flock(descriptor, fcntl.LOCK_EX)
             if not temporary.exists():  # another process removed it as abandoned before it was locked
                 continue

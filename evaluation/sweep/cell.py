@@ -58,7 +58,7 @@ class Cell:
         except UsageError as error:
             return self._result(UNUSABLE, str(error), "skipped")
         if reason := incompatibility(self.settings.cache.make(), self.settings.generation):
-            self.run.put("skipped", reason=reason)
+            self.run.set_status("skipped", reason=reason)
             return self._result(DONE, reason, "skipped")
         if self.saved and not self.settings.trace:
             return CellResult(self.saved, DONE)
@@ -122,7 +122,7 @@ class Cell:
                 return self._result(FAILED, f"{reason}; fix that and give the same command to resume", "partial")
             if line := self._read_summary():  # the run is done, but its trace failed
                 return CellResult(line, UNUSABLE)
-            self.run.put("skipped", reason=reason)
+            self.run.set_status("skipped", reason=reason)
             return self._result(UNUSABLE, reason, "skipped")
         traceback.print_exc()
         if self.run.status.get("status") not in RETRIED:
@@ -133,7 +133,7 @@ class Cell:
         """The result of a cell whose worker died with this exit code, as when the system kills it for its memory."""
         if self.run.status.get("status") != "done":
             how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with status {code}"
-            self.run.put("failed", error=f"the worker died {how}; its output is in {self.log}")
+            self.run.set_status("failed", error=f"the worker died {how}; its output is in {self.log}")
         return self.result()
 
     def result(self) -> CellResult:
@@ -142,7 +142,7 @@ class Cell:
             return CellResult(line, DONE)
         status = self.run.status
         code = DONE if status.get("status") == "skipped" else FAILED
-        reason = status.get("reason") or status.get("error") or f"it is {status.get('status', 'not begun')}"
+        reason = status.get("reason") or status.get("error") or f"it is {status.get('status', 'not started')}"
         return self._result(code, reason)
 
     def _read_summary(self) -> dict[str, Any] | None:

@@ -89,7 +89,7 @@ class Display:
             console=self._console,
         )
         for cell in running:
-            # another version may have written the status, or anybody
+            # the status is untrusted
             status = {key: value for key, value in cell.run.status.items() if isinstance(value, int | float)}
             speed = status.get("tokens_per_second")
             bars.add_task(

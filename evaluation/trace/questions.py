@@ -84,7 +84,7 @@ def require_same_prompt(questions: Sequence[TracedQuestion]) -> None:
         same_row = first.row == other.row
         require(
             same_row and first.sample.prompt_sha256 == other.sample.prompt_sha256,
-            f"{first.run.folder.name} and {other.run.folder.name} were not asked the same: {first} and {other}"
+            f"{first.run.folder.name} and {other.run.folder.name} had different questions: {first} and {other}"
             f"{' in another prompt' if same_row else ''}; two traces need the same question in the same prompt",
         )
 

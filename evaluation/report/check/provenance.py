@@ -1,4 +1,4 @@
-"""Check what a run records of itself: settings, commit, versions, machine, dates and data."""
+"""Check the provenance of a run: settings, commit, versions, machine, dates and data."""
 
 from __future__ import annotations
 

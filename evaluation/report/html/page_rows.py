@@ -1,4 +1,4 @@
-"""Rows of the page: those of the leaderboard, and what only the page says of a run."""
+"""Rows of the page: those of the leaderboard, with values that only the page shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an answer ends: end tokens and stop texts."""
+"""Where an answer ends, and so which generated tokens count: those before the first end token or stop text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TrimmedAnswer:
     Attributes:
         text: everything before the first end token or stop text.
         raw: the whole generation, special tokens included.
-        tokens: number of generated tokens that ``text`` takes.
+        tokens: number of counted tokens: those that ``text`` takes.
     """
 
     text: str
@@ -25,7 +25,7 @@ class TrimmedAnswer:
     tokens: int
 
 
-class Ending:
+class AnswerEnd:
     """The rules by which an answer ends.
 
     Args:
