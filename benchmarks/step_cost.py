@@ -24,7 +24,10 @@ import torch
 from cache_zoo import Cache, list_caches, make_cache
 from cache_zoo.arguments import read
 from generation import GenerationOutput, generate
-from models import ModelConfig, Transformer
+from models import Transformer
+from models.loading import find_family
+
+_REPEATS = 20  # of a matrix product
 
 
 @dataclass(frozen=True)
@@ -57,21 +60,16 @@ class StepCostOptions:
 
 def random_model(width: int, layers: int, vocab: int, dtype: torch.dtype, device: str) -> Transformer:
     """A LLaDA-shaped network (8 heads, feed-forward three times the width) with random weights."""
-    config = ModelConfig(
-        family="llada",
+    config = find_family("llada").new_config(
         vocab_size=vocab,
         hidden_size=width,
         num_layers=layers,
         num_heads=8,
         num_kv_heads=8,
         intermediate_size=3 * width,
-        rms_eps=1e-5,
         rope_theta=500000.0,
-        rope_full_precision=True,
-        qkv_bias=False,
         tied=False,
         context_length=8192,
-        shift=0,
         mask_id=vocab - 1,
         eos_id=vocab - 2,
         pad_id=vocab - 2,
@@ -81,20 +79,18 @@ def random_model(width: int, layers: int, vocab: int, dtype: torch.dtype, device
 
 
 def seconds(work: Callable[[], Any], device: str) -> float:
-    """Wall-clock time of ``work``, synchronised with the device."""
-    _synchronise(device)
+    """Wall-clock time of ``work``, the device waited for."""
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize()
     start = time.perf_counter()
     work()
-    _synchronise(device)
+    if on_gpu:
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
-def _synchronise(device: str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
-
-
-def matmul_rate(model: Transformer, rows: int, repeats: int = 20) -> float:
+def matmul_rate(model: Transformer, rows: int) -> float:
     """Floating-point operations per second of the matrix products that a forward over ``rows`` rows makes.
 
     The same shapes with nothing between them: what the machine can do with this network at most.
@@ -109,7 +105,7 @@ def matmul_rate(model: Transformer, rows: int, repeats: int = 20) -> float:
             torch.mm(x, weight.T, out=out)
 
     flops = sum(2 * rows * weight.numel() for weight in weights)
-    return flops / statistics.median(seconds(once, str(model.device)) for _ in range(repeats))
+    return flops / statistics.median(seconds(once, str(model.device)) for _ in range(_REPEATS))
 
 
 def measure(arguments: StepCostOptions) -> dict[str, Any]:

@@ -19,15 +19,8 @@ if TYPE_CHECKING:
     from cache_zoo.rows import Rows
     from cache_zoo.state import Canvas, Outcome, Step
 
-_NAMES = {
-    "base": ("AttentionBlock", "Cache", "FeedForwardBlock", "KVCache"),
-    "errors": ("UsageError",),
-    "info": ("CacheInfo", "ParameterInfo", "describe", "describe_all"),
-    "registry": ("caches", "list_caches", "make_cache"),
-    "rows": ("Rows",),
-    "state": ("Canvas", "Outcome", "Step"),
-}
-_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES = ("errors", "rows", "state", "base", "registry", "info")
+"""From the lightest on: the first does not load torch."""
 
 __all__ = [
     "AttentionBlock",
@@ -50,11 +43,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'cache_zoo' has no attribute '{name}'")
-    value = getattr(import_module(f"cache_zoo.{_MODULES[name]}"), name)
-    globals()[name] = value  # later look-ups do not come here
-    return value
+    for module in _MODULES if name in __all__ else ():
+        if value := getattr(import_module(f"cache_zoo.{module}"), name, None):
+            globals()[name] = value  # later look-ups do not come here
+            return value
+    raise AttributeError(f"module 'cache_zoo' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

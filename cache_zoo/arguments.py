@@ -28,12 +28,8 @@ _KEY_VALUE = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 
 def positional(default: Any = MISSING) -> Any:
     """A field given by its place; one annotated ``list[...]`` takes all that are left."""
-    about = {"positional": True}
-    return (
-        field(default_factory=default.copy, metadata=about)
-        if isinstance(default, list)
-        else field(default=default, metadata=about)
-    )
+    given = {"default_factory": default.copy} if isinstance(default, list) else {"default": default}
+    return field(**given, metadata={"positional": True})
 
 
 def named(key: str, default: Any) -> Any:
@@ -220,7 +216,7 @@ def _help(options: type, program: str, known: list[_Option]) -> str:
     width = min(max(shutil.get_terminal_size((100, 24)).columns, 60), 120)
     lines = [f"usage: {_usage(program, known)}", "", description_of(options), ""]
     for name, option in zip(names, known, strict=True):
-        default = "" if option.default in (MISSING, None, False, []) else f" (default: {_plain(option.default)})"
+        default = "" if option.default in (MISSING, None, False, []) else f" (default: {spelled(option.default)})"
         lines += textwrap.wrap(
             f"{option.text.rstrip('.')}{default}",
             width,
@@ -238,6 +234,8 @@ def _placeholder(hint: Any) -> str:
     return f"[{_TYPES[first][1]},...]" if get_origin(hint) is list else _TYPES[first][1]
 
 
-def _plain(value: Any) -> str:
-    words = map(str, value) if isinstance(value, list) else [str(value)]
-    return " ".join(word.lower() if isinstance(value, bool) else word for word in words)
+def spelled(value: Any) -> str:
+    """A value as the command line spells it; a list as arguments."""
+    if isinstance(value, list):
+        return " ".join(map(spelled, value))
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -27,14 +27,7 @@ class _HasNbytes(Protocol):
 
 
 class PeakMeter:
-    """Tracks the peak of what a cache holds during one generation.
-
-    Args:
-        model: whose weights do not count.
-
-    Attributes:
-        peak: most bytes held at any `read`.
-    """
+    """Tracks the ``peak`` of the bytes that a cache holds during one generation, without the weights of ``model``."""
 
     def __init__(self, model: object) -> None:
         self.peak = 0

@@ -73,6 +73,12 @@ def shown(value: object) -> str:
         return "a number of thousands of digits"
 
 
+def first_line(error: BaseException, otherwise: str | None = None) -> str:
+    """The first line of an error's message; of an empty one ``otherwise``, by default the name of its class."""
+    name = type(error).__name__ if otherwise is None else otherwise
+    return next(iter(str(error).strip().splitlines()), name)
+
+
 def is_utf8(text: str) -> bool:
     """Whether ``text`` can be encoded: text with a lone surrogate cannot."""
     try:

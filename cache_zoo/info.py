@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cache_zoo.arguments import spelled
 from cache_zoo.base import Cache
 from cache_zoo.docstrings import description_of, documented, prose
 from cache_zoo.registry import Entry, caches, parameters_of
@@ -29,7 +30,7 @@ class ParameterInfo:
     text: str
 
     def __str__(self) -> str:
-        return self.name if self.required else f"{self.name}={_plain(self.default)}"
+        return self.name if self.required else f"{self.name}={spelled(self.default)}"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class CacheInfo:
         if self.exact:
             words.append("exact")
         elif self.exact_with:
-            words.append("exact with " + " ".join(f"{key}={_plain(value)}" for key, value in self.exact_with.items()))
+            words.append("exact with " + " ".join(f"{key}={spelled(value)}" for key, value in self.exact_with.items()))
         elif self.exact_with is not None:
             words.append("exact where a block takes one forward" if self.needs_blocks else "exact with its defaults")
         return words
@@ -134,10 +135,3 @@ def _urls(paper: str) -> tuple[str, ...]:
         r"arXiv[: ]\s*(?P<arxiv>\d{4}\.\d{4,5})|(?P<url>https?://[^\s,)]*[^\s,;.)])", paper, re.IGNORECASE
     )
     return tuple(f"https://arxiv.org/abs/{match['arxiv']}" if match["arxiv"] else match["url"] for match in matches)
-
-
-def _plain(value: Any) -> str:
-    """A value as the command line spells it."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -16,109 +16,16 @@ _MAX_NAME = 24
 _NOT_TEXT = {"null", "true", "false", "yes", "no", "on", "off", "inf", "nan"}
 """Words that YAML or hydra's command line does not read as text."""
 ROOT = Path(__file__).resolve().parent.parent
-
-_CACHE = '''"""$title: one line on what it does."""
-
-from __future__ import annotations
-
-from typing import Any, ClassVar
-
-from torch import Tensor
-
-$imports
-
-
-class $cls(KVCache):
-    """Recompute everything every ``every`` steps, and only the current block in between (authors, title, section).
-
-    What a step computes, and where it deviates from the paper or its released code.
-
-    Args:
-        every: steps between refreshes of the whole canvas, at least 1; 1 recomputes everything always.
-    """
-
-    paper = "$title, unpublished"  # or the title and arXiv id of its paper
-    exact_with: ClassVar[dict[str, Any] | None] = {"every": 1}  # makes it recompute everything; None: nothing does
-
-    def __init__(self, every: int = 4) -> None:
-        require(every >= 1, f"cache parameter 'every' must be at least 1, not {every}")
-        self.every = every
-
-    def rows(self, step: Step) -> Tensor | None:
-        if step.index % self.every == 0:
-            return None  # every row
-        return step.block.roll(-step.canvas.shift, dims=1)  # row j - shift predicts position j
-'''
-
+_TEMPLATES = Path(__file__).parent / "templates"
 _IMPORTS_HERE = """from cache_zoo.base import KVCache
 from cache_zoo.errors import require
 from cache_zoo.state import Step"""
-
 _IMPORTS_ELSEWHERE = """from cache_zoo import KVCache, Step
 from cache_zoo.errors import require"""
-
 _REGISTRY_LINE = '        "$name": "cache_zoo.methods.$name:$cls",\n'
-
 _README_LINE = (
     "| `$name` | $title (unpublished) | everything every `every` steps, the current block in between | `every` |\n"
 )
-
-_PYPROJECT = """[build-system]
-requires = ["hatchling>=1.27"]
-build-backend = "hatchling.build"
-
-[project]
-name = "$package"
-version = "0.1.0"
-description = "$title, a cache for masked diffusion language models, for cache-zoo"
-readme = "README.md"
-requires-python = ">=3.10"
-dependencies = ["cache-zoo", "torch>=2.6"]
-
-[project.optional-dependencies]
-dev = ["pytest>=8.3"]
-
-# cache-zoo finds it by this entry point, under the name on the left.
-[project.entry-points."cache_zoo.caches"]
-$name = "$module:$cls"
-
-[tool.hatch.build.targets.wheel]
-only-include = ["$module.py"]
-
-[tool.pytest.ini_options]
-testpaths = ["tests"]
-"""
-
-_PACKAGE_README = """# $package
-
-$title: what it does, and for which paper. A cache for masked diffusion language models that plugs into cache-zoo.
-
-    pip install -e '.[dev]'                # in the environment that has cache-zoo
-    cache-zoo list $name
-    pytest                                 # cache-zoo's contract
-
-In a checkout of cache-zoo it is a choice like any other:
-
-    python eval.py model=nano-llada dataset=nano-gsm dataset.size=20 cache=$name cache.every=2
-    python eval.py -m model=nano-llada dataset=nano-gsm dataset.size=20 cache=none,$name
-    cache-zoo table results/
-
-| parameter | default | |
-|---|---|---|
-| `every` | 4 | steps between refreshes of the whole canvas |
-"""
-
-_TEST = '''"""cache-zoo's contract: batched equals one by one, counters equal a hand count, and more."""
-
-import pytest
-
-from generation.testing import Check, checks
-
-
-@pytest.mark.parametrize("check", checks("$name", {"every": 2}), ids=str)
-def test_it_keeps_the_contract(check: Check) -> None:
-    check()
-'''
 
 
 def new_cache(name: str, root: Path = ROOT) -> dict[Path, str]:
@@ -142,18 +49,14 @@ def new_cache(name: str, root: Path = ROOT) -> dict[Path, str]:
     )
     cache = root / "cache_zoo" / "methods" / f"{name}.py"
     _refuse_existing(cache)
-    lines = {
-        registry: _with_line(registry, r'        "\w+": "cache_zoo\.[\w.]+:\w+",\n', _fill(_REGISTRY_LINE, words)),
-        readme: _with_line(readme, r"\| `\w+` \|.*\n", _fill(_README_LINE, words)),
-    }
-    _write(cache, _fill(_CACHE, words, imports=_IMPORTS_HERE))
-    for path, text in lines.items():
-        _write(path, text)
-    return {
-        cache: "the cache: its docstring, its paper and rows()",
-        registry: "one line",
-        readme: "one line in the table of caches",
-    }
+    registry_line, readme_line = (Template(line).substitute(words) for line in (_REGISTRY_LINE, _README_LINE))
+    return _write(
+        {
+            cache: (_fill("cache.py", words, _IMPORTS_HERE), "the cache: its docstring, its paper and rows()"),
+            registry: (_with_line(registry, r'        "\w+": "cache_zoo\.[\w.]+:\w+",\n', registry_line), "one line"),
+            readme: (_with_line(readme, r"\| `\w+` \|.*\n", readme_line), "one line in the table of caches"),
+        }
+    )
 
 
 def new_package(name: str, folder: Path) -> dict[Path, str]:
@@ -172,16 +75,14 @@ def new_package(name: str, folder: Path) -> dict[Path, str]:
     words = _words(name)
     home = folder / words["package"]
     _refuse_existing(home)
-    files = {
-        home / f"{words['module']}.py": (_fill(_CACHE, words, imports=_IMPORTS_ELSEWHERE), "the cache"),
-        home / "pyproject.toml": (_fill(_PYPROJECT, words), "the entry point by which cache-zoo finds it"),
-        home / "tests" / "test_contract.py": (_fill(_TEST, words), "runs the contract on it"),
-        home / "README.md": (_fill(_PACKAGE_README, words), "how to install and use it"),
-    }
-    for path, (text, _) in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, text)
-    return {path: what for path, (_, what) in files.items()}
+    return _write(
+        {
+            home / f"{words['module']}.py": (_fill("cache.py", words, _IMPORTS_ELSEWHERE), "the cache"),
+            home / "pyproject.toml": (_fill("pyproject.toml", words), "the entry point by which cache-zoo finds it"),
+            home / "tests" / "test_contract.py": (_fill("test_contract.py", words), "runs the contract on it"),
+            home / "README.md": (_fill("README.md", words), "how to install and use it"),
+        }
+    )
 
 
 def _words(name: str) -> dict[str, str]:
@@ -210,13 +111,13 @@ def _reserved(name: str) -> bool:
     return keyword.iskeyword(name) or name in _NOT_TEXT
 
 
-def _fill(template: str, words: dict[str, str], **more: str) -> str:
-    return Template(template).substitute(words, **more)
+def _fill(template: str, words: dict[str, str], imports: str = "") -> str:
+    text = (_TEMPLATES / f"{template}.template").read_text(encoding="utf-8")
+    return Template(text).substitute(words, imports=imports)
 
 
-def _refuse_existing(*paths: Path) -> None:
-    for path in paths:
-        require(not path.exists(), f"{path} already exists; choose another name")
+def _refuse_existing(path: Path) -> None:
+    require(not path.exists(), f"{path} already exists; choose another name")
 
 
 def _with_line(path: Path, like: str, line: str) -> str:
@@ -228,8 +129,11 @@ def _with_line(path: Path, like: str, line: str) -> str:
     return text[:end] + line + text[end:]
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file atomically."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+def _write(files: dict[Path, tuple[str, str]]) -> dict[Path, str]:
+    """Write each text atomically; returns the descriptions."""
+    for path, (text, _) in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    return {path: description for path, (_, description) in files.items()}

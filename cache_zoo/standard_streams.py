@@ -14,14 +14,7 @@ _READER_GONE = (errno.EPIPE, errno.EBADF)
 
 
 class _LossyWriter(io.RawIOBase):
-    """Writes to a descriptor and drops everything after the first error.
-
-    Args:
-        descriptor: where to write; None: nowhere.
-
-    Attributes:
-        error: the first error, None so far.
-    """
+    """Writes to a descriptor (None: nowhere) and drops everything after the first ``error``."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor

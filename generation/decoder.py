@@ -55,7 +55,7 @@ def generate(
     Warns:
         UserWarning: the cache can save nothing with these options.
     """
-    decoding = _begin(model, prompts, cache, seed, options)
+    decoding = _Decoding(model, prompts, cache, seed, options)
     recorder = TraceRecorder(decoding.tokens) if trace else None
     for _ in decoding.run(recorder):
         pass
@@ -83,23 +83,7 @@ def stream(
     Warns:
         UserWarning: as in `generate`.
     """
-    return _begin(model, prompts, cache, seed, options).progress()
-
-
-def _begin(
-    model: Transformer,
-    prompts: Sequence[Sequence[int]],
-    cache: Cache | str | None,
-    seed: int | Sequence[int] | None,
-    options: dict[str, Any],
-) -> _Decoding:
-    chosen = GenerationOptions.make(**options)
-    strategy = strategies.make(chosen.strategy, options=chosen)
-    cache = make_cache(cache) if isinstance(cache, str) else cache or Cache()
-    check_prompts(prompts, model.config, chosen)
-    if reason := incompatibility(cache, chosen):
-        warnings.warn(reason, UserWarning, stacklevel=4)  # past inference_mode
-    return _Decoding(model, prompts, cache, chosen, strategy, _generators(seed, len(prompts), model.device))
+    return _Decoding(model, prompts, cache, seed, options).progress()
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig, options: GenerationOptions) -> None:
@@ -133,13 +117,18 @@ class _Decoding:
         self,
         model: Transformer,
         prompts: Sequence[Sequence[int]],
-        cache: Cache,
-        options: GenerationOptions,
-        strategy: Strategy,
-        generators: list[torch.Generator],
+        cache: Cache | str | None,
+        seed: int | Sequence[int] | None,
+        given: dict[str, Any],
     ) -> None:
-        self.model, self.cache, self.options, self.strategy = model, cache, options, strategy
-        config, length = model.config, max(len(prompt) for prompt in prompts)
+        self.options = options = GenerationOptions.make(**given)
+        self.strategy: Strategy = strategies.make(options.strategy, options=options)
+        self.cache = make_cache(cache) if isinstance(cache, str) else cache or Cache()
+        check_prompts(prompts, model.config, options)
+        if reason := incompatibility(self.cache, options):
+            warnings.warn(reason, UserWarning, stacklevel=4)  # past inference_mode
+        self.generators = _generators(seed, len(prompts), model.device)
+        self.model, config, length = model, model.config, max(len(prompt) for prompt in prompts)
         tail = [config.mask_id] * options.gen_length
         padded = [[config.pad_id] * (length - len(prompt)) + list(prompt) + tail for prompt in prompts]
         self.ids = torch.tensor(padded, device=model.device)
@@ -147,7 +136,6 @@ class _Decoding:
         starts = torch.tensor([length - len(prompt) for prompt in prompts], device=model.device)
         self.canvas = model.canvas(columns >= starts[:, None], options.gen_length, options.block)
         self.masked = (columns >= length).expand_as(self.ids).clone()
-        self.generators = generators
         self.sequences = list(range(len(prompts)))
         self.block_index = [0] * len(prompts)
         self.block_step = [0] * len(prompts)

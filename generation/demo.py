@@ -67,22 +67,14 @@ class GenerateOptions:
 
 
 class TimedGeneration:
-    """A generation with one cache, run one forward at a time and timed.
-
-    Args:
-        label: its name in the output.
-        forwards: yields the progress after each forward.
-        options: of the generation.
-        mask_id: of the checkpoint.
-    """
+    """A generation with one cache, run one forward at a time and timed; ``forwards`` yields the progress after each."""
 
     def __init__(self, label: str, forwards: Iterator[Progress], options: GenerationOptions, mask_id: int) -> None:
         self.label, self.seconds, self.ids = label, 0.0, [mask_id] * options.gen_length
         self.progress: Progress | None = None
-        self._forwards, self._mask_id, self._blocks = forwards, mask_id, options.gen_length // options.block
-        self._max_forwards = options.steps or options.gen_length // options.block * ceil(
-            options.block / options.num_transfer_tokens
-        )
+        self._forwards, self.mask_id, self.block = forwards, mask_id, options.block
+        self._blocks = options.gen_length // options.block
+        self._max_forwards = options.steps or self._blocks * ceil(options.block / options.num_transfer_tokens)
 
     def advance(self) -> bool:
         """Run one forward; False if none was left. Only this is timed."""
@@ -96,7 +88,7 @@ class TimedGeneration:
     @property
     def committed(self) -> int:
         """Number of committed tokens."""
-        return sum(token != self._mask_id for token in self.ids)
+        return sum(token != self.mask_id for token in self.ids)
 
     @property
     def speed(self) -> str:
@@ -166,7 +158,7 @@ def _answer(arguments: GenerateOptions) -> None:
     console = Console(highlight=False)
     if sys.stdout.isatty() and not console.is_dumb_terminal and not arguments.plain:
         console.print(printable(prompt), style="dim", markup=False)
-        _show(console, prompt, generations, tokenizer, model.config, options)
+        _show(console, prompt, generations, tokenizer)
     else:
         _run(generations, lambda: None)
     first, *others = generations
@@ -208,18 +200,9 @@ def _run(generations: list[TimedGeneration], after: Callable[[], None]) -> None:
         after()
 
 
-def _show(
-    console: Console,
-    prompt: str,
-    generations: list[TimedGeneration],
-    tokenizer: Any,
-    config: ModelConfig,
-    options: GenerationOptions,
-) -> None:
+def _show(console: Console, prompt: str, generations: list[TimedGeneration], tokenizer: Any) -> None:
     marks = marks_of(console)
-    pictures = [
-        Picture(generation.label, tokenizer, config.mask_id, options.block, marks) for generation in generations
-    ]
+    pictures = [Picture(one.label, tokenizer, one.mask_id, one.block, marks) for one in generations]
     with Screen(console, printable(prompt), pictures) as screen:
 
         def draw() -> None:

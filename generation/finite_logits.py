@@ -23,14 +23,7 @@ def extremes(logits: Tensor) -> Tensor:
 
 
 def require_finite(limits: Sequence[float], model: Transformer, step: Step, live: Tensor, cache: Cache) -> None:
-    """Check that logits are finite.
-
-    Args:
-        limits: minimum and maximum logit, on the host.
-        model: that computed the logits.
-        step: of the forward.
-        live: BoolTensor ``[B, T]``, positions that the logits predict.
-        cache: of the forward.
+    """Check the minimum and maximum logit (on the host) of a forward that predicts ``live`` (BoolTensor ``[B, T]``).
 
     Raises:
         NotFiniteError: one is NaN or infinite. One more forward, without the cache, locates the origin.

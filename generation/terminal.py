@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.cells import cell_len
@@ -19,35 +18,15 @@ from generation.output import Progress
 _FRAME_SECONDS = 1 / 30
 
 
-@dataclass(frozen=True)
-class Marks:
-    """Characters for positions without text.
-
-    Attributes:
-        block: masked, in the current block.
-        masked: masked, elsewhere.
-        special: a special token, such as an end token.
-    """
-
-    block: str = "░"
-    masked: str = "·"
-    special: str = "▪"
-
-
-_ASCII = Marks("#", ".", "|")
+Marks = dict[str, str]
+"""Characters for positions without text: masked in the current ``block`` or elsewhere, and ``special`` tokens."""
+MARKS: Marks = {"block": "░", "masked": "·", "special": "▪"}
+_ASCII: Marks = {"block": "#", "masked": ".", "special": "|"}
 _STYLES = {"block": "cyan", "masked": "dim", "special": "dim", "new": "bold black on green", "text": ""}
 
 
 class Picture:
-    """The picture of one generation.
-
-    Args:
-        title: above it.
-        tokenizer: of the checkpoint.
-        mask_id: of the checkpoint.
-        block_length: width of a block.
-        marks: for positions without text.
-    """
+    """The picture of one generation under its title; ``marks`` stand for positions without text."""
 
     def __init__(self, title: str, tokenizer: Any, mask_id: int, block_length: int, marks: Marks) -> None:
         self.title, self.status = title, "waiting"
@@ -87,22 +66,17 @@ class Picture:
         return "new" if new else "special" if token in self._special else "text"
 
     def _spelled(self, kind: str, ids: list[int]) -> str:
-        if kind in ("block", "masked", "special"):
-            return str(getattr(self._marks, kind)) * len(ids)
+        if kind in self._marks:
+            return self._marks[kind] * len(ids)
         if kind == "new" and set(ids) <= self._special:
-            return self._marks.special * len(ids)
+            return self._marks["special"] * len(ids)
         return printable(str(self._tokenizer.decode(ids, skip_special_tokens=False)))
 
 
 class Screen:
-    """Pictures one below the other on the terminal's alternate screen, redrawn while their generations run.
+    """Pictures under the prompt on the terminal's alternate screen, redrawn while their generations run.
 
     The whole screen is drawn each time, so the window may change its size.
-
-    Args:
-        console: of the terminal.
-        prompt: above the pictures, in one line.
-        pictures: from top to bottom.
     """
 
     def __init__(self, console: Console, prompt: str, pictures: Sequence[Picture]) -> None:
@@ -144,7 +118,7 @@ def _folded(text: Text, width: int) -> list[Text]:
 
 def marks_of(console: Console) -> Marks:
     """The marks that the terminal's encoding can print."""
-    return Marks() if console.encoding.lower().startswith("utf") else _ASCII
+    return MARKS if console.encoding.lower().startswith("utf") else _ASCII
 
 
 def printable(text: str) -> str:

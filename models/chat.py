@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cache_zoo import UsageError
-from cache_zoo.errors import shown
+from cache_zoo.errors import first_line, is_utf8, shown
 from cache_zoo.time_limit import cpu_time_limit
 
 Turn = dict[str, str]
@@ -18,9 +18,7 @@ _MAX_SECONDS = 5.0
 class Chat:
     """A chat template, tested on a trial conversation of each shape before its first use.
 
-    Args:
-        tokenizer: its owner.
-        instead: for messages, the setting that avoids the template.
+    Errors name ``instead``, the setting that avoids the template.
     """
 
     def __init__(self, tokenizer: Any, instead: str) -> None:
@@ -61,12 +59,9 @@ class Chat:
                     list(turns), tokenize=False, add_generation_prompt=not continued, continue_final_message=continued
                 )
         except Exception as error:  # Jinja, the template or transformers may raise anything
-            message = (str(error).strip().splitlines() or [""])[0]
-            raise self._refusal(turns, f"{type(error).__name__}: {message}") from error
-        try:
-            str(rendered).encode()
-        except UnicodeEncodeError as error:
-            raise self._refusal(turns, "it writes a lone surrogate, which is no text") from error
+            raise self._refusal(turns, f"{type(error).__name__}: {first_line(error, '')}") from error
+        if not is_utf8(str(rendered)):
+            raise self._refusal(turns, "it writes a lone surrogate, which is no text")
         return str(rendered)
 
     def _refusal(self, turns: Sequence[Turn], why: str) -> UsageError:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
 
 from cache_zoo.errors import require
 from models.config_json import ConfigReader
 
+_SIZES = "vocab_size hidden_size num_layers num_heads num_kv_heads intermediate_size context_length".split()
 _MAX_ROPE_BASE = 1e12
 """Beyond it all angles are 0 in float32."""
+_SHARED_KEYS = {
+    "rms_norm_eps": "rms_eps",
+    "rope_theta": "rope_theta",
+    **{f"{token}_token_id": f"{token}_id" for token in ("mask", "eos", "pad", "eot")},
+}
+"""Keys of ``config.json`` that all families have, with their field of `ModelConfig`."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +60,7 @@ class ModelConfig:
     eot_id: int | None = None
 
     def __post_init__(self) -> None:
-        for name in (
-            *("vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "intermediate_size"),
-            "context_length",
-        ):
+        for name in _SIZES:
             require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
         for name, most in (("rms_eps", 1), ("rope_theta", _MAX_ROPE_BASE)):
             value = getattr(self, name)
@@ -92,13 +96,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class Slot:
-    """Destination of an official parameter: rows of one of our parameters.
-
-    Attributes:
-        parameter: its name in our model.
-        start, stop: range in its first dimension, ``[start, stop)``.
-        shape: of the official parameter.
-    """
+    """Destination of an official parameter of this ``shape``: rows ``[start, stop)`` of one of our parameters."""
 
     parameter: str
     start: int
@@ -114,36 +112,70 @@ class Family:
         name: of the family.
         model_types: values of ``model_type`` in ``config.json``, lower case.
         new_config: `ModelConfig` with the family's conventions; takes the rest by name.
-        read_config: ``config.json`` to `ModelConfig`.
-        write_config: its inverse, in the published layout.
-        slots: official parameter names to their destinations.
+        own_fields: fields of `ModelConfig` with a default or a rule of the family; refuses unsupported values.
+        constants: keys of ``config.json`` with one supported value.
+        keys: keys of ``config.json`` in the published layout with their field of `ModelConfig`, beside the shared ones.
+        modules: our modules (query, key, value, gate and up by themselves) with their official names, in which ``{}``
+            is the number of the layer.
+        aliases: as ``keys``, of other layouts: values that must agree if they are given.
     """
 
     name: str
     model_types: tuple[str, ...]
     new_config: Callable[..., ModelConfig]
-    read_config: Callable[[ConfigReader], ModelConfig]
-    write_config: Callable[[ModelConfig], dict[str, Any]]
-    slots: Callable[[ModelConfig], dict[str, Slot]]
+    own_fields: Callable[[ConfigReader], dict[str, Any]]
+    constants: dict[str, Any]
+    keys: dict[str, str]
+    modules: dict[str, str]
+    aliases: dict[str, str] = field(default_factory=dict)
 
+    def read_config(self, values: ConfigReader) -> ModelConfig:
+        """``config.json`` as a `ModelConfig`; an error if it asks for another network."""
+        own, eos, kinds = self.own_fields(values), values.token("eos_token_id"), get_type_hints(ModelConfig)
+        sizes = {name: values.get(key, kinds[name]) for key, name in self.keys.items() if name not in own} | own
+        for alias, name in self.aliases.items():
+            values.refuse(alias, sizes[name])
+        config = self.new_config(
+            **sizes,
+            rms_eps=values.get("rms_norm_eps", float),
+            rope_theta=values.rope_base(),
+            mask_id=values.token("mask_token_id"),
+            eos_id=eos,
+            pad_id=values.token("pad_token_id", eos),
+            eot_id=values.optional("eot_token_id"),
+        )
+        values.refuse_variants(config.head_dim)
+        values.refuse_unread()
+        return config
 
-def attention_slots(config: ModelConfig, layer: int, prefix: str, part: str) -> dict[str, Slot]:
-    """Slots of ``{prefix}{q,k,v}_proj.{part}`` in the fused projection of ``layer``."""
-    slots, start = {}, 0
-    for name, size in zip("qkv", config.qkv_sizes, strict=True):
-        shape = (size, config.hidden_size) if part == "weight" else (size,)
-        slots[f"{prefix}{name}_proj.{part}"] = Slot(f"layers.{layer}.qkv.{part}", start, start + size, shape)
-        start += size
-    return slots
+    def write_config(self, config: ModelConfig) -> dict[str, Any]:
+        """The inverse of `read_config`, in the published layout."""
+        keys = {**self.keys, **_SHARED_KEYS}
+        return {**self.constants, **{key: getattr(config, name) for key, name in keys.items()}}
 
+    def slots(self, config: ModelConfig) -> dict[str, Slot]:
+        """Official parameter names with their destinations."""
+        width, inner = config.hidden_size, config.intermediate_size
+        slots: dict[str, Slot] = {}
 
-def gated_slots(config: ModelConfig, layer: int, gate: str, up: str) -> dict[str, Slot]:
-    """Slots of the gate and up projections in the fused one of ``layer``."""
-    size, target = config.intermediate_size, f"layers.{layer}.gate_up.weight"
-    shape = (size, config.hidden_size)
-    return {gate: Slot(target, 0, size, shape), up: Slot(target, size, 2 * size, shape)}
+        def add(module: str, parameter: str, *shape: int, layer: int = 0, start: int = 0) -> None:
+            name = f"{self.modules[module].format(layer)}.{parameter.rpartition('.')[2]}"
+            slots[name] = Slot(parameter, start, start + shape[0], shape)
 
-
-def whole(parameter: str, *shape: int) -> Slot:
-    """A slot that fills ``parameter``."""
-    return Slot(parameter, 0, shape[0], shape)
+        add("embedding", "embedding.weight", config.vocab_size, width)
+        add("norm", "norm.weight", width)
+        if not config.tied:
+            add("head", "head.weight", config.vocab_size, width)
+        for layer in range(config.num_layers):
+            for part, columns in (("weight", [width]), ("bias", []))[: 1 + config.qkv_bias]:
+                start = 0
+                for module, size in zip(("query", "key", "value"), config.qkv_sizes, strict=True):
+                    add(module, f"layers.{layer}.qkv.{part}", size, *columns, layer=layer, start=start)
+                    start += size
+            for module, start in (("gate", 0), ("up", inner)):
+                add(module, f"layers.{layer}.gate_up.weight", inner, width, layer=layer, start=start)
+            add("attention_norm", f"layers.{layer}.attention_norm.weight", width, layer=layer)
+            add("attention_out", f"layers.{layer}.attention_out.weight", width, width, layer=layer)
+            add("feed_forward_norm", f"layers.{layer}.feed_forward_norm.weight", width, layer=layer)
+            add("down", f"layers.{layer}.down.weight", width, inner, layer=layer)
+        return slots

@@ -106,11 +106,7 @@ class ConfigReader:
             raise UsageError(f"{was}; this layout is supported with {supported} only")
 
     def refuse_variants(self, head_dim: int) -> None:
-        """An error if a key that families share asks for another network.
-
-        Args:
-            head_dim: width of a head that follows from the sizes of the network.
-        """
+        """An error if a key that families share asks for another network; ``head_dim`` follows from its sizes."""
         for key in ("hidden_act", "hidden_activation", "activation_function"):
             self.refuse(key, "silu", "swish")
         self.refuse("partial_rotary_factor", 1)

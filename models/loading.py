@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require, require_choice, short, shown, suggest
+from cache_zoo.errors import first_line, require, require_choice, short, shown, suggest
 from models.config import Family, ModelConfig
 from models.config_json import ConfigReader, read_json
 from models.dream import DREAM
@@ -127,16 +127,15 @@ def read_config(folder: Path) -> tuple[Family, ModelConfig]:
     given = values.get("model_type")
     require(isinstance(given, str), f"{path}: 'model_type' must name a model family, not {shown(given)}")
     model_type = str(given).lower()
-    for family in FAMILIES:
-        if model_type in family.model_types:
-            try:
-                return family, family.read_config(ConfigReader(values))
-            except UsageError as error:
-                raise UsageError(f"{path}: {error}") from None
     if reason := _OTHER_LAYOUTS.get(model_type):
         raise UsageError(f"{path}: model_type '{given}' is not supported: {reason}")
-    known = [name for family in FAMILIES for name in family.model_types]
-    raise UsageError(f"{path}: unknown model_type '{short(str(given))}'. {suggest(model_type[:100], known)}")
+    families = {name: family for family in FAMILIES for name in family.model_types}
+    if model_type not in families:
+        raise UsageError(f"{path}: unknown model_type '{short(str(given))}'. {suggest(model_type[:100], families)}")
+    try:
+        return families[model_type], families[model_type].read_config(ConfigReader(values))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 def find_family(name: str) -> Family:
@@ -199,8 +198,7 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except Exception as error:  # the hub client and its HTTP library raise many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
-            f"model '{name}' is no local folder and not available from the hub ({reason}); "
+            f"model '{name}' is no local folder and not available from the hub ({first_line(error)}); "
             "give a folder with config.json and safetensors, or a name in configs/model"
         ) from error

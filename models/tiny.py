@@ -21,6 +21,7 @@ from cache_zoo.errors import DONE, refusing
 from models.config import Family
 from models.config_json import ConfigReader
 from models.loading import find_family
+from models.tokenizer import fast_tokenizer
 from models.transformer import Transformer
 
 SMALLEST: dict[str, dict[str, int]] = {
@@ -30,6 +31,7 @@ SMALLEST: dict[str, dict[str, int]] = {
 """Per family, keys of config.json for the smallest useful test checkpoint."""
 SPECIAL_TOKENS = ("<|mask|>", "<|endoftext|>", "<|eot_id|>", "<|start|>")
 _MASK, _EOS, _EOT = 256, 257, 258
+_CONTEXT_LENGTH = 8192
 _KV_HEADS = {"llada": 4, "dream": 2}
 _ROPE_THETA = {"llada": 500000.0, "dream": 1000000.0}
 _CHAT_TEMPLATE = (
@@ -39,16 +41,9 @@ _CHAT_TEMPLATE = (
 
 
 def make_tiny(folder: str | Path, family: str = "llada", seed: int = 0, **sizes: Any) -> Path:
-    """Write a random checkpoint with a byte-level tokenizer and a chat template.
+    """Write a random checkpoint with a byte-level tokenizer and a chat template into ``folder``, and return it.
 
-    Args:
-        folder: destination; created if missing.
-        family: name of a model family.
-        seed: of the weights.
-        sizes: other keys of config.json to set.
-
-    Returns:
-        The folder.
+    ``sizes`` are other keys of config.json to set.
     """
     layout, folder = find_family(family), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +56,7 @@ def make_tiny(folder: str | Path, family: str = "llada", seed: int = 0, **sizes:
         intermediate_size=128,
         rope_theta=_ROPE_THETA[family],
         tied=False,
-        context_length=8192,
+        context_length=_CONTEXT_LENGTH,
         mask_id=_MASK,
         eos_id=_EOS,
         pad_id=_EOS,
@@ -103,18 +98,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))  # in this order: config.json has their ids
-    mask, eos, eot, start = SPECIAL_TOKENS
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        mask_token=mask,
-        eos_token=eos,
-        pad_token=eos,
-        additional_special_tokens=[eot, start],
-        clean_up_tokenization_spaces=False,
-        model_max_length=8192,
-    )
-    fast.chat_template = _CHAT_TEMPLATE
-    return fast
+    return fast_tokenizer(tokenizer, SPECIAL_TOKENS, _CHAT_TEMPLATE, _CONTEXT_LENGTH)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from cache_zoo import UsageError
-from cache_zoo.errors import short, shown
+from cache_zoo.errors import first_line, short, shown
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -38,5 +40,23 @@ def load_tokenizer(folder: Path) -> Any:
         except (UsageError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic of the Rust library is no Exception
-            problems.append((str(error).strip().splitlines() or [type(error).__name__])[0])
+            problems.append(first_line(error))
     raise UsageError(f"{folder} has no readable tokenizer: {short(problems[0])}")
+
+
+def fast_tokenizer(
+    tokenizer: Tokenizer, special_tokens: Sequence[str], chat_template: str, context_length: int
+) -> PreTrainedTokenizerFast:
+    """``tokenizer`` for transformers; ``special_tokens`` are [MASK], end of sequence (also padding) and others."""
+    mask, eos, *others = special_tokens
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        mask_token=mask,
+        eos_token=eos,
+        pad_token=eos,
+        additional_special_tokens=others,
+        clean_up_tokenization_spaces=False,
+        model_max_length=context_length,
+    )
+    fast.chat_template = chat_template
+    return fast

@@ -19,12 +19,7 @@ _MAX_OBSERVED_WEIGHTS = 1 << 24
 
 
 class Forward(NamedTuple):
-    """Result of `Transformer.run`.
-
-    Attributes:
-        logits: float32 ``[M, V]`` of the logit rows in canvas order, not shifted.
-        work: of the forward.
-    """
+    """Result of `Transformer.run`: float32 logits ``[M, V]``, in canvas order and not shifted, and the work done."""
 
     logits: Tensor
     work: Work

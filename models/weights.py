@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,19 +24,15 @@ from models.config_json import read_json
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """Supported stored dtypes. Quantised weights mean nothing without their scales."""
+Problems = dict[str, list[str]]
+"""Problems of the files, by kind."""
 _MAX_LISTED = 10
 """Problems of each kind that an error lists."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor as the header of its file describes it.
-
-    Attributes:
-        path: of the file.
-        dtype: in safetensors' notation, such as ``BF16``.
-        shape: of the tensor.
-    """
+    """A tensor as the header of its file describes it; ``dtype`` in safetensors' notation, such as ``BF16``."""
 
     path: Path
     dtype: str
@@ -59,13 +56,13 @@ class Weights:
     """
 
     def __init__(self, folder: Path, family: Family, config: ModelConfig) -> None:
-        index, problems = _index(folder), _Problems()
+        index, problems = _index(folder), defaultdict[str, list[str]](list)
         paths = [folder / _WEIGHTS] if index is None else sorted({folder / name for name in index.values()})
         headers: dict[str, Stored] = {}
         for path in paths:
             for name, stored in _header(path):
                 if name in headers:
-                    problems.add("held twice", f"{short(name)} is in {headers[name].path.name} and in {path.name}")
+                    problems["held twice"].append(f"{short(name)} is in {headers[name].path.name} and in {path.name}")
                 headers[name] = stored
         require(
             config.num_layers <= len(headers),
@@ -73,20 +70,20 @@ class Weights:
         )
         for name, file in (index or {}).items():
             if name not in headers or headers[name].path != folder / file:
-                problems.add("elsewhere", f"the index has {short(name)} in {file}, which does not hold it")
+                problems["elsewhere"].append(f"the index has {short(name)} in {file}, which does not hold it")
         self.folder, self.slots = folder, family.slots(config)
         heads = family.slots(replace(config, tied=False)).keys() - self.slots.keys()
         redundant = {name: stored for name, stored in headers.items() if name in heads}
         self.stored = {name: stored for name, stored in headers.items() if name not in heads}
         _compare(self.stored, self.slots, problems)
-        problems.check(folder)
+        _report(problems, folder)
         for name, stored in redundant.items():
             self._check_tied(name, stored)
 
     def tensors(self) -> Iterator[tuple[str, Slot, Tensor]]:
         """All parameters: name, destination and a tensor that is read from the disk on use."""
         with ExitStack() as files:
-            opened = {path: files.enter_context(_open(path)) for path in self._paths()}
+            opened = {path: files.enter_context(_open(path)) for path in {one.path for one in self.stored.values()}}
             for name, stored in self.stored.items():
                 yield name, self.slots[name], opened[stored.path].get_tensor(name)
 
@@ -102,9 +99,6 @@ class Weights:
             lines = sorted(pool.map(digest, self.tensors()))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
-    def _paths(self) -> list[Path]:
-        return list(dict.fromkeys(stored.path for stored in self.stored.values()))
-
     def _check_tied(self, name: str, head: Stored) -> None:
         """An error unless the redundant head of a tied checkpoint equals its embedding."""
         embedding = next(official for official, slot in self.slots.items() if slot.parameter == "embedding.weight")
@@ -114,37 +108,28 @@ class Weights:
             require(torch.equal(ours.get_tensor(name), theirs.get_tensor(embedding)), message)
 
 
-class _Problems:
-    """Problems of the files, by kind."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, list[str]] = {}
-
-    def add(self, kind: str, text: str) -> None:
-        self._found.setdefault(kind, []).append(text)
-
-    def check(self, folder: Path) -> None:
-        """Raise one error that lists the first ten problems of each kind and counts the rest."""
-        lines: list[str] = []
-        for kind, texts in self._found.items():
-            lines += texts[:_MAX_LISTED]
-            if len(texts) > _MAX_LISTED:
-                lines.append(f"... and {len(texts) - _MAX_LISTED} more ({kind}: {len(texts)})")
-        if lines:
-            raise UsageError(f"{folder}: parameters do not match config.json:\n  " + "\n  ".join(lines))
+def _report(problems: Problems, folder: Path) -> None:
+    """Raise one error that lists the first ten problems of each kind and counts the rest."""
+    lines: list[str] = []
+    for kind, texts in problems.items():
+        lines += texts[:_MAX_LISTED]
+        if len(texts) > _MAX_LISTED:
+            lines.append(f"... and {len(texts) - _MAX_LISTED} more ({kind}: {len(texts)})")
+    if lines:
+        raise UsageError(f"{folder}: parameters do not match config.json:\n  " + "\n  ".join(lines))
 
 
-def _compare(stored_tensors: dict[str, Stored], slots: dict[str, Slot], problems: _Problems) -> None:
+def _compare(stored_tensors: dict[str, Stored], slots: dict[str, Slot], problems: Problems) -> None:
     for name in slots:
         if name not in stored_tensors:
-            problems.add("missing", f"missing {name}")
+            problems["missing"].append(f"missing {name}")
     for name, stored in stored_tensors.items():
         if name not in slots:
-            problems.add("surplus", f"surplus {short(name)}")
+            problems["surplus"].append(f"surplus {short(name)}")
         elif stored.shape != slots[name].shape:
-            problems.add("misshapen", f"{name} has shape {shown([*stored.shape])}, not {[*slots[name].shape]}")
+            problems["misshapen"].append(f"{name} has shape {shown([*stored.shape])}, not {[*slots[name].shape]}")
         elif stored.dtype not in _DTYPES:
-            problems.add("of another type", f"{name} holds {stored.dtype}, not one of {', '.join(_DTYPES)}")
+            problems["of another type"].append(f"{name} holds {stored.dtype}, not one of {', '.join(_DTYPES)}")
 
 
 def _index(folder: Path) -> dict[str, str] | None:

@@ -18,7 +18,7 @@ from evaluation.config.identity import NOT_COUNTED
 from evaluation.storage.schema import Efficiency, Provenance, Sample, Status, Summary
 from generation import generate
 from models import Transformer
-from tools.readme import README, ROOT, table, with_table
+from tools.tables import README, ROOT, nano_gsm_table, with_table
 
 CONFIGS = ROOT / "configs"
 
@@ -39,8 +39,8 @@ def test_the_readme_example_prints_what_it_says(capsys: pytest.CaptureFixture[st
 
 def test_the_readme_table_is_that_of_the_reference_runs() -> None:
     text = README.read_text()
-    assert with_table(text) == text, "python -m tools.readme"
-    assert table() in text
+    assert with_table(text, "nano-gsm") == text, "python -m tools.tables"
+    assert nano_gsm_table() in text
 
 
 def test_the_readme_links_to_every_document() -> None:

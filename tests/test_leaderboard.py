@@ -28,7 +28,7 @@ from evaluation.report.statistics import holm, proportion_interval
 from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
 from tests.small_runs import QUESTIONS, call, edit_results, edit_samples, pick, unset_commit
-from tools.columns import DOCUMENT, with_columns
+from tools.tables import TABLES, with_table
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -298,9 +298,9 @@ def test_the_csv_is_read_as_it_is_documented(results: Path) -> None:
     assert (none["dirty"], none["ranked"], none["n"], none["speedup"]) == ("false", "true", "6", "1")
     frame = pd.read_csv(results / "leaderboard.csv")
     assert frame["score"].dtype == "float64"
-    documented = DOCUMENT.read_text(encoding="utf-8")
+    documented = TABLES["columns"][0].read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+)` \|", documented, re.MULTILINE) == list(CSV_TYPES)
-    assert with_columns(documented) == documented  # python -m tools.columns
+    assert with_table(documented, "columns") == documented  # python -m tools.tables
 
 
 def test_folders_are_named_from_where_the_files_lie(results: Path, tmp_path: Path) -> None:

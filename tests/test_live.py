@@ -21,7 +21,7 @@ from rich.console import Console
 
 from generation import Counts, Progress
 from generation.demo import main
-from generation.terminal import Marks, Picture, printable
+from generation.terminal import MARKS, Picture, printable
 from models.tiny import SPECIAL_TOKENS, byte_tokenizer
 from tests import processes
 
@@ -220,7 +220,7 @@ def test_an_interrupt_leaves_the_terminal_as_it_was() -> None:
 
 def drawn(ids: list[int], new: list[int], block: int, height: int = 20, width: int = 12) -> list[str]:
     """The lines of a picture of a canvas with blocks of four."""
-    picture = Picture("none", byte_tokenizer(), MASK, 4, Marks())
+    picture = Picture("none", byte_tokenizer(), MASK, 4, MARKS)
     committed = torch.zeros(1, len(ids), dtype=torch.bool)
     committed[0, new] = True
     picture.update(Progress(torch.tensor([ids]), committed, {0: block}, Counts()), "status")

@@ -79,7 +79,7 @@ def test_the_facts_of_a_cache_are_those_of_its_class(name: str) -> None:
     assert facts.registered
     assert facts.text
     assert "https://arxiv.org/abs/" in facts.paper
-    assert all(parameter.help for parameter in facts.parameters)
+    assert all(text for _, _, text in facts.parameters)
 
 
 def test_a_cache_that_is_not_registered_has_rows_all_the_same() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,55 +47,6 @@ def chromium() -> Iterator[Browser]:
         opened.close()
 
 
-def take(
-    page: str,
-    picture: Path,
-    *,
-    width: int = 1400,
-    height: int = 900,
-    theme: str = "light",
-    select: str | None = None,
-    click: Sequence[str] = (),
-    hide: str | None = None,
-) -> None:
-    """Write ``picture``, a PNG.
-
-    Args:
-        page: an HTML file, behind ``#`` an anchor in it.
-        picture: where the picture goes.
-        width, height: of the window.
-        theme: ``light`` or ``dark``.
-        select: the part to show, as a CSS selector; None: the window as it opens.
-        click: parts that are clicked before, one after the other.
-        hide: parts to leave out, as a CSS selector.
-
-    Raises:
-        UsageError: the page is not there, or has no such part.
-    """
-    name, mark, anchor = page.partition("#")
-    require(Path(name).is_file(), f"{name} is not a file")
-    window: dict[str, Any] = {"viewport": {"width": width, "height": height}, "color_scheme": theme}
-    with chromium() as browser, browser.new_page(**window, offline=True, reduced_motion="reduce") as opened:
-        opened.goto(Path(name).resolve().as_uri() + mark + anchor)
-        if hide is not None:
-            opened.add_style_tag(content=f"{hide} {{ display: none !important }}")
-        for part in (None, *click):
-            if part is not None:
-                require(opened.locator(part).count() > 0, f"{name} has no '{part}'")
-                opened.locator(part).first.click()
-            opened.wait_for_timeout(100)  # a change is answered in the next turn of the page
-            opened.wait_for_function(_DRAWN)
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        if select is None:
-            opened.screenshot(path=picture)
-            return
-        opened.evaluate("scrollTo({ top: 0, behavior: 'instant' })")  # what sticks to the top is at its own place
-        box = opened.locator(select).first.bounding_box() if opened.locator(select).count() else None
-        if box is None:
-            raise UsageError(f"{name} has no visible '{select}'")
-        opened.screenshot(path=picture, full_page=True, clip=box)
-
-
 @dataclass(frozen=True)
 class ScreenshotOptions:
     """Take a picture of a page.
@@ -120,10 +71,43 @@ class ScreenshotOptions:
     hide: str | None = None
 
 
+def take(options: ScreenshotOptions) -> None:
+    """Write the picture, a PNG.
+
+    Raises:
+        UsageError: the page is not there, or has no such part.
+    """
+    name, mark, anchor = options.page.partition("#")
+    require(Path(name).is_file(), f"{name} is not a file")
+    window: dict[str, Any] = {
+        "viewport": {"width": options.width, "height": options.height},
+        "color_scheme": options.theme,
+    }
+    with chromium() as browser, browser.new_page(**window, offline=True, reduced_motion="reduce") as opened:
+        opened.goto(Path(name).resolve().as_uri() + mark + anchor)
+        if options.hide is not None:
+            opened.add_style_tag(content=f"{options.hide} {{ display: none !important }}")
+        for part in (None, *options.click):
+            if part is not None:
+                require(opened.locator(part).count() > 0, f"{name} has no '{part}'")
+                opened.locator(part).first.click()
+            opened.wait_for_timeout(100)  # a change is answered in the next turn of the page
+            opened.wait_for_function(_DRAWN)
+        options.picture.parent.mkdir(parents=True, exist_ok=True)
+        if options.select is None:
+            opened.screenshot(path=options.picture)
+            return
+        opened.evaluate("scrollTo({ top: 0, behavior: 'instant' })")  # what sticks to the top is at its own place
+        box = opened.locator(options.select).first.bounding_box() if opened.locator(options.select).count() else None
+        if box is None:
+            raise UsageError(f"{name} has no '{options.select}' that can be seen")
+        opened.screenshot(path=options.picture, full_page=True, clip=box)
+
+
 @refusing
 def main() -> int:
     """Take the picture and return the exit status."""
-    take(**vars(read(ScreenshotOptions, "python -m tools.screenshots")))
+    take(read(ScreenshotOptions, "python -m tools.screenshots"))
     return DONE
 
 

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from cache_zoo import UsageError, caches
-from cache_zoo.errors import require, shown, suggest
+from cache_zoo.errors import first_line, require, shown, suggest
 from evaluation.config import cache_choices, recipes
 from evaluation.config.settings import Settings
 from evaluation.config.task_names import check_name
@@ -124,7 +124,7 @@ def _parse(overrides: list[str]) -> list[Override]:
         try:
             parsed.append(parser.parse_override(override))
         except (HydraException, ValueError, RecursionError) as error:
-            raise UsageError(f"{shown(override)} is not of the form key=value: {_first_line(error)}") from error
+            raise UsageError(f"{shown(override)} is not of the form key=value: {first_line(error)}") from error
     return parsed
 
 
@@ -142,7 +142,7 @@ def _values(override: Override) -> list[str]:
     try:
         values = list(islice(override.sweep_string_iterator(), _MAX_CELLS + 1))
     except Exception as error:  # a range without steps, an interval (which lists no values), and the like
-        raise UsageError(f"{shown(override.input_line)} is no list of values: {_first_line(error)}") from error
+        raise UsageError(f"{shown(override.input_line)} is no list of values: {first_line(error)}") from error
     require(bool(values), f"{shown(override.input_line)} lists no values")
     return [f"{override.get_key_element()}={value}" for value in values]
 
@@ -166,7 +166,7 @@ def _config(overrides: list[str]) -> dict[str, Any]:
                 _check_key(OmegaConf.to_container(base, resolve=True), override)
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"the command line can't be composed: {_first_line(error)}") from error
+        raise UsageError(f"the command line can't be composed: {first_line(error)}") from error
 
 
 def _compose(overrides: list[str], what: str, with_hydra: bool = False) -> DictConfig:
@@ -174,7 +174,7 @@ def _compose(overrides: list[str], what: str, with_hydra: bool = False) -> DictC
         try:
             return compose(ROOT_CONFIG, overrides, return_hydra_config=with_hydra)
         except Exception as error:  # hydra passes on every error of its parts
-            raise UsageError(f"{what} can't be composed: {_first_line(error)}") from error
+            raise UsageError(f"{what} can't be composed: {first_line(error)}") from error
 
 
 def _check_choice(override: Override) -> None:
@@ -230,7 +230,3 @@ def _keys_of(file: Path) -> list[str]:
         return [str(key) for key in OmegaConf.load(file) if key != "defaults"]
     except Exception:  # of YAML, of OmegaConf, of the disk
         return []
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -21,16 +21,7 @@ from evaluation.config.task_table import OWN_TASKS
 BASELINE = "none"
 """The cache of a baseline."""
 
-NOT_COUNTED = (
-    "output_dir",
-    "recipe",
-    "attn_implementation",
-    "sandbox_disable",
-    "force",
-    "retry",
-    "jobs",
-    "trace",
-)
+NOT_COUNTED = "output_dir recipe attn_implementation sandbox_disable force retry jobs trace".split()
 """Keys that do not define a run: its place, the origin of its values, what to do with it."""
 
 NEUTRAL: dict[str, Any] = {
@@ -79,9 +70,6 @@ def counted(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def setting(config: Mapping[str, Any]) -> dict[str, Any]:
     """What two runs must share to be compared, flat: everything but the cache and the place of the data.
-
-    Args:
-        config: as in `counted`.
 
     Raises:
         UsageError: as in `counted`.

@@ -57,13 +57,7 @@ class DatasetSettings:
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """Group ``cache``: a registered name or ``module:Class``, and constructor parameters.
-
-    Attributes:
-        label: how the run is named.
-        target: what `cache_zoo.make_cache` takes.
-        parameters: its keyword arguments, defaults included.
-    """
+    """Group ``cache``: how the run is named, and what `cache_zoo.make_cache` takes, default parameters included."""
 
     label: str
     target: str

@@ -26,10 +26,7 @@ _MAX_NAME_BYTES, _MAX_PATH_BYTES, _MAX_PART_BYTES = 100, 4_000, 250
 def read(cls: type[T], values: Mapping[str, Any], section: str = "") -> T:
     """An object of the dataclass ``cls``, with the keys and types of its fields.
 
-    Args:
-        cls: its fields are str, int, float, bool, ``list[str]``, Any or ``X | None``.
-        values: one value per field.
-        section: prefix of the keys in messages.
+    Fields are str, int, float, bool, ``list[str]``, Any or ``X | None``; ``section`` is the prefix of keys in messages.
 
     Raises:
         UsageError: an unknown or missing key, or a value of another type.

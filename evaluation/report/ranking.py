@@ -5,16 +5,7 @@ from __future__ import annotations
 from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import CheckpointIdentity, Code, Git
 
-SHAPING = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "lm_eval",
-    "datasets",
-    "math-verify",
-    "latex2sympy2_extended",
-    "sympy",
-)
+SHAPING = "torch transformers tokenizers lm_eval datasets math-verify latex2sympy2_extended sympy".split()
 """Packages whose versions shape tokens, prompts or scores."""
 
 

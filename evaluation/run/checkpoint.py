@@ -22,14 +22,7 @@ EMBEDDED = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint; its weights need not be loaded.
-
-    Attributes:
-        name: of the model, as the run names it.
-        folder: of weights, config and tokenizer.
-        family: of the network.
-        config: of the network.
-    """
+    """A checkpoint under the name that the run gives it; its weights need not be loaded."""
 
     name: str
     folder: Path

@@ -12,19 +12,9 @@ import torch
 from evaluation.run import code_origin as origin
 from evaluation.storage.files import now
 
-_PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "lm_eval",
-    "datasets",
-    "accelerate",
-    "math-verify",
-    "latex2sympy2_extended",
-    "sympy",
-)
+_PACKAGES = """
+torch transformers tokenizers safetensors numpy lm_eval datasets accelerate math-verify latex2sympy2_extended sympy
+""".split()
 """Those that shape answers, scores or seconds."""
 
 

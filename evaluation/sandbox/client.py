@@ -14,7 +14,6 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 
 from .inside import cleanup, messages
 from .inside.limits import LAYERS, Limits
@@ -31,11 +30,7 @@ DEFAULT_LIMITS = Limits()
 
 
 class SandboxError(Exception):
-    """The sandbox can't be used, or does not work on this machine.
-
-    Attributes:
-        missing: the layers that don't work here, if that is why.
-    """
+    """The sandbox can't be used, or does not work on this machine because of the ``missing`` layers."""
 
     def __init__(self, message: str, missing: Collection[str] = ()) -> None:
         super().__init__(message)
@@ -93,9 +88,7 @@ class Sandbox:
     def __enter__(self) -> Sandbox:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

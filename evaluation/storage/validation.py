@@ -16,12 +16,7 @@ _MAX_SHOWN_CHARACTERS = 80
 
 
 def parse(kind: type[R], content: Any, where: str) -> R:
-    """``content`` as a record.
-
-    Args:
-        kind: its class.
-        content: parsed JSON or YAML.
-        where: file and line, for messages.
+    """``content``, parsed JSON or YAML of the place ``where``, as a record of class ``kind``.
 
     Raises:
         UsageError: a field is missing, of another type or out of bounds; it names file, field and value.

@@ -35,13 +35,7 @@ _STRINGS = re.compile(r"""\"{3}|'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|\#[
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of an answer.
-
-    Attributes:
-        lines: its lines without fences.
-        fenced: it stands in a fence.
-        closed: it ends before the answer does.
-    """
+    """Lines of an answer without fences: whether they stand in one, and whether they end before the answer does."""
 
     lines: list[str]
     fenced: bool
@@ -91,7 +85,9 @@ def parts_of(raw: str, careful: bool = True) -> list[Part]:
 def _final_text(raw: str) -> str:
     """The answer up to the end of its turn, without thoughts and surrounding tags, with Unix line ends."""
     text = raw.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    text = _before_turn_end(without_thoughts(text))[:MAX_CHARACTERS]
+    text = without_thoughts(text)
+    ends = [place for mark in TURN_ENDS if (place := text.find(mark)) >= 0]
+    text = text[: min([*ends, MAX_CHARACTERS])]
     if re.search(r"(?m)^> ?```", text):
         text = _QUOTED.sub("", text)
     return _TAGGED.sub("", text)
@@ -111,11 +107,6 @@ def without_thoughts(text: str) -> str:
             kept = ""
         place = match.end()
     return kept if depth else kept + text[place:]
-
-
-def _before_turn_end(text: str) -> str:
-    found = [place for mark in TURN_ENDS if (place := text.find(mark)) >= 0]
-    return text[: min(found)] if found else text
 
 
 def _split_fences(line: str) -> list[str]:

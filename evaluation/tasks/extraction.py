@@ -80,12 +80,7 @@ def names_used(tests: str) -> set[str]:
 
 
 class _Search:
-    """The candidates for the program in one reading of an answer.
-
-    Args:
-        parts: of the answer, at least one.
-        needed, prompt: as in `extract`.
-    """
+    """The candidates for the program in one reading of an answer, which has at least one part."""
 
     def __init__(self, parts: list[Part], needed: set[str], prompt: str) -> None:
         self._parts, self._needed, self._prompt = parts, needed, prompt

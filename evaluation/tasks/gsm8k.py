@@ -23,7 +23,7 @@ def score(doc: Mapping[str, Any], text: str) -> dict[str, Any]:
 
 def score_nano(doc: Mapping[str, Any], text: str) -> dict[str, Any]:
     """The metric of an answer to a question of nano-gsm."""
-    return {"exact_match,strict-match": float(nano(text) == doc["answer"].rpartition("#### ")[2])}
+    return {"exact_match,strict-match": float(strict(text, _NANO) == doc["answer"].rpartition("#### ")[2])}
 
 
 def problem(doc: Mapping[str, Any]) -> str | None:
@@ -33,9 +33,9 @@ def problem(doc: Mapping[str, Any]) -> str | None:
     return "'answer' must end with #### and a number, and nothing behind it"
 
 
-def strict(text: str) -> str:
+def strict(text: str, number: re.Pattern[str] = _STRICT) -> str:
     """The number behind the first ``####``."""
-    match = _STRICT.search(text)
+    match = number.search(text)
     return match.group(1).strip() if match else _INVALID
 
 
@@ -43,12 +43,6 @@ def flexible(text: str) -> str:
     """The last number."""
     found = _FLEXIBLE.findall(text)
     return next(group for group in found[-1] if group).strip() if found else _INVALID
-
-
-def nano(text: str) -> str:
-    """The whole number behind the first ``####``."""
-    match = _NANO.search(text)
-    return match.group(1) if match else _INVALID
 
 
 def same(answer: str, target: str) -> bool:

@@ -33,13 +33,7 @@ def execute(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> dict[s
 
 
 def programs(doc: dict[str, Any], text: str, raw: str | None = None) -> dict[str, str]:
-    """Programs by filter.
-
-    Args:
-        doc: row of the dataset.
-        text: the answer, cut at its stop words.
-        raw: everything generated; None: the same as ``text``.
-    """
+    """Programs by filter, from the answer cut at its stop words and everything generated (None: the same)."""
     found = extract(text if raw is None else raw, {doc["entry_point"]}, doc["prompt"])
     return {"create_test": doc["prompt"] + text, EXTRACTED: found}
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import os
-import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from keyword import iskeyword
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from cache_zoo import UsageError
 from cache_zoo.errors import is_utf8, nearest, short, shown
 from evaluation.storage.readers import FileLimits, read_json_lines
+from evaluation.tasks.programs.statements import parsed
 
 LIMITS = FileLimits(lines=5_000_000, line_bytes=64 << 20, file_bytes=1 << 30, trusted=True)
 """A book in the longest contexts has 4 MB; a small gzip file may unpack to any size."""
@@ -129,24 +129,15 @@ def _fits(value: Any, kind: type) -> bool:
         return False
     if kind is PythonName:
         return value.isidentifier() and not iskeyword(value)
-    return _has_visible_text(value) if kind is NonBlank else kind is str or _compiles(value)
-
-
-def _has_visible_text(text: str) -> bool:
-    """Whether any character is visible; a zero-width space is not."""
-    return any(character.isprintable() and not character.isspace() for character in text)
+    if kind is NonBlank:  # a zero-width space is not visible
+        return any(character.isprintable() and not character.isspace() for character in value)
+    return kind is str or _compiles(value)
 
 
 def _compiles(text: str) -> bool:
-    if len(text) > MAX_SOURCE_CHARACTERS:
-        return False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd escapes
-            ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        return len(text) <= MAX_SOURCE_CHARACTERS and bool(parsed(text))
+    return False
 
 
 def _existing_path(path: str) -> Path:

@@ -16,7 +16,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from cache_zoo import UsageError
-from cache_zoo.errors import require
+from cache_zoo.errors import first_line, require
 from evaluation.config.settings import DatasetSettings
 from evaluation.config.task_names import OWN_FOLDER, check_name, files_in, folder_of, unknown
 from evaluation.sandbox import Sandbox
@@ -105,8 +105,7 @@ def load_task(
 
 def _reason(error: Exception) -> str:
     """The first line of an error; of a missing column lm-eval gives the name alone."""
-    message = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"there is no {message}" if isinstance(error, KeyError) else message
+    return f"there is no {first_line(error)}" if isinstance(error, KeyError) else first_line(error)
 
 
 def _advice(settings: DatasetSettings, error: Exception) -> str:

@@ -24,7 +24,7 @@ def execute(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> dict[s
 
 
 def programs(doc: dict[str, Any], text: str, raw: str | None = None) -> dict[str, str]:
-    """Programs by filter; arguments as in `evaluation.tasks.humaneval.programs`."""
+    """Programs by filter, as in `evaluation.tasks.humaneval.programs`."""
     return {"none": text, EXTRACTED: extract(text if raw is None else raw, _names(doc))}
 
 

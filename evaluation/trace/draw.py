@@ -12,7 +12,7 @@ from evaluation.config.settings import Settings
 from evaluation.trace.page import write
 from evaluation.trace.questions import TracedQuestion, select_question
 from evaluation.trace.recording import Trace, record
-from models import Transformer, load_model, resolve_checkpoint
+from models import load_model
 
 
 def draw(folder: Path, settings: Settings) -> list[Path]:
@@ -34,7 +34,7 @@ def record_all(questions: Sequence[TracedQuestion]) -> list[Trace]:
     Raises:
         UsageError: as in `record`.
     """
-    load = lru_cache(_load)
+    load = lru_cache(load_model)
     traces = []
     for question in questions:
         model, (task, row) = question.settings.model, question.row
@@ -58,7 +58,3 @@ def page_path(questions: Sequence[TracedQuestion]) -> Path:
     parts = ["trace", *([task] if len({name for name, _ in first.rows}) > 1 else []), str(row)]
     parts += [f"beside_{other.settings.cache.label}" for other in others]
     return first.run.folder / ("_".join(parts).replace("/", "-") + ".html")
-
-
-def _load(path: str, dtype: str, device: str) -> Transformer:
-    return load_model(resolve_checkpoint(path), dtype, device)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
+from cache_zoo.arguments import spelled
 from cache_zoo.errors import require
 from evaluation.report.html.self_contained import TEMPLATES, embedded, environment, joined, policy
 from evaluation.storage.files import write_text
@@ -21,7 +22,6 @@ _SHARED_PARTS = ("dom", "theme")
 _PARTS = ("state", "text", "colours", "map", "tip", "player", "main")
 _ALWAYS_SHOWN = ("gen_length", "block_length", "num_transfer_tokens")
 """Decoding options that are shown even with their default."""
-_COMMAND_LINE_WORDS = {"None": "null", "True": "true", "False": "false"}
 
 
 def render(traces: Sequence[Trace]) -> str:
@@ -135,7 +135,7 @@ def _decoding(trace: Trace) -> str:
 
 def _as_arguments(values: dict[str, Any]) -> str:
     """Values as arguments of the command line."""
-    return " ".join(f"{key}={_COMMAND_LINE_WORDS.get(str(value), value)}" for key, value in values.items())
+    return " ".join(f"{key}={spelled(value)}" for key, value in values.items())
 
 
 def _token_text(trace: Trace, position: int) -> str:

@@ -13,15 +13,9 @@ from evaluation.tasks.loading import load_task
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question as the model reads it.
+    """A question as the model reads it: the whole prompt as text and tokens, and the texts that end an answer.
 
-    Attributes:
-        task, row: its place in the data.
-        text: the whole prompt.
-        ids: its tokens.
-        until: texts that end an answer.
-        question: the prompt without examples.
-        target: the expected answer.
+    ``question`` is the prompt without examples, ``target`` the expected answer.
     """
 
     task: str
@@ -34,13 +28,7 @@ class Prompt:
 
 
 def build_prompt(settings: Settings, lm: CacheZooLM, row: int, task: str | None = None) -> Prompt:
-    """The prompt of ``row`` of the dataset.
-
-    Args:
-        settings: of the run.
-        lm: applies the chat template and tokenizes.
-        row: of the dataset.
-        task: needed if the dataset is a group of tasks.
+    """The prompt of ``row`` of the dataset; a group of tasks needs ``task``.
 
     Raises:
         UsageError: no such task or row, or a task that generates nothing.

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from models.nano.code import function
 from models.nano.gsm import problem
+from models.tokenizer import fast_tokenizer
 
 SPECIAL_TOKENS = (MASK_TOKEN, EOS_TOKEN, EOT_TOKEN) = ("<|mask|>", "<|endoftext|>", "<|eot_id|>")
 VOCAB_SIZE = 768
@@ -21,8 +22,8 @@ _CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(seed: int = 0, texts: int = 4000) -> PreTrainedTokenizerFast:
-    """Train the tokenizer on generated problems and functions; deterministic for a seed."""
+def train_tokenizer() -> PreTrainedTokenizerFast:
+    """Train the tokenizer on generated problems and functions, always the same."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -37,23 +38,13 @@ def train_tokenizer(seed: int = 0, texts: int = 4000) -> PreTrainedTokenizerFast
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(seed, texts), trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        mask_token=MASK_TOKEN,
-        eos_token=EOS_TOKEN,
-        pad_token=EOS_TOKEN,
-        additional_special_tokens=[EOT_TOKEN],
-        clean_up_tokenization_spaces=False,
-        model_max_length=CONTEXT_LENGTH,
-    )
-    fast.chat_template = _CHAT_TEMPLATE
-    return fast
+    tokenizer.train_from_iterator(_texts(), trainer)
+    return fast_tokenizer(tokenizer, SPECIAL_TOKENS, _CHAT_TEMPLATE, CONTEXT_LENGTH)
 
 
-def _texts(seed: int, number: int) -> Iterator[str]:
-    random = Random(seed)
-    for _ in range(number):
+def _texts() -> Iterator[str]:
+    random = Random(0)
+    for _ in range(4000):
         yield problem(random).shot()
         made = function(random)
         yield made.prompt + made.body

@@ -74,9 +74,18 @@ def rate_at(plan: Plan, step: int) -> float:
     return min((step + 1) / 200, 1.0, (plan.steps - step) / (plan.cooldown * plan.steps))
 
 
-def generation_config(config: ModelConfig, gen_length: int) -> dict[str, Any]:
-    """``generation_config.json``: default decoding options."""
-    return {
+def export(model: Transformer, tokenizer: Any, gen_length: int, folder: Path) -> None:
+    """Write the checkpoint in the published layout, weights in bfloat16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config, ours = model.config, dict(model.named_parameters())
+    family = find_family(config.family)
+    weights = {
+        name: ours[slot.parameter][slot.start : slot.stop].detach().to(torch.bfloat16).clone().contiguous()
+        for name, slot in family.slots(config).items()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    _write_json(folder / "config.json", family.write_config(config))
+    generation = {
         "mask_token_id": config.mask_id,
         "eos_token_id": config.eos_id,
         "pad_token_id": config.pad_id,
@@ -86,19 +95,7 @@ def generation_config(config: ModelConfig, gen_length: int) -> dict[str, Any]:
         "alg": "maskgit_plus",
         "temperature": 0.0,
     }
-
-
-def export(model: Transformer, tokenizer: Any, gen_length: int, folder: Path) -> None:
-    """Write the checkpoint in the published layout, weights in bfloat16."""
-    folder.mkdir(parents=True, exist_ok=True)
-    family, ours = find_family(model.config.family), dict(model.named_parameters())
-    weights = {
-        name: ours[slot.parameter][slot.start : slot.stop].detach().to(torch.bfloat16).clone().contiguous()
-        for name, slot in family.slots(model.config).items()
-    }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    _write_json(folder / "config.json", family.write_config(model.config))
-    _write_json(folder / "generation_config.json", generation_config(model.config, gen_length))
+    _write_json(folder / "generation_config.json", generation)
     tokenizer.save_pretrained(folder)
 
 
@@ -109,10 +106,7 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 class TrainingRun:
     """A run in its folder: ``state.pt`` to resume from, ``log.jsonl`` and the exported checkpoint.
 
-    Args:
-        plan: of the run; a resumed run may change ``steps`` only.
-        out: its folder; an existing run is resumed.
-        device: for training.
+    An existing run is resumed; its plan may differ in ``steps`` only.
     """
 
     def __init__(self, plan: Plan, out: Path, device: str = "cpu") -> None:

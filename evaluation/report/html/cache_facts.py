@@ -13,15 +13,6 @@ _ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})(?!\d)")
 
 
 @dataclass(frozen=True)
-class Parameter:
-    """A constructor parameter with its default and its line of the docstring."""
-
-    name: str
-    default: str
-    help: Markup
-
-
-@dataclass(frozen=True)
 class Enumeration:
     """A list of a docstring, as ``ul`` or ``ol``."""
 
@@ -36,14 +27,14 @@ class Facts:
     Attributes:
         paper: the source, with arXiv ids as links.
         text: paragraphs and lists of the docstring; the first is the summary.
-        parameters: of the constructor.
+        parameters: of the constructor: name, default and line of the docstring.
         capabilities: sentences, from `cache_zoo.CacheInfo`.
     """
 
     registered: bool = False
     paper: Markup = field(default_factory=Markup)
     text: list[Markup | Enumeration] = field(default_factory=list)
-    parameters: list[Parameter] = field(default_factory=list)
+    parameters: list[tuple[str, str, Markup]] = field(default_factory=list)
     capabilities: list[str] = field(default_factory=list)
 
 
@@ -60,8 +51,7 @@ def cache_facts(name: str) -> Facts:
         paper=_linked(info.paper),
         text=[_block(block) for block in info.description.split("\n\n") if block],
         parameters=[
-            Parameter(one.name, "required" if one.required else str(one.default), _code(one.text))
-            for one in info.parameters
+            (one.name, "required" if one.required else str(one.default), _code(one.text)) for one in info.parameters
         ],
         capabilities=[f"{words[0].upper()}{words[1:]}." for words in info.capabilities],
     )

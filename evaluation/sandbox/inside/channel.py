@@ -63,11 +63,7 @@ _STEPS: dict[str, Callable[..., Any]] = {
 
 
 class Channel:
-    """One side of the pipes.
-
-    Args:
-        reads: descriptor of the other side's messages.
-        writes: descriptor of messages to the other side.
+    """One side of the pipes: messages of the other side come from ``reads``, those to it go to ``writes``.
 
     Attributes:
         operations: what the other side may ask for beside calls and steps.
@@ -105,13 +101,7 @@ class Channel:
         return self.result(kind, content, [*positional, *keywords.values()])
 
     def result(self, kind: str, content: list[Any], arguments: list[Any]) -> Any:
-        """The result in an answer.
-
-        Args:
-            kind: of the answer.
-            content: of the answer.
-            arguments: of the call; those that the other side changed in place are changed here, too.
-        """
+        """The result in an answer; ``arguments`` that the other side changed in place are changed here, too."""
         if kind != "returned":
             raise ValueError(f"an answer of kind {kind}")
         result, after = content
@@ -127,8 +117,10 @@ class Channel:
         number, arguments = content
         value = self._lent[number]
         positional, keywords = self.decode(arguments)
-        if operation not in _STEPS:
-            result = self._act(operation, value, positional, keywords)
+        if operation == "call":
+            result = value(*positional, **keywords)
+        elif operation not in _STEPS:
+            result = self.operations[operation](value, *positional)
         else:
             try:
                 result = _STEPS[operation](value, *positional)
@@ -139,11 +131,6 @@ class Channel:
         same = [index for index, item in enumerate([*positional, *keywords.values()]) if item is result]
         message = {"given": same[0]} if same else self.encode(result)  # an argument stays the same object
         return ["returned", message, None if after == arguments else after]
-
-    def _act(self, operation: str, value: Any, positional: list[Any], keywords: dict[str, Any]) -> Any:
-        if operation == "call":
-            return value(*positional, **keywords)
-        return self.operations[operation](value, *positional)
 
     def raised(self, *content: Any) -> NoReturn:
         """Raise the counterpart of the other side's exception."""

@@ -14,13 +14,7 @@ _MAX_ARGUMENTS = 100_000  # bytes
 
 
 def describe(error: BaseException, refer: serialize.Refer, source: str = "", file: str = "") -> list[Any]:
-    """Describe an exception.
-
-    Args:
-        error: the exception.
-        refer: for its arguments, as in `serialize.encode`.
-        source: the program.
-        file: its name in tracebacks.
+    """Describe an exception of the program ``source``, which is ``file`` in tracebacks; ``refer`` is for its arguments.
 
     Returns:
         Class name, names of its built-in base classes from the nearest on, message, arguments (None if they can't pass)
@@ -87,14 +81,7 @@ def nearest_class(bases: list[Any]) -> type[BaseException] | None:
 
 
 def rebuild(base: type[BaseException] | None, name: str, message: str, arguments: list[Any] | None) -> Exception | None:
-    """An exception that behaves like the described one; None if tests may not catch it.
-
-    Args:
-        base: its nearest known class.
-        name: of its own class.
-        message: its text.
-        arguments: its arguments, if they could pass.
-    """
+    """An exception called ``name``, derived from its nearest known class; None if tests may not catch it."""
     if base is None or not issubclass(base, Exception):
         return None
     given = [message] if arguments is None else arguments

@@ -30,13 +30,9 @@ def version() -> int:
 
 
 def restrict(readable: list[str], folder: str | None) -> None:
-    """Forbid this process all other files for good; also TCP and signals to others, if the kernel supports it.
+    """Forbid this process all files but the ``readable`` ones and the writable ``folder``, for good.
 
-    Needs `syscalls.PR_SET_NO_NEW_PRIVS`.
-
-    Args:
-        readable: absolute paths.
-        folder: writable folder, if any.
+    Also TCP and signals to others, if the kernel supports it. Needs `syscalls.PR_SET_NO_NEW_PRIVS`.
     """
     known = version()
     all_rights = (1 << _FILE_SYSTEM.get(known, 16)) - 1

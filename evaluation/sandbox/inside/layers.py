@@ -15,22 +15,13 @@ from .visible_files import VisibleFiles
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers in use.
-
-    Attributes:
-        names: of the layers.
-        files: files that may be read.
-    """
+    """The names of the layers in use, and the files that may be read."""
 
     names: frozenset[str]
     files: VisibleFiles
 
     def confine(self, limits: Limits, folder: str | None) -> None:
-        """Isolate this process for good.
-
-        Args:
-            limits: its resource limits.
-            folder: the folder it may write to, if any.
+        """Isolate this process for good; it may write to ``folder`` only.
 
         Raises:
             OSError, ValueError: a layer could not be set.
@@ -50,12 +41,7 @@ class Layers:
 
 
 def missing(files: VisibleFiles, disabled: list[str]) -> dict[str, str]:
-    """The layers that don't work here, with the reason; each is tried, not looked up.
-
-    Args:
-        files: what the file tree would have.
-        disabled: layers that are not tried; their reason is empty.
-    """
+    """The layers that don't work here, each tried, with the reason; that of ``disabled`` ones is empty."""
     trials: dict[str, Callable[[], None]] = {
         "landlock": _try_landlock,
         "memory": _try_memory,

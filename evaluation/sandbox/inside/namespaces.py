@@ -28,11 +28,7 @@ _BASE = "/tmp"  # any folder that always exists; the new tree hides it while it 
 
 
 def enter(files: VisibleFiles) -> None:
-    """Move this process into the tree; its next child is the first process of the new PID namespace.
-
-    Args:
-        files: content of the tree.
-    """
+    """Move this process into a tree of ``files``; its next child is the first process of the new PID namespace."""
     pivot_root = _PIVOT_ROOT[syscalls.machine()]
     user, group = os.geteuid(), os.getegid()
     syscalls.unshare(_NEWUSER | _NEWNS | _NEWPID | _NEWNET | _NEWIPC | _NEWUTS)

@@ -78,12 +78,7 @@ class Object(Borrowed):
 
 @lru_cache
 def stand_in_class(kind: str, methods: tuple[str, ...]) -> type[Borrowed]:
-    """A class of stand-ins.
-
-    Args:
-        kind: of what was lent.
-        methods: special methods that it has.
-    """
+    """The class of stand-ins for something lent as ``kind`` with these special ``methods``."""
 
     def forward(name: str) -> Callable[..., Any]:
         if name == "__exit__":

@@ -14,12 +14,7 @@ FILE = "<program>"
 
 
 def run(asks: int, answers: int) -> None:
-    """Read a program, run it, and answer questions about it until they end.
-
-    Args:
-        asks: descriptor of the program and the questions.
-        answers: descriptor for the answers.
-    """
+    """Read a program from the pipe ``asks``, run it, and answer the questions about it until they end."""
     random.seed(0)  # the same program ends the same way
     source = messages.read(asks)
     module = sys.modules["program"] = ModuleType("program")  # the standard library looks up the module of some classes

@@ -10,11 +10,9 @@ import sys
 
 
 def restrict(cpu: int, file_size: int) -> None:
-    """Limit this process.
+    """Limit this process to ``cpu`` seconds until SIGXCPU, and to files of ``file_size`` bytes.
 
-    Args:
-        cpu: seconds until SIGXCPU; SIGKILL follows a second later for those that ignore it.
-        file_size: bytes of one file.
+    SIGKILL follows SIGXCPU a second later for those that ignore it.
     """
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_CPU, cpu, margin=1)

@@ -77,12 +77,9 @@ _MODE_FILTER = 2
 
 
 def install(own_tree: bool) -> None:
-    """Refuse these calls to this process for good.
+    """Refuse these calls to this process for good; ``own_tree``: the layer ``namespaces`` is in use.
 
     Needs `syscalls.PR_SET_NO_NEW_PRIVS`.
-
-    Args:
-        own_tree: the layer ``namespaces`` is in use.
     """
     machine = syscalls.machine()
     code = b"".join(_program(machine, own_tree))

@@ -131,12 +131,9 @@ _TEXTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
 
 
 def decode(message: Any, resolve: Refer, made: list[Any] | None = None) -> Any:
-    """Decode a message of `encode`.
+    """Decode a message of `encode`; ``resolve`` finds what a message of the other side's ``refer`` stands for.
 
-    Args:
-        message: JSON data.
-        resolve: finds what a message of the other side's ``refer`` stands for.
-        made: mutable values decoded before, by number.
+    ``made`` holds the mutable values decoded before, by number.
 
     Raises:
         Exception: of many kinds, if the message is malformed.
@@ -225,12 +222,9 @@ _FROM_TEXT: dict[str, Callable[[Any], Any]] = {
 
 
 def overwrite(value: Any, new: Any, done: _Seen) -> Any:
-    """Make a value equal to another, in place as far as its type allows.
+    """Make ``value`` equal to ``new``, in place as far as its type allows.
 
-    Args:
-        value: is changed.
-        new: the target.
-        done: values changed before, by id, with their target; they are not changed to another one.
+    ``done`` holds the values changed before, by id, with their target; they are not changed to another one.
 
     Returns:
         ``value`` if it could be changed, else ``new``.

@@ -72,9 +72,7 @@ class Matrix:
 class Relation:
     r"""Two sides and ``=``, ``<``, ``\le`` or another sign.
 
-    Attributes:
-        value: the right side as an answer.
-        named: whether the left side is only a name for it.
+    ``value`` is the right side as an answer; if ``named``, the left side is only a name for it.
     """
 
     sign: str

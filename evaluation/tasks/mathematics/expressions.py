@@ -43,14 +43,8 @@ class NotReadError(Exception):
 def equal(one: str, other: str) -> bool:
     """Whether two expressions agree for all positive values of their variables, or for all real ones.
 
-    A decimal of at least six significant digits equals a number without a finite decimal that rounds to it.
-
-    Args:
-        one: an expression, as `normalize.normalize` spells it.
-        other: another one.
-
-    Returns:
-        False also if one of them can't be parsed.
+    Expressions are spelled as by `normalize.normalize`; one that can't be parsed equals none. A decimal of at least six
+    significant digits equals a number without a finite decimal that rounds to it.
     """
     try:
         first, second = tree(one), tree(other)
@@ -68,12 +62,9 @@ def equal(one: str, other: str) -> bool:
 
 
 def proportional(one: tuple[str, str], other: tuple[str, str], signed: bool = False) -> bool:
-    """Whether two relations are equivalent: the differences of their sides are proportional.
+    """Whether two relations, each its left and right side, are equivalent: their differences are proportional.
 
-    Args:
-        one: left and right side of a relation.
-        other: those of another one.
-        signed: the factor must be positive, as for inequalities; otherwise denominators are ignored.
+    If ``signed``, the factor must be positive, as for inequalities; otherwise denominators are ignored.
     """
     try:
         first, second = _difference(*one, signed), _difference(*other, signed)

@@ -99,10 +99,7 @@ def known(word: str) -> bool:
 
 
 def measured(text: str) -> tuple[str, frozenset[str]]:
-    """Split a number or formula from the unit behind it or the currency before it.
-
-    Args:
-        text: as `normalize.normalize` spells it.
+    """Split a normalised text into a number or formula and the unit behind it or the currency before it.
 
     Returns:
         The number or formula, multiplied if a word like million follows, and the names of the units, empty for counted
