@@ -12,7 +12,7 @@ from evaluation.report.statistics import proportion_interval
 
 
 def bars(scores: Iterable[float], numbers: Iterable[int]) -> list[list[float]]:
-    """How far the 95 % intervals of scores (shares of so many questions) reach down and up, in points of a hundred."""
+    """Lengths of the 95 % intervals below and above the scores of ``n`` questions, in percentage points."""
     asked = [(score, int(n)) for score, n in zip(scores, numbers, strict=True)]
     pairs = [(score, proportion_interval(round(score * n), n)) for score, n in asked]
     return [[100 * (score - low) for score, (low, _) in pairs], [100 * (high - score) for score, (_, high) in pairs]]

@@ -17,7 +17,7 @@ from cache_zoo.arguments import positional, read
 from cache_zoo.errors import refusing
 from evaluation.storage.files import write_text
 from evaluation.tasks.jsonl import read_rows
-from evaluation.tasks.published import FILE, row_digest
+from evaluation.tasks.published_data import FILE, row_digest
 from evaluation.tasks.scorers import SCORERS
 from models.nano.data import ITEMS
 
@@ -25,7 +25,7 @@ _FOLDERS = {"gsm8k": "gsm8k", "math-500": "math500", "humaneval": "humaneval", "
 
 
 def digests(folder: Path) -> dict[str, dict[str, Any]]:
-    """What ``published.json`` holds.
+    """What ``published_data.json`` holds.
 
     Raises:
         UsageError: a file is missing or damaged.
@@ -56,7 +56,7 @@ class ReferencesOptions:
 
 @refusing
 def main() -> int:
-    """Write the file; 0 done, 2 something given can't be used."""
+    """Write the file; 0 done, 2 unusable input."""
     folder = read(ReferencesOptions, "python -m benchmarks.references").folder
     write_text(FILE, json.dumps(digests(folder), indent=0) + "\n")
     return 0

@@ -39,13 +39,13 @@ def new_cache(name: str, root: Path = ROOT) -> dict[Path, str]:
         The files written, each with a description.
 
     Raises:
-        UsageError: the name is invalid or taken, or ``root`` is no checkout; nothing is written.
+        UsageError: the name is invalid or taken, or ``root`` is not a checkout; nothing is written.
     """
     words = _words(name)
     readme, registry = root / "README.md", root / "cache_zoo" / "registry.py"
     require(
         readme.is_file() and registry.is_file(),
-        f"{root} is no checkout of the repository but an installed package; package=true makes a package of your own",
+        f"{root} is an installed package, not a checkout; give package=true to write a package of your own",
     )
     cache = root / "cache_zoo" / "methods" / f"{name}.py"
     _refuse_existing(cache)

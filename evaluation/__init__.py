@@ -1,4 +1,4 @@
-"""Evaluation: what is asked (config), one run (run), many (sweep), and what the results say (report, trace).
+"""Evaluation: configuration (config), datasets and scores (tasks), one run (run), sweeps, reports, traces.
 
 Nothing is imported here, so that a mistake on a command line is reported without waiting for lm-eval.
 """

@@ -7,7 +7,6 @@ run the sweeps of this machine.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cache_zoo import UsageError, standard_streams
 from cache_zoo.errors import DONE, FAILED, INTERRUPTED, UNUSABLE, require, suggest, visible
+from evaluation.run.interrupts import end_on_sigterm
 
 if TYPE_CHECKING:
     from evaluation.config.settings import Settings
@@ -33,7 +33,7 @@ class _Arguments(NamedTuple):
 
 def main() -> int:
     """Check the command line, do what it asks for, and return the exit status."""
-    signal.signal(signal.SIGTERM, _terminated)  # a terminated run records that in its folder
+    end_on_sigterm()
     standard_streams.harden()
     shows = False
     try:
@@ -146,7 +146,7 @@ def _launch(cells: list[Settings], overrides: list[str]) -> int:
     def job(_: Any) -> dict[str, Any]:
         from hydra.core.hydra_config import HydraConfig
 
-        signal.signal(signal.SIGTERM, _terminated)
+        end_on_sigterm()
         return Cell(cells[HydraConfig.get().job.num]).attempt().line
 
     announce([Cell(cell) for cell in cells])
@@ -170,7 +170,3 @@ def _print(summary: dict[str, Any]) -> None:
     from evaluation.storage.files import as_json
 
     print(as_json(summary), flush=True)
-
-
-def _terminated(number: int, _: Any) -> None:
-    raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""The denoising loop: a canvas of [MASK] tokens decoded by a strategy, with a cache's advice."""
+"""The denoising loop: a canvas of [MASK] tokens decoded by a strategy, with a cache to save work."""
 
 from generation.decoder import generate, stream
 from generation.finite_logits import NotFiniteError

@@ -106,7 +106,7 @@ class TimedGeneration:
         )
 
     def summary(self, answer: int) -> str:
-        """The cost of the finished generation, of whose tokens ``answer`` are the answer."""
+        """The cost of the finished generation; the answer takes ``answer`` of its tokens."""
         assert self.progress is not None
         counts = self.progress.counts
         return (
@@ -238,6 +238,6 @@ def _encode(tokenizer: Any, prompt: str, chat: bool | None) -> list[int]:
 
 def _cut(ids: list[int], config: ModelConfig) -> list[int]:
     """The tokens before the first end token or masked position."""
-    ends = {config.eos_id, config.eot_id, config.mask_id}
+    ends = config.end_ids | {config.mask_id}
     length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
     return ids[:length]

@@ -79,6 +79,11 @@ class ModelConfig:
                 require(name == "mask_id" or token != self.mask_id, f"{name} and mask_id are both {token}")
 
     @property
+    def end_ids(self) -> set[int]:
+        """Tokens that end an answer: end of sequence and, if there is one, end of turn."""
+        return {self.eos_id} | ({self.eot_id} if self.eot_id is not None else set())
+
+    @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_heads
 

@@ -1,4 +1,4 @@
-"""What a program may try, beside solving its task: to harm the machine, to outlive its time, to seem right."""
+"""Hostile programs: they harm the machine, outlive their time, or pass without being right."""
 
 from __future__ import annotations
 

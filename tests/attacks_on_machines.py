@@ -1,4 +1,4 @@
-"""What a program may try against the machine: its memory outside the accounts, its files, its kernel."""
+"""Attacks on the machine: memory outside the limits, files, kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CALL = (
     "        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))\n"
 )
 
-# memory that belongs to nobody's address space
+# memory outside of any address space
 
 _VMSPLICE = (
     "class Part(ctypes.Structure): _fields_ = [('at', ctypes.c_void_p), ('size', ctypes.c_size_t)]\n"

@@ -1,4 +1,4 @@
-"""What a program may try through ends, exceptions and objects where tests ask for more than plain answers."""
+"""Attacks through iterators, exceptions and objects, where tests use more than plain data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ANSWERS = (
 
 
 def _says(name: str, value: str) -> str:
-    """A program that describes another value of a name."""
+    """A program that sends another value for a name."""
     return (
         "import json\nreal = json.dumps\n"
         "def dumps(message, *a, **k):\n"
@@ -25,7 +25,7 @@ def _says(name: str, value: str) -> str:
 
 
 def _returns(value: str) -> str:
-    """A program whose functions return what no function returns."""
+    """A program whose functions return forged values."""
     return (
         "import json\nreal = json.dumps\n"
         "def dumps(message, *a, **k):\n"

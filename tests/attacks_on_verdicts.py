@@ -1,4 +1,4 @@
-"""What a program may try to seem right: names, exceptions, objects and messages in place of answers."""
+"""Attacks on the verdict: names, exceptions, objects and messages in place of answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _GARBAGE = "crashed: it wrote to the pipe of its answers"
 
 
 def _says(message: str, after: str = "") -> str:
-    """A program that adds to what its process says about its names."""
+    """A program that adds to its process's description of its names."""
     return (
         "import json\nreal = json.dumps\n"
         "def dumps(message, *a, **k):\n"

@@ -88,7 +88,7 @@ class Case:
         return [_distinct([call[b] for call in calls]) for b in range(self.data["batch_size"])]
 
     def official_forwards(self) -> int:
-        """Forwards of the official code, less those that changed nothing (it runs one when a block is done already)."""
+        """Forwards of the official code without those that changed nothing (it runs one more when a block is done)."""
         calls = self.expected["trajectory"]
         wasted = sum(before == after for before, after in pairwise(calls))
         return self.expected["nfe"] - wasted

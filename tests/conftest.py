@@ -24,7 +24,7 @@ NO_BROWSER = "no browser"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin with the fork server where pytest-xdist starts several processes; elsewhere its first use starts it."""
+    """Start the fork server early where pytest-xdist runs several processes; elsewhere its first use starts it."""
     if getattr(config.option, "numprocesses", None):
         processes.start_server()
 

@@ -1,4 +1,4 @@
-"""A program that somebody gives in place of a cache."""
+"""A program given in place of a cache: importing it exits."""
 
 import sys
 

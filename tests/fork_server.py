@@ -44,7 +44,7 @@ def serve(listening: socket.socket, alive: int) -> dict[str, Any]:
                 poll.unregister(ready)
                 os.close(ready)
                 answer = json.dumps({"status": os.waitpid(pid, 0)[1]})
-                with contextlib.suppress(OSError):  # nobody waits for it any more
+                with contextlib.suppress(OSError):  # its client is gone
                     connection.sendall(answer.encode() + b"\n")
                 connection.close()
                 continue
@@ -71,13 +71,13 @@ def serve(listening: socket.socket, alive: int) -> dict[str, Any]:
 
 
 def become(request: dict[str, Any], descriptors: list[int]) -> None:
-    """Make this process look as if it had just been started as the request says."""
+    """Give this process the environment, folder and streams of the request."""
     if request["start_new_session"]:
         os.setsid()
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    # whatever the caller of pytest set: a shell's background jobs ignore interrupts
+    # the default, since a shell's background jobs ignore interrupts
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(request["environment"])

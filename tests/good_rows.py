@@ -1,4 +1,4 @@
-"""A sound row of each task that has a scorer here."""
+"""A valid row of each task with a scorer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of the sandbox share: which layers this machine lacks (tests that need them are skipped and say so)."""
+"""Shared by tests of the sandbox: the layers that this machine lacks; tests that need them are skipped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evaluation.sandbox import Sandbox, SandboxError, Verdict
 
 
 def run_program(program: str, tests: str = "", disable: Collection[str] = ()) -> Verdict:
-    """Run a program in a sandbox of its own."""
+    """Run a program in a new sandbox."""
     with Sandbox(disable) as sandbox:
         return sandbox.run(program, tests)
 

@@ -1,4 +1,4 @@
-"""Programs of unusual style that are right, with tests that they pass: in ``odd/``, and some that no editor keeps.
+"""Right programs of unusual style with tests that they pass: those in ``odd/``, and some that editors would change.
 
 In a file, ``=== NAME`` begins a program, and ``---`` its tests.
 """

@@ -1,4 +1,4 @@
-"""Frames of the leaderboard for the tests of its page, and what is read from the page in a browser.
+"""Frames of the leaderboard for the tests of its page, and helpers to read the page in a browser.
 
 ``data/leaderboard.csv`` has runs of nano-llada and nano-dream on the first 60 questions of nano-gsm and the first 40 of
 nano-code, two of a part of nano-gsm, and five edited rows: failed, oom, skipped, partial and running.
@@ -40,14 +40,14 @@ def frame() -> pd.DataFrame:
 
 
 def made(**columns: Any) -> pd.DataFrame:
-    """SavedRun runs of one cell, which differ as said."""
+    """Rows of runs of one cell with the given changes."""
     count = len(next(iter(columns.values())))
     same = {"model": "m", "task": "t", "cache": "c", "status": "done", "ranked": True, "score": 0.5, "n": 10}
     return pd.DataFrame({**{key: [value] * count for key, value in same.items()}, **columns})
 
 
 def drawn(page: Page) -> None:
-    """Wait until all charts are."""
+    """Wait until all charts are drawn."""
     page.wait_for_timeout(50)  # a change is answered in the next turn of the page
     for gallery in ("#front-panels", "#curve-panels"):
         page.wait_for_selector(f"{gallery}[data-drawn=yes]", state="attached")
@@ -58,7 +58,7 @@ def rows(page: Page) -> Locator:
 
 
 def heads(page: Page) -> list[str]:
-    """Titles of the sections that can be seen."""
+    """Titles of the visible sections."""
     titles = page.locator("#runs .section:visible div").evaluate_all(
         "all => all.map(one => one.firstChild.textContent)"
     )
@@ -71,7 +71,7 @@ def mix(page: Page) -> None:
 
 
 def column(page: Page, key: str, which: str = "tr[data-row]") -> list[str]:
-    """Texts of a column of the rows that can be seen, without intervals."""
+    """Texts of a column in the visible rows, without intervals."""
     index = page.locator(f"#runs thead [data-key={key}]").evaluate("cell => cell.cellIndex")
     texts = page.locator(f"#runs tbody {which}:visible").evaluate_all(
         "(rows, index) => rows.map(row => row.cells[index].firstChild?.textContent.trim() ?? '')", index

@@ -1,4 +1,4 @@
-"""Programs in processes of their own, forked from one that has imported torch and lm-eval (`tests.fork_server`).
+"""Programs in new processes, forked from one that has imported torch and lm-eval (`tests.fork_server`).
 
 A process that is started here looks like ``python *arguments``: arguments, environment, folder, files, session and exit
 status. `run_cold` is a true start of the interpreter, for tests of what happens then.
@@ -164,6 +164,6 @@ def run(arguments: list[str], **options: Any) -> CompletedProcess[str]:
 
 
 def run_cold(arguments: list[str], **options: Any) -> CompletedProcess[str]:
-    """The same by a true start of the interpreter."""
+    """The same with a new interpreter."""
     options = {"cwd": ROOT, "env": environment(), "timeout": 240, **options}
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, **options)

@@ -1,4 +1,4 @@
-"""Changes to run folders as nobody would make them by accident, drawn at random from a seed."""
+"""Random malicious changes to run folders, from a seed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ Change = Callable[[Random, Path, Path], None]
 
 
 def value(random: Random) -> Any:
-    """Something that hardly ever belongs where it is put."""
+    """A value that is almost always invalid."""
     kind = random.choice((TEXTS, NUMBERS, OTHERS))
     found = deepcopy(random.choice(kind))
     if random.random() < 0.05:
@@ -113,7 +113,7 @@ def _json(content: Any) -> bytes:
 
 
 def fields(random: Random, run: Path, outside: Path) -> None:
-    """Values of a file, one to three of them."""
+    """Change one to three values of a file."""
     name = random.choice((CONFIG, RESULTS, RESULTS, SAMPLES, SAMPLES, STATUS))
     path = run / name
     if name == CONFIG:
@@ -143,7 +143,7 @@ def fields(random: Random, run: Path, outside: Path) -> None:
 
 
 def contents(random: Random, run: Path, outside: Path) -> None:
-    """What a file holds as a whole."""
+    """Replace the whole content of a file."""
     path = run / random.choice(FILES)
     content = path.read_bytes()
     cut = random.randrange(len(content))
@@ -179,7 +179,7 @@ def contents(random: Random, run: Path, outside: Path) -> None:
 
 
 def kinds(random: Random, run: Path, outside: Path) -> None:
-    """Something else than a plain file, or none."""
+    """Replace a file by something other than a plain file, or remove it."""
     path = run / random.choice(FILES)
     target = outside / "target"
     shutil.move(path, target)
@@ -199,7 +199,7 @@ def kinds(random: Random, run: Path, outside: Path) -> None:
 
 
 def packed(random: Random, run: Path, outside: Path) -> None:
-    """Samples in gzip's form, whole or not."""
+    """Compress the samples, intact or damaged."""
     content = (run / SAMPLES).read_bytes()
     if random.random() < 0.9:
         (run / SAMPLES).unlink()
@@ -220,7 +220,7 @@ def packed(random: Random, run: Path, outside: Path) -> None:
 
 
 def names(random: Random, run: Path, outside: Path) -> None:
-    """Another name of the folder."""
+    """Rename the folder."""
     name = random.choice(
         (
             "a",
@@ -241,7 +241,7 @@ def names(random: Random, run: Path, outside: Path) -> None:
 
 
 def others(random: Random, run: Path, outside: Path) -> None:
-    """Files and folders that do not belong there."""
+    """Add files and folders that do not belong there."""
     what = random.randrange(6)
     if what == 0:
         (run / random.choice(("a\x1b[2J", "=cmd", "<b>", "evil.py", "x" * 200))).write_text("hello")
@@ -258,7 +258,7 @@ def others(random: Random, run: Path, outside: Path) -> None:
 
 
 def links(random: Random, run: Path, outside: Path) -> None:
-    """A link in place of the folder."""
+    """Replace the folder by a link."""
     shutil.move(run, outside / "moved")
     run.symlink_to(outside / "moved")
 

@@ -1,4 +1,4 @@
-"""Real runs for the tests of statistics and leaderboard, and copies of them that are edited by hand."""
+"""Small real runs for the tests of statistics and leaderboard, and helpers to edit copies of them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _committed(found: dict[str, Any]) -> None:
 
 
 def pick(results: Path, cache: str, batch_size: int = 1, whole: bool = True) -> Path:
-    """The one run of `make_runs` that is meant."""
+    """The only run of `make_runs` that matches."""
 
     def wanted(run: Path) -> bool:
         config = json.loads((run / "results.json").read_text())["config"]
@@ -62,21 +62,21 @@ def pick(results: Path, cache: str, batch_size: int = 1, whole: bool = True) -> 
 
 
 def edit_results(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change what ``results.json`` holds."""
+    """Edit ``results.json``."""
     found = json.loads((run / "results.json").read_text())
     change(found)
     (run / "results.json").write_text(json.dumps(found, indent=2) + "\n")
 
 
 def edit_samples(run: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
-    """Change the list of questions that ``samples.jsonl`` holds."""
+    """Edit ``samples.jsonl``."""
     samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
     change(samples)
     (run / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
 
 
 def unset_commit(found: dict[str, Any]) -> None:
-    """Forget in ``results.json`` what commit a run is from."""
+    """Remove the commit from ``results.json``."""
     found["provenance"]["git"] = None
 
 

@@ -1,4 +1,4 @@
-"""Each cell of a sweep has a run without a cache that decodes as it does, also where a recipe decodes differently."""
+"""Each cell of a sweep has a baseline with the same decoding, also where a recipe decodes differently per cache."""
 
 from __future__ import annotations
 

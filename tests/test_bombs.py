@@ -1,4 +1,4 @@
-"""Files that are small and would not end, through the six commands that read runs: seconds and memory of a process."""
+"""Small files that unpack or parse without end, read by the six commands that read runs: time and memory."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ COMMANDS = ("check", "table", "leaderboard", "compare", "rescore", "trace")
 
 
 def given(command: str, run: Path, baseline: Path, out: Path) -> Sequence[object]:
-    """What a command is given to read the run."""
+    """Arguments with which a command reads the run."""
     if command in ("compare", "rescore"):
         return [run, baseline][: 2 if command == "compare" else 1]
     if command == "trace":

@@ -1,4 +1,4 @@
-"""The check of what is submitted to the leaderboard, on real small runs and damaged copies of them."""
+"""`cache-zoo check` on small real runs and damaged copies of them."""
 
 from __future__ import annotations
 

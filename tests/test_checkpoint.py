@@ -1,4 +1,4 @@
-"""Name, family and weights of a model: what does not belong together is refused or told."""
+"""Name, family and weights of a model: mismatches are refused or noted."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_embedded_weights_are_those_of_their_names(name: str) -> None:
     assert other_weights(identity) is None
 
 
-def test_other_weights_under_an_embedded_name_are_told(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+def test_other_weights_under_an_embedded_name_are_noted(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     more = [
         "dataset=nano-gsm",
         "dataset.size=1",

@@ -1,4 +1,4 @@
-"""Whole runs of eval.py on tiny checkpoints: command lines, errors, processes, what a run leaves behind."""
+"""Whole runs of eval.py on tiny checkpoints: command lines, errors, processes, run folders."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def what(samples: list[dict[str, Any]], batches: bool = False) -> list[dict[str,
 
 
 def in_two_processes(arguments: list[str], cwd: Path) -> Result:
-    """eval.py as accelerate or torchrun starts it twice; what both print."""
+    """eval.py in two processes, as accelerate or torchrun starts them; the output of both."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -316,7 +316,7 @@ def test_few_shot_examples_never_come_from_the_questions(
     assert run(*short, f"dataset.path={file}", "dataset.n_shot=0", "dataset.size=1").code == 0
 
 
-def test_a_sweep_goes_on_where_a_cell_makes_no_sense(run: Run, short: list[str]) -> None:
+def test_a_sweep_continues_past_an_unusable_cell(run: Run, short: list[str]) -> None:
     result = run("-m", "cache=prefix,none", "dataset.size=1", *short, "generation.block_length=8")
     assert result.code == 0, result.err
     assert [line["status"] for line in result.lines] == ["skipped", "done"]
@@ -656,7 +656,7 @@ PUBLISHED = {"gsm8k": "gsm8k", "math-500": "math500", "humaneval": "humaneval", 
 def test_the_published_benchmarks_run_on_an_embedded_model(
     run: Run, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prompts as they are, all examples included, within the model's context, and scored; nothing is fetched."""
+    """Prompts with all examples fit the model's context and are scored; nothing is fetched."""
     folder = ROOT.parent / "shared" / "data" / PUBLISHED[name]
     if not folder.is_dir():
         pytest.skip(f"the published files of {name} are not here")

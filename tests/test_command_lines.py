@@ -1,4 +1,4 @@
-"""Command lines of eval.py that can't be used, and how fast that is said."""
+"""Unusable command lines of eval.py: the error, and how fast it comes."""
 
 from __future__ import annotations
 

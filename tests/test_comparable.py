@@ -1,4 +1,4 @@
-"""What runs must share to be compared and ranked: code, versions, weights; and what is no speed-up."""
+"""What runs must share to be compared and ranked (code, versions, weights); runs that did the same work."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_note_of_the_run_is_in_its_row(results: Path) -> None:
 
 
 def as_the_baseline(run: Path, baseline: Path) -> None:
-    """Let a run look like one that recomputed everything and came to the baseline's tokens."""
+    """Make a run look as if it recomputed everything and generated the baseline's tokens."""
     ids = [json.loads(line)["ids"] for line in (baseline / "samples.jsonl").read_text().splitlines()]
     edit_samples(run, lambda samples: [one.update(ids=own) for one, own in zip(samples, ids, strict=True)])
     edit_results(run, lambda found: found["efficiency"].update(compute_ratio=1.0))

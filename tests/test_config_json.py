@@ -1,4 +1,4 @@
-"""config.json: keys that change the network are read or refused, and values that can't be meant are errors."""
+"""config.json: keys that change the network are read or refused, and impossible values are errors."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, tiny_folders: dict[st
 
 
 def change(folder: Path, changes: dict[str, Any]) -> None:
-    """Set keys of config.json, by the family's name for them; ``...`` takes one away."""
+    """Set keys of config.json, by the family's name for them; ``...`` removes one."""
     path = folder / "config.json"
     names = NAMES[folder.name]
     config = {**json.loads(path.read_text()), **{names.get(key, key): value for key, value in changes.items()}}

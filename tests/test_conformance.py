@@ -1,4 +1,4 @@
-"""Token for token what the official implementations do."""
+"""Trajectories equal those of the official implementations token for token."""
 
 from __future__ import annotations
 

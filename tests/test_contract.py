@@ -1,4 +1,4 @@
-"""Every registered cache keeps the contract, those of installed packages too; and the contract finds what breaks it."""
+"""Every registered cache, also of installed packages, keeps the contract; the contract finds broken caches."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Forgetful(Sloppy):
 
 
 class Social(Sloppy):
-    """What it runs depends on the batch."""
+    """Its rows depend on the batch."""
 
     def rows(self, step: Step) -> Tensor | None:
         return None if step.index % (1 + step.ids.shape[0]) == 0 else self.block(step)
@@ -65,13 +65,13 @@ class Careless(Sloppy):
 
 
 class Boastful(Sloppy):
-    """Says that it recomputes everything."""
+    """Claims to recompute everything."""
 
     exact_with: ClassVar[dict[str, Any] | None] = {}
 
 
 class Silent(Sloppy):
-    """Does not count what it holds."""
+    """Does not count its memory."""
 
     def nbytes(self) -> int:
         return 0
@@ -84,7 +84,7 @@ class Nameless(Sloppy):
 
 
 class Demanding(Sloppy):
-    """Can't be made by its name alone."""
+    """Needs a parameter."""
 
     def __init__(self, width: int) -> None:
         self.width = width

@@ -1,4 +1,4 @@
-"""What a summary counts: questions, the answers to each, empty ones, and only numbers as scores."""
+"""Counts of a summary: questions, answers to each, empty answers; only numbers are scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from evaluation.config.command_line import cells
 from evaluation.run.efficiency import Batch, GeneratedAnswer, efficiency
 from evaluation.run.evaluate import evaluate_cell
 from evaluation.run.lm import EQUAL_ANSWERS
-from evaluation.run.results import RunSummary, clean_scores, headline_metric, headline_score, make_samples
+from evaluation.run.results import clean_scores, headline_metric, headline_score, make_samples
+from evaluation.storage.schema import Summary
 from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.loading import LoadedTask
 from generation import Counts
@@ -64,16 +65,16 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(tasks: Path, out: Path, *overrides: str) -> tuple[RunSummary, list[dict[str, Any]], dict[str, Any]]:
+def run(tasks: Path, out: Path, *overrides: str) -> tuple[Summary, list[dict[str, Any]], dict[str, Any]]:
     given = [*QUICK, f"include_path={tasks}", f"output_dir={out}", *overrides]
     (settings,) = cells(given)
     summary = evaluate_cell(settings)
     assert summary is not None
-    folder = Path(summary.folder)
+    folder = Path(summary.folder or "")
     return summary, read_rows(folder / "samples.jsonl"), json.loads((folder / "results.json").read_text())
 
 
-def test_equal_answers_are_generated_once_and_said_to_be_equal(
+def test_equal_answers_are_generated_once_and_noted(
     tasks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "evaluation.run.lm"):
@@ -110,8 +111,8 @@ def sample(text: str) -> GeneratedAnswer:
 
 def test_empty_answers_are_counted() -> None:
     found = efficiency([sample(text) for text in ("", " \n", "2", ".")], [], 1)
-    assert found["empty_answers"] == 2
-    assert efficiency([], [], 1)["empty_answers"] is None
+    assert found.empty_answers == 2
+    assert efficiency([], [], 1).empty_answers is None
 
 
 def test_what_is_no_number_is_no_score() -> None:

@@ -1,4 +1,4 @@
-"""Data files: columns that no task reads hold anything; what can't be read is one error that names file and line."""
+"""Data files: columns that no task reads may hold anything; other faults are one error with file and line."""
 
 from __future__ import annotations
 

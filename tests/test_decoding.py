@@ -1,4 +1,4 @@
-"""Schedules, choices and samplers, and what `generate` makes of them."""
+"""Schedules, selection, samplers and `generate`."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_tiny_sigma_decodes_from_left_to_right(tiny_models: dict[str, Transfor
     assert [entry.committed[0].nonzero().item() for entry in out.trace or []] == list(range(6))
 
 
-def test_until_eos_decides_everything_before_it_and_stops(
+def test_until_eos_commits_everything_before_it_and_stops(
     tiny_models: dict[str, Transformer], prompts: list[list[int]]
 ) -> None:
     model = tiny_models["llada"]
@@ -240,7 +240,7 @@ def test_a_cache_that_starves_the_decoder_is_named(
 def test_d2cache_feeds_the_decoder_when_the_text_ends_inside_a_block(
     family: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]
 ) -> None:
-    """With one candidate, the best one may lie behind the end of the text, where nothing is decided any more."""
+    """With one candidate, the best one may lie behind the end of the text, where nothing is committed."""
     model, options = tiny_models[family], {"gen_length": 16, "block_length": 16, "stop_until_eos": True}
 
     def cache() -> Cache:

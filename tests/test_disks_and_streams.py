@@ -1,4 +1,4 @@
-"""Places that a run can't be kept in, disks without room, and streams that take nothing."""
+"""Unusable output folders, full disks, and closed or full streams."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_place_is_tried_without_a_trace(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
 @pytest.mark.parametrize("where", ["evaluation.run.journal.os.fsync", "evaluation.storage.files.os.replace"])
-def test_a_disk_in_the_way_leaves_a_run_that_goes_on(
+def test_a_failing_disk_leaves_a_run_that_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, where: str
 ) -> None:
     cell = settings("dataset.size=2", f"output_dir={tmp_path}")

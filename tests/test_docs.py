@@ -1,4 +1,4 @@
-"""What the documents promise."""
+"""The documents are true: examples, tables, links, keys and commands."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from omegaconf import OmegaConf
 from cache_zoo import describe_all
 from evaluation.__main__ import COMMANDS
 from evaluation.config.identity import NOT_COUNTED
-from evaluation.run.efficiency import efficiency
-from evaluation.storage.schema import Provenance, Sample, Status, Summary
+from evaluation.storage.schema import Efficiency, Provenance, Sample, Status, Summary
 from generation import generate
 from models import Transformer
 from tools.tables import README, ROOT, nano_gsm_table, with_table
@@ -91,7 +90,7 @@ def test_every_cache_explains_its_parameters() -> None:
 
 
 def anchors(document: Path) -> set[str]:
-    """What links can point at: the headings as GitHub spells them."""
+    """Targets of links: the headings as GitHub spells them."""
     headings = re.findall(r"(?m)^#+ (.*)$", document.read_text())
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -105,12 +104,12 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 
 def quoted(document: str) -> set[str]:
-    """What stands between backticks."""
+    """Texts between backticks."""
     return set(re.findall(r"`([^`\n]+)`", (ROOT / document).read_text()))
 
 
 def test_every_key_of_the_results_is_explained() -> None:
-    keys = {*efficiency([], [], 1), *Summary.model_fields, *Provenance.model_fields, *Sample.model_fields}
+    keys = {*Efficiency.model_fields, *Summary.model_fields, *Provenance.model_fields, *Sample.model_fields}
     assert keys - quoted("docs/results.md") == set()
 
 

@@ -1,4 +1,4 @@
-"""Parts of the evaluation that need no run: ends of answers, random streams, data files, settings, measurements."""
+"""Parts of the evaluation without a run: ends of answers, random streams, data files, settings, measurements."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from cache_zoo import CacheInfo, UsageError, describe_all
 from cache_zoo.errors import nearest, refusing
 from evaluation.config.command_line import cells
 from evaluation.config.settings import Settings
+from evaluation.run.answer_end import AnswerEnd
 from evaluation.run.distributed import Processes
 from evaluation.run.efficiency import Batch, GeneratedAnswer, ScoredQuestion, efficiency, warm_up_options
 from evaluation.run.folder import RunFolder
 from evaluation.run.requests import request_seed
-from evaluation.run.stopping import Ending
 from evaluation.storage.files import write_text
 from evaluation.storage.saved_run import SavedRun
+from evaluation.storage.schema import Latency
 from evaluation.tasks.jsonl import read_rows, read_splits
 from generation import Counts, GenerationOptions
 from models import ModelConfig
@@ -58,17 +59,17 @@ def settings(*overrides: str) -> Settings:
 def test_an_answer_ends_at_the_first_end_token_or_stop_text(
     generated: str, until: list[str], text: str, count: int
 ) -> None:
-    answer = Ending(byte_tokenizer(), MODEL, stop_words=["STOP"]).cut(tokens(generated), until)
+    answer = AnswerEnd(byte_tokenizer(), MODEL, stop_words=["STOP"]).cut(tokens(generated), until)
     assert (answer.text, answer.tokens, answer.raw) == (text, count, generated)
 
 
 def test_end_tokens_of_the_config_are_added_and_unknown_ones_passed_over() -> None:
-    ending = Ending(byte_tokenizer(), MODEL, end_tokens=["<|start|>", "<|im_end|>"])
+    ending = AnswerEnd(byte_tokenizer(), MODEL, end_tokens=["<|start|>", "<|im_end|>"])
     assert ending.end_ids == {EOS, EOT, START}
 
 
 def test_masks_behind_the_end_do_not_count() -> None:
-    assert Ending(byte_tokenizer(), MODEL).cut([*tokens("12"), EOS, MASK, MASK]).text == "12"
+    assert AnswerEnd(byte_tokenizer(), MODEL).cut([*tokens("12"), EOS, MASK, MASK]).text == "12"
 
 
 def test_each_request_has_its_own_stream() -> None:
@@ -264,28 +265,28 @@ def test_efficiency_by_hand() -> None:
     counts = Counts(forwards=5, rows=30.0, rows_full=60, keys=7, logits=8, flops=900, cache_bytes=10)
     batches = [Batch(2, 2.0, counts), Batch(1, 4.0, Counts(forwards=3, rows=10.0, rows_full=20, cache_bytes=30))]
     found = efficiency([sample(), sample(), sample(forwards=3, ids=[])], batches, processes=1)
-    assert found["tokens_per_second"] == 12 / 6
-    assert found["nfe"] == 11 / 3
-    assert found["tokens_per_forward"] == 12 / 11
-    assert found["compute_ratio"] == 40 / 80
-    assert (found["forwards"], found["flops"], found["cache_bytes"]) == (8, 900, 30)
-    assert found["latency_seconds"] == {"mean": 3.0, "median": 3.0, "p90": 4.0}
-    assert found["peak_memory_bytes"] is None
-    assert (found["tokens_out"], found["tokens_canvas"]) == (12, 24)
+    assert found.tokens_per_second == 12 / 6
+    assert found.nfe == 11 / 3
+    assert found.tokens_per_forward == 12 / 11
+    assert found.compute_ratio == 40 / 80
+    assert (found.forwards, found.flops, found.cache_bytes) == (8, 900, 30)
+    assert found.latency_seconds == Latency(mean=3.0, median=3.0, p90=4.0)
+    assert found.peak_memory_bytes is None
+    assert (found.tokens_out, found.tokens_canvas) == (12, 24)
 
 
 def test_scored_answers_are_no_tokens() -> None:
     found = efficiency([ScoredQuestion("t", 0, 0, [], forwards=6, seconds=1.0)], [Batch(2, 2.0, Counts(forwards=3))], 1)
-    assert (found["samples"], found["nfe"], found["seconds"]) == (1, 6, 2.0)
+    assert (found.samples, found.nfe, found.seconds) == (1, 6, 2.0)
     for key in ("tokens_out", "tokens_canvas", "tokens_per_second", "tokens_per_forward", "rows_per_token"):
-        assert found[key] is None
+        assert getattr(found, key) is None
 
 
 def test_what_was_not_measured_is_none() -> None:
     found = efficiency([sample(ids=[])], [Batch(1, 1.0, Counts(rows=5.0))], processes=1)
-    assert found["tokens_per_second"] == 0
-    assert found["rows_per_token"] is found["flops_per_token"] is found["compute_ratio"] is None
-    assert efficiency([], [], processes=1)["tokens_per_second"] is None
+    assert found.tokens_per_second == 0
+    assert found.rows_per_token is found.flops_per_token is found.compute_ratio is None
+    assert efficiency([], [], processes=1).tokens_per_second is None
 
 
 @pytest.mark.parametrize(
@@ -311,7 +312,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_run_folder_tells_how_far_it_came(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "a__b__c__d__0", {"seed": 1})
-    run.fail(UsageError("nothing is written of what can't be used"))
+    run.fail(UsageError("nothing is written for unusable settings"))
     assert not run.path.exists()
     run.start()
     assert json.loads((run.path / "status.json").read_text())["status"] == "running"

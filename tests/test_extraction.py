@@ -1,4 +1,4 @@
-"""The program that is found in what a model generated, and that it passes where the answer is right."""
+"""Extracting the program from an answer; it passes if the answer is right."""
 
 from __future__ import annotations
 

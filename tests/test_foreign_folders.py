@@ -1,4 +1,4 @@
-"""Folders of other runs under the name of one, and folders that can't be written: nothing in them is lost."""
+"""Folders that hold another run or cannot be written: nothing in them is lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.test_sweeps import settings
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of one question, to read only."""
+    """The folder of a run of one question, read-only."""
     cell = settings("dataset.size=1", f"output_dir={tmp_path_factory.mktemp('finished')}")
     evaluate_cell(cell)
     return RunFolder.of(cell).path
@@ -49,7 +49,7 @@ def test_a_sweep_leaves_the_folder_of_another_run_alone(finished: Path, tmp_path
 
 
 def one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As chance would have it."""
+    """Two runs with one hash."""
     monkeypatch.setattr(identity, "config_hash", lambda _: "0" * 8)
 
 
@@ -59,7 +59,7 @@ def test_two_runs_of_one_hash_are_not_taken_for_each_other(
     one_hash(monkeypatch)
     first, second = (settings("dataset.size=1", f"seed={seed}", f"output_dir={tmp_path}") for seed in (1, 2))
     assert RunFolder.of(first).path == RunFolder.of(second).path
-    with pytest.raises(UsageError, match="two different cells of the sweep have one name"):
+    with pytest.raises(UsageError, match="two cells of the sweep have the same name"):
         distinct([first, second])
     assert distinct([first, first]) == [first]
     evaluate_cell(first)
@@ -105,7 +105,7 @@ def test_what_was_written_is_read_as_the_same_run(tmp_path: Path) -> None:
         config = json.loads(json.dumps(cell.config))
         config["model"] |= {"system_prompt": text, "stop_words": [text]}
         run = RunFolder.of(odd(cell, config))
-        run.put("pending")
+        run.set_status("pending")
         run.require_own()
 
 
@@ -119,7 +119,7 @@ def odd(cell: Settings, config: dict[str, Any]) -> Settings:
 def test_a_run_folder_that_cannot_be_written_is_one_error(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """As one of somebody else on a shared disk; permissions do not bind a superuser, so the attempt is refused here."""
+    """Like another user's folder on a shared disk. Permissions do not bind a superuser, so it is refused here."""
     import tempfile
 
     cell = settings("dataset.size=1", "force=true", f"output_dir={tmp_path}")

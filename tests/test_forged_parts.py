@@ -1,4 +1,4 @@
-"""Runs of which a part was forged so that its totals still fit: answers, rows, batches, sessions and weights."""
+"""Runs with a forged part and fitting totals: answers, rows, batches, sessions, weights."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def behind_the_end(found: Found, samples: Samples) -> None:
     add_up(found, samples)
 
 
-def undecided(found: Found, samples: Samples) -> None:
+def still_masked(found: Found, samples: Samples) -> None:
     mask = Tokenizer.from_file(str(TOKENIZER)).token_to_id("<|mask|>")
     samples[0]["ids"] = [*samples[0]["ids"], mask]
     samples[0]["tokens_out"] += 1
@@ -112,7 +112,7 @@ def other_session(part: str, value: Any) -> Edit:
     ("edit", "expected"),
     [
         (behind_the_end, "the answer contains an end token in 500"),
-        (undecided, "the answer contains masked positions in 1"),
+        (still_masked, "the answer contains masked positions in 1"),
         (cut_short, "the answer stops without an end token or a stop text in"),
         (right_ones_again, "nano-gsm asks each question once, not 3 times"),
         (right_ones_again, "some questions of nano-gsm have 3 answers, others fewer"),
@@ -152,7 +152,7 @@ def test_rows_of_any_task_are_the_first_ones(tmp_path: Path) -> None:
 
 
 def configured(run: Path, change: Callable[[dict[str, Any]], object]) -> Path:
-    """The run with another configuration, which its results and its name fit."""
+    """The run with another configuration and fitting results and name."""
     config = yaml.safe_load((run / "config.yaml").read_text())
     change(config)
     (run / "config.yaml").write_text(yaml.safe_dump(config))
@@ -160,7 +160,7 @@ def configured(run: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     return run.rename(run.with_name(identity.run_name(config)))
 
 
-def test_a_threshold_decides_no_more_than_a_block_at_once(tmp_path: Path) -> None:
+def test_a_threshold_commits_at_most_a_block_at_once(tmp_path: Path) -> None:
     run = configured(
         copied(tmp_path, "dual"),
         lambda config: config["generation"].update(threshold=0.9, block_length=4, stop_until_eos=True),
@@ -214,7 +214,7 @@ def later(found: Found) -> None:
 
 @pytest.mark.parametrize("change", [elsewhere, later])
 def test_the_same_may_be_run_again_by_others(tmp_path: Path, change: Callable[[Found], None]) -> None:
-    """A submission has a run without a cache, as all others have."""
+    """The baseline is checked like every other run."""
     run = copied(tmp_path, "dual")
     again = Path(shutil.copytree(run, tmp_path / "again" / run.name))
 

@@ -1,4 +1,4 @@
-"""Runs of the reference that were made better than they were, and what the check says of each."""
+"""Reference runs with improved figures, and the problem that the check reports for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GSM, STRICT = "nano-gsm", "exact_match,strict-match"
 
 
 def copied(parent: Path, cache: str, task: str = GSM) -> Path:
-    """A copy of the run of the reference with one token to a forward, unpacked and called as it is to be called now."""
+    """A copy of the reference run with one token per forward, unpacked, under its current name."""
     for source in sorted((ROOT / "results" / "reference").glob(f"nano-llada__{cache}__vanilla__{task}__*")):
         config = yaml.safe_load((source / "config.yaml").read_text())
         if config["generation"]["threshold"] is None:
@@ -42,7 +42,7 @@ def copied(parent: Path, cache: str, task: str = GSM) -> Path:
 
 
 def of_today(found: Found) -> None:
-    """Add what the runs of the reference do not record yet."""
+    """Add fields that the reference runs do not record."""
     weights = {"name": "nano-llada", "family": "llada", "weights_sha256": EMBEDDED["nano-llada"]}
     for key, value in {"cache_code": {"origin": "cache-zoo"}, "model": weights}.items():
         found["provenance"].setdefault(key, value)
@@ -60,7 +60,7 @@ def forge(folder: Path, edit: Edit) -> None:
 
 
 def add_up(found: Found, samples: Samples) -> None:
-    """The totals of the samples, as a forger would take care to have them; every question is a batch."""
+    """Totals that fit the samples; every question is a batch."""
     measured, works = found["efficiency"], [one["work"] for one in samples]
     seconds = sorted(one["seconds"] for one in samples)
     number, whole = len(samples), sum(seconds)
@@ -107,7 +107,7 @@ def all_samples(**values: Any) -> Edit:
 
 
 def work(**values: Any) -> Edit:
-    """Other work, as shares of what it was."""
+    """Scale the work."""
 
     def edit(found: Found, samples: Samples) -> None:
         for sample in samples:

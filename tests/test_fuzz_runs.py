@@ -39,7 +39,7 @@ _TEMPORARY = os.path.join(tempfile.gettempdir(), "torchinductor")
 
 
 class Watch:
-    """What this process writes, and where; one hook, since hooks can't be taken away."""
+    """Paths that this process writes; one hook, since audit hooks cannot be removed."""
 
     def __init__(self) -> None:
         self.on = False
@@ -145,7 +145,7 @@ def try_some(numbers: range, sources: tuple[Path, Path], here: Path, watch: Watc
 
 
 def call_watched(module: Any, arguments: list[object], outputs: tuple[Path, ...], here: Path, watch: Watch) -> None:
-    """Call a command, which must end in time with an exit status of its own and write ``outputs`` alone."""
+    """Call a command: it must end in time with an exit status of a command and write only ``outputs``."""
     before, resident = listed(here), memory("VmRSS")
     out, err, started, code, failure = io.StringIO(), io.StringIO(), time.process_time(), None, ""
     sys.argv = [module.__name__, *map(str, arguments)]
@@ -178,7 +178,7 @@ def call_watched(module: Any, arguments: list[object], outputs: tuple[Path, ...]
 
 
 def check_outputs(board: Path, where: str) -> None:
-    """What was written is text that does nothing."""
+    """The written files hold inert text."""
     for path in board.glob("leaderboard.*"):
         text = path.read_text(encoding="utf-8")
         odd = {one for one in text if not one.isprintable() and one not in "\n\t"}

@@ -1,4 +1,4 @@
-"""Run folders and names that were made to break what reads them: one line, exit status 2 or a row, and nothing read."""
+"""Malicious run folders and names: one line, exit status 2 or a row, and nothing outside is read."""
 
 from __future__ import annotations
 

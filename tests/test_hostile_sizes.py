@@ -1,4 +1,4 @@
-"""Files that are made to be large: a row names the file soon. What each command takes is measured in `test_bombs`."""
+"""Huge files: a row names the file soon. `test_bombs` measures the commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def long_line(run: Path) -> None:
 
 
 def sparse(name: str) -> Callable[[Path], None]:
-    """A file that is large, and takes no room."""
+    """A large sparse file."""
 
     def make(run: Path) -> None:
         with (run / name).open("r+b") as file:

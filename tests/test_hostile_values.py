@@ -1,4 +1,4 @@
-"""Every key of the configuration with values that make no sense: an error that can be read, or a usable value."""
+"""Every key of the configuration with absurd values: a readable error, or a usable value."""
 
 from __future__ import annotations
 

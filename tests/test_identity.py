@@ -1,4 +1,4 @@
-"""Runs are told apart by what they mean: spellings of one setting are one run, and what changes answers is another."""
+"""Runs are told apart by meaning: spellings of one setting are one run; a change that affects answers is another."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_what_changes_a_run_is_another_run() -> None:
         assert setting(config) != setting(PLAIN), override
 
 
-def test_a_schedule_that_is_not_even_is_one_of_its_own() -> None:
+def test_an_uneven_schedule_is_another_run() -> None:
     uneven = changed(("generation.steps", 44))  # 22 forwards per block of 32: 2, 2, ..., 1
     assert counted(uneven)["generation.steps"] == 44
 
@@ -161,21 +161,21 @@ def test_code_that_may_be_run_counts_where_it_is_the_score() -> None:
     assert setting(settings(*code, "allow_code_execution=true").config) == setting(settings(*code).config)
 
 
-def test_a_strategy_of_somebody_else_may_read_its_options_in_another_way() -> None:
+def test_a_third_party_strategy_may_read_its_options_differently() -> None:
     mine = changed(("generation.strategy", "mine"))
     also = changed(("generation.strategy", "mine"), ("generation.steps", 64))
     assert counted(mine) != counted(also)
 
 
-def test_where_the_data_lie_is_told_by_their_digest() -> None:
+def test_the_place_of_the_data_is_compared_by_digest() -> None:
     here = settings(*NANO, f"dataset.path={ITEMS / 'gsm'}")
-    assert here.run_name != BASE.run_name  # nobody knows yet what is there
+    assert here.run_name != BASE.run_name  # the content of the folder is not read
     assert setting(here.config) == setting(PLAIN)
     assert here.run_name == settings(*NANO, f"dataset.path={ITEMS}/./gsm/").run_name
 
 
 def test_a_missing_key_is_its_neutral_value() -> None:
-    """As in runs from before there was such a key."""
+    """As in runs older than the key."""
     for key in NEUTRAL:
         group, _, name = key.partition(".")
         config = copy.deepcopy(PLAIN)
@@ -200,7 +200,7 @@ def test_names_for_parameters_of_a_class_stand_for_them() -> None:
 
 
 class Heir(PrefixCache):
-    """Of somebody else, with the parameters of the class that it derives from."""
+    """A third-party class with the parameters of its base."""
 
 
 def test_such_names_are_not_inherited() -> None:
@@ -257,7 +257,7 @@ def test_what_no_configuration_can_hold_is_one_error(key: str, value: Any) -> No
 
 @pytest.mark.parametrize("value", [None, True, -1, 0, 3.5, "x", "\ud800", [], {}, ["a", 1], {"a": {"b": 1}}, {3: 4}])
 def test_odd_values_are_no_error(value: Any) -> None:
-    """Files of somebody else may have anything anywhere; whether that is usable is for others to say."""
+    """Untrusted files may hold anything anywhere; other code checks whether it is usable."""
     flat = [(f"{group}.{name}", value) for group in PLAIN if isinstance(PLAIN[group], dict) for name in PLAIN[group]]
     for key, odd in [*flat, *((group, value) for group in PLAIN)]:
         config = changed((key, odd))

@@ -21,7 +21,7 @@ from evaluation.report.columns import CSV_TYPES, SCHEMA_VERSION
 from evaluation.report.compare import compare
 from evaluation.report.leaderboard import make_leaderboard, render_csv
 from evaluation.report.markdown import render_markdown
-from evaluation.report.published import read_published
+from evaluation.report.paper_figures import read_paper_figures
 from evaluation.report.rescore import rescore
 from evaluation.report.rows import read_rows
 from evaluation.report.statistics import holm, proportion_interval
@@ -52,7 +52,7 @@ def row_of(frame: pd.DataFrame, run: Path) -> dict[str, Any]:
 
 
 def unfinished(run: Path, name: str, status: dict[str, Any], config: bool = True) -> Path:
-    """A folder as a run leaves it that did not come to its end."""
+    """A folder of an unfinished run."""
     made = run.with_name(name)
     made.mkdir()
     if config:
@@ -330,14 +330,14 @@ def test_figures_of_papers_are_shown_apart(results: Path) -> None:
     assert "Fast-dLLM" in both.partition("## Published figures")[2]
     frame = rows_of(results)
     frame.loc[:, ["model", "task"]] = ["llada-inst", "gsm8k"]
-    beside = render_markdown(frame, read_published()).partition("## Published figures")[0]
+    beside = render_markdown(frame, read_paper_figures()).partition("## Published figures")[0]
     assert "Published. Figures of the papers" in beside
     assert beside.index("Not ranked:") < beside.index("Fast-dLLM")
     assert "| 79.3 | 6.7 |" in beside
 
 
 def test_figures_of_papers_have_a_source() -> None:
-    frame = read_published()
+    frame = read_paper_figures()
     assert frame[["paper", "arxiv", "table", "method"]].notna().all(axis=None)
     assert frame["arxiv"].str.fullmatch(r"\d{4}\.\d{5}").all()
     assert frame["score"].dropna().between(0.05, 1).all()

@@ -59,7 +59,7 @@ def test_a_short_answer_is_summed_exactly(
 def test_draws_converge_to_the_sum_over_all_masks(
     family: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]
 ) -> None:
-    """Of each mask once, then weighed as drawn: a large number of draws costs no forwards."""
+    """Each mask runs once and is weighted by its draws: more draws cost no forwards."""
     model, draws = tiny_models[family], 200_000
     draw = draw_rates if family == "dream" else draw_numbers
     masks, weights = draw(3, draws, torch.Generator().manual_seed(5))

@@ -1,4 +1,4 @@
-"""`cache-zoo generate`: what it answers, what it shows in a terminal, and what it refuses."""
+"""`cache-zoo generate`: its answer, its display in a terminal, its errors."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_prompt_without_an_end_is_one_error() -> None:
     assert "the prompt on standard input exceeds 2,097,152 bytes" in done.stderr
 
 
-def test_a_cache_that_can_save_nothing_is_said_once(call: Call) -> None:
+def test_a_cache_that_can_save_nothing_warns_once(call: Call) -> None:
     code, _, err = call("hi", "cache=dual", "generation.gen_length=8", "generation.block_length=null")
     assert code == 0
     assert err.count("needs blocks") == 1
@@ -193,7 +193,7 @@ def test_a_terminal_shows_the_text_unmasking() -> None:
     assert len(set(steps)) > 3
     assert "░" in written
     assert "·····" in written
-    assert "\x1b[1;30;42m" in written, "what was just decided stands out"
+    assert "\x1b[1;30;42m" in written, "new tokens are highlighted"
     assert re.search(r"\d tokens/s · compute ratio 0\.\d{3} · step", written), "a narrow window shows the begin"
     assert written.count("\x1b[?1049h") == written.count("\x1b[?1049l") == 1, "a second screen, which survives a resize"
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1, "the cursor comes back"

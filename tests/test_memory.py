@@ -1,4 +1,4 @@
-"""What a cache holds: every tensor that can be reached, once, and at most within a step."""
+"""Bytes of a cache: every reachable tensor once, and the peak within a step."""
 
 from __future__ import annotations
 
@@ -105,11 +105,11 @@ class Slotted:
 
 
 class Derived(Slotted):
-    """With slots of its base and attributes of its own."""
+    """With slots of its base and its own attributes."""
 
 
 def nested(kind: str, tensor: Tensor) -> Any:
-    """``tensor`` in a holder of every kind."""
+    """``tensor`` in every kind of holder."""
     derived = Derived(None)
     derived.other = tensor  # type: ignore[attr-defined]
     circle: list[Any] = [tensor]
@@ -147,7 +147,7 @@ def with_attribute(tensor: Tensor) -> Tensor:
 
 
 class Holder(Cache):
-    """Holds what it is given."""
+    """Holds its argument."""
 
     paper = "made up"
 
@@ -177,7 +177,7 @@ def test_a_memory_counts_once_and_whole() -> None:
 
 
 class Borrower(Cache):
-    """Holds what it is shown, and 100 bytes of its own."""
+    """Holds its argument and 100 bytes."""
 
     paper = "made up"
 

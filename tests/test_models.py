@@ -323,7 +323,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_weights_are_read(folder: Path
 
 
 def test_rotation_is_relative(tiny_models: dict[str, Transformer]) -> None:
-    """Products of rotated heads depend on the distance of their positions, and on nothing else of them."""
+    """Products of rotated heads depend only on the distance of their positions."""
     model = tiny_models["llada"]
     heads = torch.randn(2, 1, model.config.head_dim, generator=torch.Generator().manual_seed(1))
     rows = Rows.from_mask(torch.ones(1, 2, dtype=torch.bool))

@@ -126,7 +126,10 @@ def test_no_command_runs_what_a_run_names(
         (strategy, "unknown strategy 'evil:Decoder'"),
         (task_files, "include_path .* of .* is not read from a run folder"),
         (lambda config, here: config["dataset"].update(name="hellaswag"), "the task hellaswag of .* is not read from"),
-        (lambda config, here: config["model"].update(path="someone/else"), "checkpoint someone/else is no folder here"),
+        (
+            lambda config, here: config["model"].update(path="someone/else"),
+            "checkpoint someone/else is neither a local folder nor that of",
+        ),
         (lambda config, here: config["generation"].update(gen_length=8192), "more than the model's context of 4096"),
     ],
 )
@@ -139,7 +142,7 @@ def test_a_trace_says_what_it_does_not_follow(results: Path, change: Change, sai
         record_all([select_question(run, None)])
 
 
-def test_settings_of_a_program_may_have_a_class_of_their_own(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_a_program_may_name_any_class(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = results.parent / "code"
     code.mkdir()
     (code / "own_class.py").write_text(CODE.format(marker=str(results.parent / "marker")))

@@ -71,7 +71,7 @@ def test_an_overflow_of_float16_names_its_limit(tiny_folders: dict[str, Path]) -
     assert generate(model.float(), PROMPTS, **OPTIONS).nfe == 8
 
 
-def test_an_infinite_logit_of_one_token_is_told(model: Transformer) -> None:
+def test_an_infinite_logit_of_one_token_is_found(model: Transformer) -> None:
     """The soft-max of an infinite logit is NaN, but its greatest token is not."""
     model.get_parameter("head.weight").mul_(1e38)
     with pytest.raises(NotFiniteError, match=r"are infinite in float32: .* the head, behind layer 2"):
@@ -83,7 +83,7 @@ def test_logits_that_options_set_to_minus_infinity_are_fine(tiny_models: dict[st
     assert generate(tiny_models["llada"], PROMPTS, seed=1, **OPTIONS, **options).nfe == 8
 
 
-def test_what_a_cache_spoils_is_said_to_be_its_own(model: Transformer) -> None:
+def test_logits_that_a_cache_spoils_are_reported_as_its_own(model: Transformer) -> None:
     class Spoiling(KVCache):
         def attention(self, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
             out = super().attention(layer, x, attn, step)
@@ -103,7 +103,7 @@ def test_a_stream_ends_at_the_forward_after(model: Transformer) -> None:
 
 
 def test_nothing_waits_for_the_device_to_look(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step reads from the device as often as it did: once to advance, and what the cache's rows ask for."""
+    """The check adds no read from the device: a step reads once to advance, and for the cache's rows."""
     reads = []
     for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
         found = getattr(Tensor, name)

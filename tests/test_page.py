@@ -181,7 +181,7 @@ def test_the_front_follows_what_is_chosen_as_speed(page_file: Path, opened: Open
     assert marked & set(ours["config_hash"]) == best
 
 
-def test_a_run_that_is_not_ranked_beats_nobody(tmp_path: Path, opened: Opener) -> None:
+def test_a_run_that_is_not_ranked_beats_no_other(tmp_path: Path, opened: Opener) -> None:
     path = tmp_path / "part.html"
     part = made(score=[0.8, 0.6, 0.9], nfe=[8.0, 4.0, 2.0], ranked=[True, True, False], folder=["a", "b", "c"])
     path.write_text(render_page(part), encoding="utf-8")

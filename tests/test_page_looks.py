@@ -1,4 +1,4 @@
-"""leaderboard.html in a real browser: windows and themes, pages without scripts, names that are no names."""
+"""leaderboard.html in a real browser: windows and themes, pages without scripts, odd names."""
 
 from __future__ import annotations
 

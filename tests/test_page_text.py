@@ -1,4 +1,4 @@
-"""leaderboard.html as text: what its rows, curves and facts are made of."""
+"""leaderboard.html as text: its rows, curves and facts."""
 
 from __future__ import annotations
 
@@ -98,14 +98,14 @@ def test_the_fixture_is_in_the_page(page_file: Path) -> None:
     assert page_file.stat().st_size < 2e6
 
 
-def test_decoding_is_told_by_what_differs() -> None:
+def test_decoding_is_named_by_its_differences() -> None:
     same = {"decoder": ["vanilla"] * 3, "decoder_settings": ["alg=a", "alg=a", "alg=b"]}
     told = [row["decoding"] for row in page_rows(made(**same, threshold=[None, 0.9, 0.9], block_length=[32, 32, 32]))]
     assert told == ["vanilla alg=a", "vanilla threshold=0.9 alg=a", "vanilla threshold=0.9 alg=b"]
 
 
-def test_batches_seeds_and_versions_of_torch_are_told_where_they_differ() -> None:
-    """Fronts, shapes and filters go by these words, so figures against other baselines are not mixed."""
+def test_batches_seeds_and_versions_of_torch_are_shown_where_they_differ() -> None:
+    """Fronts, shapes and filters use these words, so figures against different baselines are not mixed."""
     runs = page_rows(made(decoder=["vanilla"] * 3, batch_size=[1, 1, 4], seed=[1, 1, 1], torch=["2.1", "2.2", "2.2"]))
     assert [row["decoding"] for row in runs] == ["vanilla batch_size=1", "vanilla batch_size=1", "vanilla batch_size=4"]
     assert [row["hardware"] for row in runs] == ["torch 2.1", "torch 2.2", "torch 2.2"]

@@ -1,4 +1,4 @@
-"""Where figures come from: only the checkout that the code lies in counts, and code in no commit is not clean."""
+"""Provenance: only the checkout with the code counts, and code in no commit is dirty."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def committed(folder: Path) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """The layout of this project, as far as it is looked at."""
+    """The layout of this project, as far as it is read."""
     return laid_out(tmp_path / "project")
 
 
@@ -53,7 +53,7 @@ def laid_out(folder: Path) -> Path:
 
 
 def imported(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str) -> type[Cache]:
-    """The class of a module in ``folder``, which is in use from now on."""
+    """Import a module in ``folder`` and return its class."""
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, name, raising=False)
     module = importlib.import_module(name)
@@ -76,7 +76,7 @@ def test_the_commit_of_a_checkout(project: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_module_in_use_that_is_in_no_commit_is_not_clean(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     committed(project)
     (project / "fresh.py").write_text(CLASS)
-    assert checkout(project)["dirty"] is False  # type: ignore[index] # nobody uses it
+    assert checkout(project)["dirty"] is False  # type: ignore[index] # it is not in use
     cls = imported(monkeypatch, project, "fresh")
     assert checkout(project)["changed"] == ["fresh.py"]  # type: ignore[index]
     assert own_origin(cls, project) == UNKNOWN
@@ -139,7 +139,7 @@ def test_worktrees_and_submodules_are_checkouts(project: Path, tmp_path: Path) -
 
 
 def install(site: Path, editable: Path | None = None, digest: str | None = None) -> None:
-    """What an installer leaves of a package with one module, ``somebody``."""
+    """An installed package with one module, ``somebody``."""
     info = site / "somebody-1.2.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: somebody\nVersion: 1.2\n")
@@ -165,7 +165,7 @@ def test_code_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_class_on_the_python_path_is_of_unknown_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "loose.py").write_text(CLASS)
     assert origin_of(imported(monkeypatch, tmp_path, "loose")) == UNKNOWN
-    committed(tmp_path)  # of what repository it is, nobody has said
+    committed(tmp_path)  # of an unknown repository
     assert origin_of(imported(monkeypatch, tmp_path, "loose")) == UNKNOWN
     assert origin_of(type("Made", (Cache,), {"__module__": "nowhere"})) == UNKNOWN
 
@@ -194,7 +194,7 @@ def test_an_editable_package_counts_with_its_own_clean_commit(tmp_path: Path, mo
 
 
 def own_origin(cls: type, root: Path = ROOT) -> dict[str, object]:
-    """Of the class alone, without those that it derives from."""
+    """Of the class alone, without its bases."""
     return origin._origin(sys.modules[cls.__module__].__file__, root)
 
 
@@ -217,7 +217,7 @@ def test_a_run_says_all_that_shapes_its_numbers() -> None:
         assert found["git"]["commit"] == top.stdout.strip()
 
 
-def test_sessions_with_other_weights_or_other_code_are_told() -> None:
+def test_sessions_with_other_weights_or_other_code_are_recorded() -> None:
     first = {**provenance(), "device": "cpu", "dtype": "float32", "rank": 0, "model": {"weights_sha256": "a"}}
     first |= {"cache_code": {"origin": "cache-zoo"}, "git": {"commit": "c", "dirty": False}}
     other_rank = {key: value for key, value in first.items() if key != "model"} | {"rank": 1}

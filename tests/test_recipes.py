@@ -1,4 +1,4 @@
-"""Recipes: the values of the papers' scripts reach the cells they are for, below the command line."""
+"""Recipes: values of the papers' scripts reach their cells; the command line wins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from cache_zoo import UsageError
 from evaluation.config.command_line import cells, with_recipe
-from evaluation.config.recipes import Entry, as_override, read_recipe, resolve
+from evaluation.config.recipes import RecipeEntry, as_override, read_recipe, resolve
 from evaluation.config.settings import Settings
 from generation import GenerationOptions
 
@@ -169,7 +169,7 @@ def test_malformed_recipes_are_named(tmp_path: Path, text: str, message: str) ->
 
 
 def test_entries_hold_by_name_or_pattern() -> None:
-    entry = Entry({"model": ("llada-*",), "dataset": ("gsm8k", "mmlu*")}, {}, "")
+    entry = RecipeEntry({"model": ("llada-*",), "dataset": ("gsm8k", "mmlu*")}, {}, "")
     assert entry.holds({"model": "llada-inst", "dataset": "mmlu_anatomy", "cache": "any"})
     assert not entry.holds({"model": "dream-inst", "dataset": "gsm8k", "cache": "any"})
     assert not entry.holds({"model": "llada-inst", "dataset": "gsm8k_cot", "cache": "any"})

@@ -1,4 +1,4 @@
-"""The committed runs of the embedded grid: whole, checked as a submission is, and the leaderboard is made of them."""
+"""The committed runs of the embedded grid are complete, pass the check, and give the committed leaderboard."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Demanding(KVCache):
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An installed package with two caches, and with entries that can't be used for one reason each."""
+    """An installed package with two caches, and broken entries of each kind."""
     (tmp_path / "my_plugin_cache.py").write_text(PLUGIN)
     (tmp_path / "my_plugin_exploding.py").write_text("1 / 0\n")
     entries = {

@@ -1,4 +1,4 @@
-"""Scoring again what anybody may have written: whose references count, how much is done at once, what is written."""
+"""Scoring untrusted runs again: references, workers, written files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evaluation.report import rescore as module
 from evaluation.report.rescore import processes, rescore
 from evaluation.tasks.jsonl import read_rows
 from evaluation.tasks.loading import load_task
-from evaluation.tasks.published import FILE, published_rows, row_digest
+from evaluation.tasks.published_data import FILE, published_rows, row_digest
 from evaluation.tasks.scorers import SCORERS
 from models.nano.data import ITEMS
 from tests.small_runs import call, edit_samples, pick
@@ -84,7 +84,7 @@ def test_tests_of_programs_cannot_be_taken_away(tmp_path: Path) -> None:
         rescore(run, allow_code_execution=True)
 
 
-def test_references_of_other_data_are_told_to_be_the_run_s_own(
+def test_references_of_other_data_are_noted_as_the_run_s_own(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = pick(results, "dual")

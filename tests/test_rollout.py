@@ -33,15 +33,15 @@ def test_the_reverse_sweep_equals_the_matrix_product(lengths: tuple[int, int]) -
 @pytest.mark.parametrize("sigma", [0.5, 3.0, 10.0])
 def test_density_is_the_sum_it_says(sigma: float) -> None:
     length = 12
-    decided = torch.rand(4, length, generator=torch.Generator().manual_seed(1)) < 0.4
-    decided[0], decided[1] = True, False
-    found = certainty_density(decided, sigma)
+    committed = torch.rand(4, length, generator=torch.Generator().manual_seed(1)) < 0.4
+    committed[0], committed[1] = True, False
+    found = certainty_density(committed, sigma)
     mass = sum(pow(2.718281828459045, -(d**2) / (2 * sigma**2)) for d in range(-3 * length, 3 * length))
     for b in range(4):
         for j in range(length):
             total = 0.0
             for k in range(-length, 2 * length):
-                known = True if k < 0 else bool(decided[b, min(k, length - 1)])
+                known = True if k < 0 else bool(committed[b, min(k, length - 1)])
                 total += known * pow(2.718281828459045, -((j - k) ** 2) / (2 * sigma**2))
             assert found[b, j].item() == pytest.approx(total / mass, abs=1e-6)
 

@@ -1,4 +1,4 @@
-"""Texts of a run folder may be anything; what is made of them is safe to open, to render and to print."""
+"""Texts of a run folder are untrusted; the files made of them are safe to open, render and print."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def test_an_error_prints_no_codes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def frame_of(texts: list[str]) -> pd.DataFrame:
-    """A run per text, which stands in all columns of text."""
+    """A run per text, in all columns of text."""
     columns = [key for key, kind in CSV_TYPES.items() if kind == "object"]
     return frame_with(len(texts), **dict.fromkeys(columns, texts))
 
 
 def frame_with(count: int, **columns: Any) -> pd.DataFrame:
-    """Rows as `read_rows` makes them, with nothing but these."""
+    """Rows as `read_rows` makes them, with these values only."""
     empty = {key: [False if key == "ranked" else None] * count for key in CSV_TYPES}
     filled = {**empty, **columns}
     return pd.DataFrame({key: pd.array(filled[key], dtype=kind) for key, kind in CSV_TYPES.items()})

@@ -1,4 +1,4 @@
-"""Generated programs: that none harms or outlives the evaluation, and what the layers are good for."""
+"""Generated programs neither harm nor outlive the evaluation; the purpose of each layer."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_outcomes_are_counted_by_reason() -> None:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_a_layer_can_be_gone_without(layer: str) -> None:
+def test_a_layer_can_be_switched_off(layer: str) -> None:
     with Sandbox({*MISSING, layer}) as sandbox:
         assert str(sandbox.run(HONEST, TESTS)) == "passed"
         assert str(sandbox.run("def f(x):\n    return x", TESTS)).startswith("failed: AssertionError")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="programs are no
 
 @all_layers
 def test_no_file_is_cut_short_by_its_name(tmp_path: Path) -> None:
-    """Which Landlock knows from its third version only."""
+    """Landlock has this from its third version."""
     file = tmp_path / "file"
     file.write_text("text")
     with Sandbox(["namespaces", "landlock"]) as sandbox:

@@ -1,4 +1,4 @@
-"""Generated programs: what passes and what does not, and what is said of it."""
+"""Verdicts of generated programs."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_no_exception_of_a_program_ends_its_tests(sandbox: Sandbox, taker: str) 
         "assert not 'TEXT'",
     ],
 )
-def test_what_is_said_can_be_printed(sandbox: Sandbox, program: str, text: str) -> None:
+def test_verdicts_are_printable(sandbox: Sandbox, program: str, text: str) -> None:
     outcome = sandbox.run(program.replace("'TEXT'", repr(text)).replace("TEXT", ascii(text)), "y = f(1)\nassert 0, y")
     assert not outcome.passed
     assert str(outcome).isprintable(), outcome

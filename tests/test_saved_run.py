@@ -1,4 +1,4 @@
-"""Run folders as they are read: whatever a file holds, it is a typed record or one error that names file and field."""
+"""Reading run folders: any file is a typed record or one error that names file and field."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ODD: list[Any] = [
 
 
 def everything(run: SavedRun) -> None:
-    """Look at all that can be asked of a run."""
+    """Read all properties of a run."""
     if not run.done:
         return
     assert run.config.model is not None
@@ -61,7 +61,7 @@ def everything(run: SavedRun) -> None:
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where something could be put in place of something in ``value``."""
+    """All places in ``value`` that could be replaced."""
     for key in value if isinstance(value, dict) else range(min(len(value), 1)) if isinstance(value, list) else ():
         yield (*path, key)
         yield from paths(value[key], (*path, key))
@@ -86,14 +86,14 @@ def content(run: Path, name: str) -> Any:
 
 
 def write(run: Path, name: str, value: Any) -> None:
-    """JSON is YAML, but for odd letters."""
+    """JSON is YAML, except for some characters."""
     lines = (run / name).read_text().splitlines()[1:] if "samples" in name else []
     (run / name).write_text("\n".join([json.dumps(value), *lines]) + "\n")
 
 
 @pytest.mark.parametrize("name", ["status.json", "config.yaml", "results.json", "samples.jsonl"])
 def test_any_value_in_any_field_is_a_row(small_runs: Path, tmp_path: Path, name: str) -> None:
-    """Each field in turn is taken away and replaced by one of the odd values, in turn, too."""
+    """Each field is removed, and replaced by each of the odd values."""
     original = pick(small_runs, "none")
     run = Path(shutil.copytree(original, tmp_path / "runs" / original.name))
     places = [path for path in paths(content(original, name)) if "configs" not in path[:1]]

@@ -1,4 +1,4 @@
-"""What `cache-zoo new` writes, and what it refuses."""
+"""`cache-zoo new`: the files it writes, and its errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PARTS = ("cache_zoo", "configs", "evaluation", "generation", "models", "tests", 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what a new cache touches and of what tests it."""
+    """A copy of the files that a new cache changes and of their tests."""
     folder = tmp_path / "checkout"
     ignored = shutil.ignore_patterns("__pycache__", "conformance_cases", "safetensors", "third_party")
     for part in PARTS:
@@ -111,7 +111,7 @@ def test_a_checkout_that_lost_its_table_is_left_alone(checkout: Path) -> None:
 
 
 def test_outside_a_checkout_there_are_only_packages(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no checkout .*; package=true makes a package"):
+    with pytest.raises(UsageError, match=r"not a checkout; give package=true"):
         new_cache("far_sighted", tmp_path)
     assert list(tmp_path.iterdir()) == []
 

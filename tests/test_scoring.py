@@ -1,4 +1,4 @@
-"""Scores: answers that are right and wrong, code that is found and run, saved generations scored again."""
+"""Scores of right and wrong answers, of extracted programs, and of saved answers scored again."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_reference_solutions_of_mbpp_pass_and_stubs_do_not(part: slice) -> None:
     rows = rows[part]
     found = scores("mbpp", rows, [row["code"] for row in rows])
     for row, one in zip(rows, found, strict=True):
-        # Problem 123 takes 2.5 s of a core; a machine that is busy with other things may not give it that in time.
+        # Problem 123 takes 2.5 s of a core; a busy machine may not give it that in time.
         allowed = {"passed", "timeout"} if row["task_id"] == 123 else {"passed"}
         assert {one["outcome,none"], one["outcome,extract_code"]} <= allowed, row["task_id"]
     found = scores("mbpp", rows, [stub(row["code"]) for row in rows])
@@ -378,7 +378,7 @@ def test_malformed_rows_are_named_by_file_and_line(name: str, tmp_path: Path) ->
 def test_tests_that_nothing_could_pass_are_malformed_rows(
     name: str, column: str, value: Any, message: str, tmp_path: Path
 ) -> None:
-    """Before anything is generated; else they would be found while scoring, or be a score of 0."""
+    """Before anything is generated: otherwise the fault would appear while scoring, or as a score of 0."""
     good = GOOD[name]
     file = tmp_path / "test.jsonl"
     file.write_text(f"{json.dumps(good)}\n{json.dumps({**good, column: value})}\n")

@@ -65,8 +65,8 @@ def test_a_picture_shows_the_window_or_a_part_once_it_is_drawn(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["select=#nosuch"], "page.html has no '#nosuch' that can be seen"),
-        (["select=#gone"], "page.html has no '#gone' that can be seen"),
+        (["select=#nosuch"], "page.html has no visible '#nosuch'"),
+        (["select=#gone"], "page.html has no visible '#gone'"),
         (["click=#nosuch"], "page.html has no '#nosuch'"),
     ],
 )

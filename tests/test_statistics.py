@@ -35,7 +35,7 @@ Z = NormalDist().inv_cdf(0.975)
 
 
 def pairs(both: int, won: int, lost: int, neither: int) -> tuple[list[float], list[float]]:
-    """Scores of a run and its baseline with so many questions of each kind."""
+    """Scores of a run and its baseline with these numbers of questions of each kind."""
     kinds = [(1.0, 1.0)] * both + [(1.0, 0.0)] * won + [(0.0, 1.0)] * lost + [(0.0, 0.0)] * neither
     return [ours for ours, _ in kinds], [theirs for _, theirs in kinds]
 
@@ -143,7 +143,7 @@ def test_speed_up_is_the_ratio_of_the_medians() -> None:
 
 
 def test_the_bootstrap_draws_pairs() -> None:
-    """Seconds that vary from question to question alike in both runs say much about their ratio."""
+    """Seconds that vary alike in both runs give a narrow interval of their ratio."""
     generator = np.random.default_rng(5)
     slow = generator.uniform(1, 10, 200)
     fast = slow / 3

@@ -1,4 +1,4 @@
-"""Runs in bad surroundings: damaged journals, folders and statuses, locks that are refused, odd texts."""
+"""Damaged journals, folders and statuses, refused locks, odd texts."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_damaged_line_is_answered_again(tmp_path: Path, damage: str) -> None:
     Journal(tmp_path).open({})  # the file is mended: no warning
 
 
-def test_what_is_no_file_in_the_journal_is_in_nobodys_way(tmp_path: Path) -> None:
+def test_entries_of_the_journal_that_are_no_files_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "0-of-1.jsonl").mkdir()
     os.mkfifo(tmp_path / "1-of-2.jsonl")
     (tmp_path / "2-of-2.jsonl").symlink_to("nowhere")
@@ -113,7 +113,7 @@ def test_variables_of_a_launcher_that_make_no_sense(monkeypatch: pytest.MonkeyPa
         Processes.from_launcher()
 
 
-def test_a_run_goes_on_behind_a_damaged_journal(tmp_path: Path) -> None:
+def test_a_run_resumes_past_a_damaged_journal(tmp_path: Path) -> None:
     cell = settings("dataset.size=3", f"output_dir={tmp_path}")
     whole = evaluate_cell(cell)
     assert whole is not None
@@ -129,7 +129,7 @@ def test_a_run_goes_on_behind_a_damaged_journal(tmp_path: Path) -> None:
 
 
 def interrupted(cell: Settings) -> RunFolder:
-    """The folder of a cell that was ended when all was answered."""
+    """The folder of a cell that ended after its last answer."""
     run = RunFolder.of(cell)
     finish = RunFolder.finish
 
@@ -202,7 +202,7 @@ def test_a_status_that_says_nothing_is_none(finished: Path, tmp_path: Path, cont
     assert Cell(cell).attempt().line["status"] == "done"
 
 
-def test_the_status_of_a_dead_process_is_in_nobodys_way(finished: Path, tmp_path: Path) -> None:
+def test_the_status_of_a_dead_process_blocks_nothing(finished: Path, tmp_path: Path) -> None:
     cell, folder = copied(finished, tmp_path)
     write_status(folder / "status.json", "running", pid=1, host="elsewhere", heartbeat="2020-01-01")
     assert Cell(cell).attempt().line["status"] == "done"
@@ -249,7 +249,7 @@ def test_a_folder_under_the_name_of_another_run_is_not_taken_for_it(finished: Pa
     _, folder = copied(finished, tmp_path)
     other = settings("dataset.size=1", "cache=dual", f"output_dir={tmp_path / 'out'}")
     folder.rename(RunFolder.of(other).path)
-    with pytest.raises(UsageError, match=r"holds another run, as its config\.yaml says"):
+    with pytest.raises(UsageError, match=r"holds another run \(see its config\.yaml\)"):
         evaluate_cell(other)
     outcome = Cell(other).attempt()
     assert (outcome.code, outcome.line["status"]) == (2, "skipped")
@@ -273,7 +273,7 @@ def test_temporary_files_have_names_of_their_own_and_leftovers_go(tmp_path: Path
 
 
 def test_many_processes_write_one_file(tmp_path: Path) -> None:
-    """As in containers on a shared disk, whose processes have the same number."""
+    """Like containers on a shared disk, whose processes have the same id."""
     program = (
         "import os, sys; os.getpid = lambda: 7\n"
         "from pathlib import Path; from evaluation.storage.files import write_text\n"

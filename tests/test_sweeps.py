@@ -1,4 +1,4 @@
-"""Sweeps that are repeated, interrupted, killed, short of memory, or spread over processes."""
+"""Sweeps that are repeated, interrupted, killed, out of memory, or spread over processes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from evaluation.config.settings import Settings
 from evaluation.report.leaderboard import make_leaderboard
 from evaluation.run.batching import BatchRunner, Job
 from evaluation.run.distributed import Processes
-from evaluation.run.efficiency import MemoryShortage
 from evaluation.run.evaluate import evaluate_cell
 from evaluation.run.folder import InUseError, RunFolder
 from evaluation.run.journal import Journal, count_answered
 from evaluation.run.provenance import merged
+from evaluation.storage.schema import MemoryShortage
 from evaluation.sweep.cell import Cell
 from evaluation.sweep.progress import Display, duration, labels
 from evaluation.sweep.workers import Resources, assign_resources
@@ -45,7 +45,7 @@ QUICK += ["generation.block_length=16", "generation.threshold=0.9"]
 TIMED = ["tokens_per_second", "speedup", "speedup_low", "speedup_high", "latency_median", "latency_p90", "date"]
 
 GREEDY = '''
-"""Caches that ask for more memory than there is, die or break; which of it is said by files beside this one."""
+"""Caches that run out of memory, die or fail; files beside this one say which."""
 import os
 import signal
 from pathlib import Path
@@ -115,7 +115,7 @@ def environment() -> dict[str, str]:
 
 
 def run(*arguments: object) -> tuple[int, list[dict[str, Any]], str]:
-    """eval.py in a process of its own: exit status, lines of JSON, standard error."""
+    """eval.py in a new process: exit status, lines of JSON, standard error."""
     done = processes.run(command(*arguments)[1:], env=environment())
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
@@ -168,7 +168,7 @@ def test_a_failure_is_left_alone_until_it_is_to_be_tried_again(classes: Path, tm
     assert not (Path(lines[0]["folder"]) / "answered").exists()
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_said_so(classes: Path, tmp_path: Path) -> None:
+def test_a_batch_that_does_not_fit_is_halved_and_recorded(classes: Path, tmp_path: Path) -> None:
     common = ["+cache._target_=greedy.Greedy", "dataset.size=9", f"output_dir={tmp_path}"]
     summary = evaluate_cell(settings("batch_size=8", *common))
     assert summary is not None
@@ -183,7 +183,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_said_so(classes: Path, tmp_path
     assert answers(summary.folder) == answers(alone.folder)
 
 
-def test_a_single_prompt_that_does_not_fit_is_out_of_memory_and_the_sweep_goes_on(
+def test_a_single_prompt_that_does_not_fit_is_out_of_memory_and_the_sweep_continues(
     classes: Path, tmp_path: Path
 ) -> None:
     sweep = ["-m", "+cache._target_=greedy.Greedy", "+cache.fits=0,1", "dataset.size=2", "batch_size=2"]
@@ -229,7 +229,7 @@ def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_a_partial_run_that_can_go_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupt_leaves_a_partial_run_that_resumes(tmp_path: Path, number: signal.Signals) -> None:
     sweep = ["-m", "cache=none", "dataset.size=40", f"output_dir={tmp_path}", *QUICK]
     process = processes.Process(command(*sweep)[1:], env=environment())
     wait_for(lambda: any(b"\n" in file.read_bytes() for file in tmp_path.glob("*/answered/*.jsonl")))
@@ -350,7 +350,7 @@ def test_the_journal_brings_back_whole_batches_whatever_the_number_of_processes(
     assert fresh.find("t", [["t", 2], ["t", 3]]) is None
 
 
-def test_a_journal_cut_within_a_line_goes_on_behind_the_last_whole_one(tmp_path: Path) -> None:
+def test_a_journal_cut_within_a_line_continues_after_the_last_whole_one(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.open({})
     journal.add("t", [["t", 0]], {"answers": [{}]})
@@ -362,13 +362,13 @@ def test_a_journal_cut_within_a_line_goes_on_behind_the_last_whole_one(tmp_path:
     assert count_answered(tmp_path) == 2
 
 
-def test_memory_that_is_too_short_is_learnt_once(tiny_models: dict[str, Transformer]) -> None:
+def test_the_size_that_fits_is_found_once(tiny_models: dict[str, Transformer]) -> None:
     asked: list[list[int]] = []
     numbers = [Number(number) for number in range(10)]
     runner = BatchRunner(8, Processes())
     found = runner.run(job(asked, limit=3), numbers, lambda: tiny_models["llada"])
     assert [len(piece) for piece in asked] == [8, 4, 2, 2, 2, 2, 2]
-    assert runner.shortages == [MemoryShortage(8, 4), MemoryShortage(4, 2)]
+    assert runner.shortages == [MemoryShortage(size=8, then=4), MemoryShortage(size=4, then=2)]
     assert found == list(zip(numbers, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4], strict=True))
 
 
@@ -474,7 +474,7 @@ def test_the_display_tells_what_ended_and_what_is_left(tmp_path: Path) -> None:
 
 def test_what_a_launcher_left_is_read_from_the_folders(tmp_path: Path) -> None:
     cell = Cell(settings(f"output_dir={tmp_path}"))
-    cell.run.put("pending")
+    cell.run.set_status("pending")
     outcome = cell.result()
     assert (outcome.line["status"], outcome.code) == ("pending", 1)
     assert outcome.line["reason"] == "it is pending"

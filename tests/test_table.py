@@ -49,7 +49,7 @@ def config_of(cache: dict[str, Any], **generation: Any) -> dict[str, Any]:
 def finished_run(
     root: Path, cache: dict[str, Any], threshold: float | None, ids: list[list[int]], **changes: Any
 ) -> None:
-    """A folder as a run leaves it, of a model ``m`` that answered ``ids``."""
+    """The folder of a run of a model ``m`` that answered ``ids``."""
     prompts, seconds = changes.get("prompts", "same"), changes.get("seconds", [8.0, 6.0])
     config = config_of(cache, threshold=threshold)
     run = RunFolder(root / f"m__{cache['name']}__g__d__{len(list(root.glob('*')))}", config)

@@ -95,7 +95,7 @@ KINDS: dict[str, tuple[dict[str, Any], float]] = {
 
 
 class Answers(LM):  # type: ignore[misc] # lm-eval has no annotations
-    """Gives the same answers always, as our model class gives them."""
+    """Always gives the same answers, in the form of our model class."""
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[Text]:
         return [Text(ANSWERS[request.doc_id], "<raw>") for request in requests]
@@ -211,7 +211,7 @@ def test_a_name_is_looked_for_among_further_task_files(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none_of_tasks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe would never end, and a whole disk takes minutes; also where the task is one of ours."""
+    """A pipe never ends, and a whole disk takes minutes; also for tasks of this package."""
 
     def refused(message: str) -> None:
         with pytest.raises(UsageError, match=message):
@@ -230,7 +230,7 @@ def test_a_folder_that_is_none_of_tasks_is_refused(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.slow
 def test_the_names_are_those_of_lm_eval() -> None:
-    """A name more only means that lm-eval is asked; one less would be a task that can't be run."""
+    """A surplus name costs only a look-up in lm-eval; a missing one would be a task that cannot run."""
     index = TaskManager().task_index
     assert [name for name in index if name not in names._index(names.lm_evals())] == []
     assert len(names._index(names.lm_evals())) - len(index) < 50

@@ -1,4 +1,4 @@
-"""Caches of installed packages are found everywhere: one that tests/third_party brings, and one that `new` begins."""
+"""Caches of installed packages work everywhere: the one in tests/third_party, and one written by `cache-zoo new`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore:Module a
 
 
 def run(*command: str, installed: Path | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run a Python program that sees this checkout and what is ``installed``."""
+    """Run a Python program that sees this checkout and the ``installed`` packages."""
     path = os.pathsep.join([str(ROOT), *([str(installed)] if installed else [])])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
     return processes.run(list(command), cwd=cwd, env=environment)
 
 
 def install(package: Path, target: Path) -> Path:
-    """Install a package into a folder of its own, without network."""
+    """Install a package into a new folder, without network."""
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]
     done = run("-m", "pip", "install", *options, "--target", str(target), str(package))
     assert done.returncode == 0, done.stderr
@@ -50,7 +50,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A sweep over no cache and the installed one: its folder, and what it printed."""
+    """A sweep over the baseline and the installed cache: its folder and its output."""
     folder = tmp_path_factory.mktemp("results")
     sweep = ["eval.py", "-m", "cache=none,window", *QUICK, f"output_dir={folder}"]
     return folder, run(*sweep, installed=installed)

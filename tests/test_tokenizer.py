@@ -1,4 +1,4 @@
-"""Reading a checkpoint's tokenizer: what can't be used is an error when it is read, not when it is used."""
+"""Reading a checkpoint's tokenizer: an unusable one is an error on loading, not on first use."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_special_tokens_of_other_types_are_refused(changes: dict[str, Any], fold
 
 
 def test_a_panic_of_the_library_is_an_error(folder: Path) -> None:
-    """Which is no Exception to Python."""
+    """Not an `Exception` in Python."""
     path = folder / "tokenizer.json"
     missing = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "no such", "type_id": 0}}], "pair": []}
     path.write_text(json.dumps({**json.loads(path.read_text()), "post_processor": {**missing, "special_tokens": {}}}))

@@ -1,4 +1,4 @@
-"""Traces: what is recorded of a question decoded again, what is refused, and the page in a real browser."""
+"""Traces: the record of a question decoded again, refusals, and the page in a real browser."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ def test_sampled_answers_of_a_batch_are_drawn_again(tmp_path: Path) -> None:
     for row in ("0", "2"):
         (trace,) = record_all([select_question(Path(summary.folder), row)])
         assert trace.matches_saved
-        undecided = [place for place, token in enumerate(trace.ids) if token == trace.config.mask_id]
-        assert set(commit_steps(trace)) == set(range(32)) - set(undecided)
+        masked_places = [place for place, token in enumerate(trace.ids) if token == trace.config.mask_id]
+        assert set(commit_steps(trace)) == set(range(32)) - set(masked_places)
         assert "temperature=1.0 stop_until_eos=true" in render([trace])
 
 
@@ -260,8 +260,8 @@ def test_what_cannot_be_traced_is_one_error(
         ([failed], "is failed; a trace takes a run that is done"),
         ([scored], "scored given answers and generated nothing"),
         ([other_prompt], "the prompt of nano-gsm, row 0 is not that of the run"),
-        ([plain, other_prompt], "were not asked the same: nano-gsm row 0 and nano-gsm row 0 in another prompt"),
-        ([plain, renamed], "were not asked the same: nano-gsm row 0 and nano-gsm-2 row 0"),
+        ([plain, other_prompt], "had different questions: nano-gsm row 0 and nano-gsm row 0 in another prompt"),
+        ([plain, renamed], "had different questions: nano-gsm row 0 and nano-gsm-2 row 0"),
         ([plain, "device=cuda"], "which this machine does not have; give device=cpu"),
     ]
     if torch.cuda.is_available():
@@ -363,15 +363,15 @@ def picture(page: Page, number: int) -> Callable[[int, float], Colour]:
 def test_the_map_shows_what_ran(single_file: Path, rows_only: Trace, open_page: Opener) -> None:
     pixel = picture(open_page(single_file, color_scheme="light"), 0)
     start, gen = len(rows_only.prompt.ids), len(rows_only.ids)
-    edge, decided = min(0.3, start / (start + gen)), commit_steps(rows_only)
+    edge, committed_at = min(0.3, start / (start + gen)), commit_steps(rows_only)
     colours = {(True, True): [224, 138, 0], (True, False): [247, 234, 211]}  # masked: recomputed, not run
     colours |= {(False, True): [11, 107, 203], (False, False): [219, 229, 240]}  # text
     seen = set()
     for number, step in enumerate(rows_only.steps, 1):
         for place in range(gen):
             ran = start + place in step.layer_rows[0][0]
-            kind = (decided[place] > number, ran)
-            expected = [16, 20, 24] if decided[place] == number else colours[kind]
+            kind = (committed_at[place] > number, ran)
+            expected = [16, 20, 24] if committed_at[place] == number else colours[kind]
             assert pixel(number, edge + (1 - edge) * (place + 0.5) / gen) == expected
             seen.add(kind)
     assert len(seen) == 4

@@ -1,4 +1,4 @@
-"""Reading files that anybody may have written: what is refused, in what time and memory."""
+"""Reading untrusted files: refusals, with their time and memory."""
 
 from __future__ import annotations
 

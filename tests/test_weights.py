@@ -1,4 +1,4 @@
-"""Weight files: what is refused before memory is taken, and the digest of what is loaded."""
+"""Weight files: errors before memory is allocated, and the digest of loaded weights."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def write_index(folder: Path, weight_map: object) -> None:
 
 
 def test_the_digest_is_that_of_the_parameters(folder: Path) -> None:
-    """Files, their order and what is beside them don't count; every bit, name and dtype of a parameter does."""
+    """The digest ignores files, their order and other files; it covers every bit, name and dtype."""
     digest = weights_sha256(folder)
     assert len(digest) == 64
     (folder / "README.md").write_text("another file")
@@ -131,7 +131,7 @@ def test_an_index_may_spell_a_file_in_two_ways(folder: Path) -> None:
 
 
 def test_a_link_out_of_the_folder_is_followed(folder: Path, tmp_path: Path) -> None:
-    """That is how the hub's own cache lies."""
+    """The hub's cache has this layout."""
     (folder / FILE).rename(tmp_path / "blob")
     (folder / FILE).symlink_to(tmp_path / "blob")
     assert load_model(folder).config.num_layers == 3

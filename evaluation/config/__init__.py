@@ -1,1 +1,1 @@
-"""The request: command line, recipes and settings, checked before anything runs."""
+"""Configuration: command line, recipes and settings, checked before anything runs; the identity of a run."""

@@ -90,7 +90,7 @@ def with_recipe(overrides: list[str]) -> list[str]:
     if not named:
         return overrides
     if len(named) > 1 or not (named[0].is_add() or named[0].is_force_add()):
-        raise UsageError(f"'{named[-1].input_line}' is not one recipe added to the rest; give +recipe=NAME, once")
+        raise UsageError(f"'{named[-1].input_line}' does not add one recipe; give +recipe=NAME once")
     others = [override for override in parsed if override not in named]
     given = {override.key_or_group for override in others}
     lines = [override.input_line for override in others]
@@ -141,7 +141,7 @@ def _values(override: Override) -> list[str]:
     """One override per value of a list, at most one more than a sweep may have."""
     try:
         values = list(islice(override.sweep_string_iterator(), _MAX_CELLS + 1))
-    except Exception as error:  # a range without steps, an interval, which has no values of its own, and the like
+    except Exception as error:  # a range without steps, an interval (which lists no values), and the like
         raise UsageError(f"{shown(override.input_line)} is no list of values: {first_line(error)}") from error
     require(bool(values), f"{shown(override.input_line)} lists no values")
     return [f"{override.get_key_element()}={value}" for value in values]
@@ -173,7 +173,7 @@ def _compose(overrides: list[str], what: str, with_hydra: bool = False) -> DictC
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
             return compose(ROOT_CONFIG, overrides, return_hydra_config=with_hydra)
-        except Exception as error:  # hydra lets through whatever its parts raise
+        except Exception as error:  # hydra passes on every error of its parts
             raise UsageError(f"{what} can't be composed: {first_line(error)}") from error
 
 

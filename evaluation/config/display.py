@@ -19,8 +19,8 @@ Evaluate one cell, model x cache x generation x dataset, or a sweep of cells wit
   accelerate launch --num_processes 4 eval.py model=llada-inst cache=d2cache
 
 Each run writes output_dir/<model>__<cache>__<generation>__<dataset>__<hash>/ and prints one JSON object as its
-last line. A finished run is not repeated, an interrupted one resumes. Exit status: 0 done, 1 failed, 2 something
-given can't be used, 130 interrupted. `--cfg job` prints the configuration of a command line without running it.
+last line. A finished run is not repeated, an interrupted one resumes. Exit status: 0 done, 1 failed, 2 unusable
+input, 130 interrupted. `--cfg job` prints the configuration of a command line without running it.
 `+recipe=NAME` sets what a paper's scripts set; all other keys win over it.
 
 Choices (group=choice)

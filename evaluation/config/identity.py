@@ -1,6 +1,6 @@
 """What makes two runs the same: the meaning of their configurations, not the spelling.
 
-It works on plain data, from this process or from anybody's ``config.yaml``: it imports no class, reads no file and
+It works on plain data, from this process or from an untrusted ``config.yaml``: it imports no class, reads no file and
 evaluates nothing. docs/results.md has the rules in words.
 """
 

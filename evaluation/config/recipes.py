@@ -23,7 +23,7 @@ _AXES = ("model", "dataset", "cache")
 
 
 @dataclass(frozen=True)
-class Entry:
+class RecipeEntry:
     """One entry of a recipe.
 
     Attributes:
@@ -41,7 +41,7 @@ class Entry:
         return all(any(fnmatchcase(names[axis], pattern) for pattern in given) for axis, given in self.when.items())
 
 
-def read_recipe(config_dir: Path, name: str) -> list[Entry]:
+def read_recipe(config_dir: Path, name: str) -> list[RecipeEntry]:
     """The entries of ``configs/recipe/<name>.yaml``.
 
     Raises:
@@ -98,7 +98,7 @@ def literal(value: Any) -> str:
     return json.dumps(value)
 
 
-def _entry(file: Path, number: int, given: Any) -> Entry:
+def _entry(file: Path, number: int, given: Any) -> RecipeEntry:
     where = f"{file}, entry {number}"
     require(
         isinstance(given, dict) and set(given) == {"when", "set", "source"}, f"{where} must have when, set and source"
@@ -110,10 +110,10 @@ def _entry(file: Path, number: int, given: Any) -> Entry:
     when = {
         axis: tuple(map(str, names if isinstance(names, list) else [names])) for axis, names in given["when"].items()
     }
-    return Entry(when, dict(given["set"]), str(given["source"]))
+    return RecipeEntry(when, dict(given["set"]), str(given["source"]))
 
 
-def _contents(entries: list[Entry]) -> str:
+def _contents(entries: list[RecipeEntry]) -> str:
     """The datasets of a recipe per model."""
     by_model: dict[str, list[str]] = {}
     for entry in entries:

@@ -138,7 +138,7 @@ class Settings:
 
         Args:
             config: the resolved configuration.
-            trusted: False for a run folder, which anybody may have written: only registered caches and strategies are
+            trusted: False for a run folder of unknown origin: only registered caches and strategies are
                 imported, and no path is looked at.
 
         Raises:
@@ -201,6 +201,16 @@ class Settings:
                 "cache": cache.config,
             },
         )
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """Names of model, cache, strategy and dataset, by group."""
+        return {
+            "model": self.model.name,
+            "cache": self.cache.label,
+            "generation": self.generation.strategy,
+            "dataset": self.dataset.name,
+        }
 
     @property
     def system_instruction(self) -> str | None:

@@ -30,7 +30,7 @@ def lm_evals() -> Path:
     """The folder of lm-eval's task files."""
     spec = find_spec("lm_eval")
     if spec is None or spec.origin is None:
-        raise UsageError("lm-eval is not installed, and all tasks are loaded by it: pip install lm-eval")
+        raise UsageError("lm-eval, which loads all tasks, is not installed: pip install lm-eval")
     return Path(spec.origin).parent / "tasks"
 
 

@@ -1,1 +1,1 @@
-"""What saved runs say: figures, statistics, tables, pages and checks."""
+"""Reports on saved runs: figures, statistics, tables, pages and checks."""

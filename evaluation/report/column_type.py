@@ -85,7 +85,7 @@ class Column:
         table_interval: the table shows the interval as well.
         if_any: the table shows the column only if a run has a value other than 0.
         heading: position and template in the heading of a group of runs.
-        published: papers report it; `evaluation/report/published.csv` has it.
+        published: papers report it; `evaluation/report/paper_figures.csv` has it.
         group: group of columns on the page; empty: always shown.
         tip: shown in the tooltips of the charts.
         bar: the page draws the interval, between 0 and 1.

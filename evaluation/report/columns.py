@@ -6,7 +6,7 @@ is one entry. `evaluation.report.column_type.Column` explains the fields.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -174,6 +174,14 @@ def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {key: column.normalized(row.get(key)) for key, column in columns} for row in frame.to_dict(orient="records")
     ]
+
+
+def grouped(rows: Iterable[dict[str, Any]], *keys: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Rows by their values of ``keys``, in the order of the first of each."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
 
 
 def heading(row: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 from evaluation.report.ranking import environment
 from evaluation.storage.saved_run import SavedRun
@@ -57,6 +58,11 @@ def config_hash(run: SavedRun) -> str | None:
     """Hash of the configuration, from the name of the folder."""
     found = re.fullmatch(r".+__([0-9a-f]{8})", run.folder.name)
     return found[1] if found else None
+
+
+def folder_link(folder: str) -> str:
+    """Address of a run folder; the dot keeps a folder "javascript:..." a folder."""
+    return f"./{quote(folder.strip('/'), safe='/')}"
 
 
 def shortened(text: str) -> str:

@@ -17,7 +17,7 @@ from cache_zoo.errors import DONE, refusing, visible
 from evaluation.report.columns import CSV_TYPES
 from evaluation.report.html import render_page
 from evaluation.report.markdown import render_markdown
-from evaluation.report.published import read_published
+from evaluation.report.paper_figures import read_paper_figures
 from evaluation.report.rows import read_rows
 from evaluation.storage.files import check_place, write_text
 from evaluation.storage.find_runs import find_runs
@@ -47,7 +47,7 @@ def make_leaderboard(folders: list[Path], out: Path, published: bool = False) ->
     for name in FILES:
         check_place(out / name)
     frame = read_rows(runs)
-    theirs = read_published() if published else None
+    theirs = read_paper_figures() if published else None
     texts = (render_csv(frame), render_markdown(frame, theirs), render_page(frame, theirs))
     with _writing(out):
         for name, text in zip(FILES, texts, strict=True):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 
 from cache_zoo.errors import visible
 from evaluation.report.column_type import MISSING, Column, Row
-from evaluation.report.columns import columns_in, heading, plain_rows
-from evaluation.report.published import FIGURES, published_rows
+from evaluation.report.columns import columns_in, grouped, heading, plain_rows
+from evaluation.report.descriptions import folder_link
+from evaluation.report.paper_figures import FIGURES, paper_figure_rows
 
 _INTRODUCTION = """# Leaderboard
 
@@ -31,7 +30,7 @@ _PUBLISHED_NOTE = (
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 # An underscore within a word is no markup. Bare addresses become links.
 _MARKUP = re.compile(r"[\\\\`*\[\]|~#@$^<>&]|(?<!\w)_|_(?!\w)|:(?=//|\w)|(?<=www)\.", re.IGNORECASE)
-Cell = Callable[[Row], str]
+CellFormatter = Callable[[Row], str]
 
 
 def render_markdown(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
@@ -39,13 +38,13 @@ def render_markdown(frame: pd.DataFrame, published: pd.DataFrame | None = None) 
 
     Args:
         frame: of `evaluation.report.rows.read_rows`, in its order.
-        published: figures of papers, as in ``published.csv``; None: none are shown.
+        published: figures of papers, as in ``paper_figures.csv``; None: none are shown.
     """
     parts = [f"{_INTRODUCTION}\n{len(frame)} runs, {int(frame['ranked'].sum())} of them ranked."]
-    others = published_rows(published)
-    for (model, task), rows in _grouped(plain_rows(frame), "model", "task").items():
+    others = paper_figure_rows(published)
+    for (model, task), rows in grouped(plain_rows(frame), "model", "task").items():
         parts.append(f"## {_text(model)}, {_text(task)}")
-        for group in _grouped([row for row in rows if row["ranked"]], "group").values():
+        for group in grouped([row for row in rows if row["ranked"]], "group").values():
             parts += [_heading(group[0]), _table(_RANKED, group)]
         if unranked := [row for row in rows if not row["ranked"]]:
             parts += ["Not ranked:", _table(_UNRANKED, unranked)]
@@ -64,12 +63,10 @@ def escaped(text: str) -> str:
     return _MARKUP.sub(lambda sign: _ENTITIES.get(sign[0], f"\\{sign[0]}"), " ".join(visible(text).split()))
 
 
-def _grouped(rows: list[dict[str, Any]], *keys: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    """Rows by their values of ``keys``, in the order of the first of each."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return groups
+def table_text(titles: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, of escaped texts."""
+    titles = list(titles)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), *rows))
 
 
 def _heading(row: Row) -> str:
@@ -78,27 +75,24 @@ def _heading(row: Row) -> str:
     return " · ".join([*(f"**{decoder}**" for decoder in words[:1]), *words[1:]])
 
 
-def _table(columns: dict[str, Cell], rows: Sequence[Row]) -> str:
-    lines: list[Sequence[str]] = [list(columns), ["---"] * len(columns)]
-    lines += [[cell(row) for cell in columns.values()] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _table(columns: dict[str, CellFormatter], rows: Sequence[Row]) -> str:
+    return table_text(columns, ([cell(row) for cell in columns.values()] for row in rows))
 
 
 def _text(value: str | None) -> str:
     return escaped(value) if value else MISSING
 
 
-def _word(key: str) -> Cell:
+def _word(key: str) -> CellFormatter:
     return lambda row: _text(row[key])
 
 
-def _optional(key: str) -> Cell:
+def _optional(key: str) -> CellFormatter:
     return lambda row: escaped(row[key] or "")
 
 
 def _run(row: Row) -> str:
-    address = quote(row["folder"].strip("/"), safe="/")  # the dot keeps a folder "http:..." a folder
-    return f"[{_text(row['config_hash'] or 'run')}](./{address})"
+    return f"[{_text(row['config_hash'] or 'run')}]({folder_link(row['folder'])})"
 
 
 def _decoder(row: Row) -> str:
@@ -106,23 +100,23 @@ def _decoder(row: Row) -> str:
     return " ".join(words if row["threshold"] is None else [*words, f"threshold={row['threshold']:g}"])
 
 
-def _figure(column: Column) -> Cell:
+def _figure(column: Column) -> CellFormatter:
     return lambda row: str(column.formatted(row))
 
 
-def _published_figure(column: Column) -> Cell:
+def _published_figure(column: Column) -> CellFormatter:
     """With all digits of the paper."""
     plain = replace(column, form="g", flag=None, interval=False)
     return lambda row: plain.write(row[column.key])
 
 
-_RANKED: dict[str, Cell] = {
+_RANKED: dict[str, CellFormatter] = {
     "cache": _word("cache"),
     "parameters": _optional("cache_parameters"),
     **{column.title: _figure(column) for column in columns_in("ranked")},
     "run": _run,
 }
-_UNRANKED: dict[str, Cell] = {
+_UNRANKED: dict[str, CellFormatter] = {
     "cache": _word("cache"),
     "parameters": _optional("cache_parameters"),
     "decoder": _decoder,
@@ -131,7 +125,7 @@ _UNRANKED: dict[str, Cell] = {
     "note": _optional("note"),
     "run": _run,
 }
-_PUBLISHED: dict[str, Cell] = {
+_PUBLISHED: dict[str, CellFormatter] = {
     "paper": lambda row: f"[{_text(row['paper'])}](https://arxiv.org/abs/{_text(row['arxiv'])})",
     "method": _word("method"),
     **{column.title: _published_figure(column) for column in FIGURES},

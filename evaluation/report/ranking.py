@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evaluation.storage.saved_run import SavedRun
-from evaluation.storage.schema import Code, Git, Weights
+from evaluation.storage.schema import CheckpointIdentity, Code, Git
 
 SHAPING = "torch transformers tokenizers lm_eval datasets math-verify latex2sympy2_extended sympy".split()
 """Packages whose versions shape tokens, prompts or scores."""
@@ -15,7 +15,7 @@ def environment(run: SavedRun) -> dict[str, str | None]:
     The code of the cache is not part of it: it may differ. Of Python the minor version counts.
     """
     found, git = run.provenance, run.provenance.git or Git()
-    weights, strategy = found.model or Weights(), found.strategy_code
+    weights, strategy = found.model or CheckpointIdentity(), found.strategy_code
     python = found.versions.get("python")
     return {
         "commit": f"{git.commit}{'+' * (git.dirty is not False)}" if git.commit else None,
@@ -47,7 +47,7 @@ def mismatch(run: SavedRun, baseline: SavedRun) -> str | None:
 
 
 def reasons_not_ranked(run: SavedRun) -> list[str]:
-    """Why a finished run is not ranked; empty if it is."""
+    """Why a finished run is not ranked; empty if nothing speaks against it but, perhaps, its baseline (`mismatch`)."""
     return [*incomplete(run), *untraceable(run), *oversized_batches(run)]
 
 

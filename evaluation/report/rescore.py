@@ -26,12 +26,9 @@ from evaluation.report.rescore_input import OWN, SavedText, SavedTexts, read_sav
 from evaluation.sandbox import Sandbox
 from evaluation.storage.files import RESCORED, RESULTS, SAMPLES, as_json, check_place, write_text
 from evaluation.tasks.code_execution import check_sandbox, count_outcomes, unscored_reason
-from evaluation.tasks.scorers import SCORERS
+from evaluation.tasks.metric_keys import is_outcome, is_value, stderr_key
+from evaluation.tasks.scorers import SCORERS, Scores
 
-Scores = dict[str, Any]
-"""Metric to value."""
-_OUTCOME = "outcome,"
-"""Prefix of metrics that are words."""
 _MAX_WORKERS = 64
 
 
@@ -140,18 +137,16 @@ def _totals(scores: list[Scores]) -> Scores:
     totals: Scores = {}
     for key in scores[0]:
         values = [score[key] for score in scores]
-        if key.startswith(_OUTCOME):
+        if is_outcome(key):
             totals[key] = count_outcomes(values)
             continue
-        metric, _, variant = key.partition(",")
         totals[key] = sum(values) / len(values)
-        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else "N/A"
-        totals[f"{metric}_stderr,{variant}"] = error
+        totals[stderr_key(key)] = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else "N/A"
     return totals
 
 
 def _numeric(metrics: Scores) -> list[str]:
-    return [key for key in metrics if not key.startswith(_OUTCOME) and "_stderr," not in key]
+    return [key for key in metrics if is_value(key) and not is_outcome(key)]
 
 
 def _update(saved: SavedTexts, scores: list[Scores], new: dict[str, Scores]) -> None:
@@ -166,11 +161,11 @@ def _update(saved: SavedTexts, scores: list[Scores], new: dict[str, Scores]) -> 
     summary = saved.content.get("summary", {})
     task = summary.get("dataset")
     if isinstance(task, str) and task in new:
-        metric, _, variant = SCORERS[task].headline.partition(",")
-        error = new[task][f"{metric}_stderr,{variant}"]
+        metric = SCORERS[task].headline
+        error = new[task][stderr_key(metric)]
         summary |= {
-            "metric": f"{metric},{variant}",
-            "score": new[task][f"{metric},{variant}"],
+            "metric": metric,
+            "score": new[task][metric],
             "score_stderr": None if error == "N/A" else error,
         }
         if note := str(summary.pop("note", None) or "").removeprefix(unscored_reason(task)).removeprefix("; "):
@@ -200,7 +195,7 @@ def _format(value: Any) -> str:
 class RescoreOptions:
     """Score saved answers again, without a model, and write rescored.json.
 
-    Exit status: 0 done, 2 a folder or an option can't be used; the other folders are scored.
+    Exit status: 0 done, 2 unusable folder or option; the other folders are scored.
 
     Attributes:
         folders: run folders.

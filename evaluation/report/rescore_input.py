@@ -14,7 +14,7 @@ from evaluation.storage.saved_run import QuestionId, SavedRun
 from evaluation.storage.schema import Count, Name, Object, Provenance, Record, Text
 from evaluation.storage.validation import parse
 from evaluation.tasks.jsonl import check_row
-from evaluation.tasks.published import PublishedRows, published_rows
+from evaluation.tasks.published_data import PublishedRows, published_rows
 from evaluation.tasks.scorers import SCORERS
 
 PUBLISHED, OWN = "published", "own"
@@ -103,6 +103,6 @@ def _require_scorable(task: str, allow_code_execution: bool) -> None:
     require(task in SCORERS, f"task '{task}' has no scorer here; those that have: {', '.join(SCORERS)}")
     require(
         allow_code_execution or SCORERS[task].execute is None,
-        f"the score of {task} takes running generated code: give allow_code_execution=true; "
+        f"scoring {task} runs generated code: give allow_code_execution=true; "
         'read "Generated code" in docs/tasks.md first',
     )

@@ -26,7 +26,7 @@ Row = dict[str, Any]
 def read_rows(runs: Mapping[str, SavedRun]) -> pd.DataFrame:
     """The leaderboard, one row per run; missing values are NA and every text is printable.
 
-    A run with damaged files is a row that says so. Rows are sorted by `_sort_key`: ranked rows of a model and a task
+    A run with damaged files is a row with a note. Rows are sorted by `_sort_key`: ranked rows of a model and a task
     first, the best score of a group first.
     """
     rows = {name: _read_row(name, run) for name, run in runs.items()}

@@ -15,7 +15,7 @@ from cache_zoo.errors import DONE, refusing, visible
 from evaluation.config.differences import differing, option_text, options
 from evaluation.report.column_type import MISSING
 from evaluation.report.columns import columns_in, plain_rows
-from evaluation.report.markdown import escaped
+from evaluation.report.markdown import escaped, table_text
 from evaluation.report.rows import read_rows
 from evaluation.storage.find_runs import find_runs
 from evaluation.storage.saved_run import SavedRun
@@ -53,8 +53,8 @@ def render(frame: pd.DataFrame) -> str:
 def render_markdown(frame: pd.DataFrame, without: Sequence[str] = ()) -> str:
     """The table in Markdown, without some columns."""
     cells = _cells(frame).drop(columns=list(without))
-    lines = [cells.columns, ["---"] * len(cells.columns), *cells.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(escaped(str(cell)) for cell in line) + " |" for line in lines)
+    rows = ([escaped(str(cell)) for cell in line] for line in cells.itertuples(index=False))
+    return table_text(map(escaped, cells.columns), rows)
 
 
 def _cells(frame: pd.DataFrame) -> pd.DataFrame:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from tqdm import tqdm
 
 from evaluation.run.distributed import Processes
-from evaluation.run.efficiency import Batch, Measurement, MemoryShortage
+from evaluation.run.efficiency import Batch, Measurement
 from evaluation.run.journal import Journal, RequestKey, count_answered
-from evaluation.run.out_of_memory import OutOfMemoryError, free_cached_memory, is_out_of_memory
+from evaluation.run.out_of_memory import halve_until_it_fits
+from evaluation.storage.schema import MemoryShortage
 from generation import Counts
 from models import Transformer
 
 
-class _Request(Protocol):
+class _HasKey(Protocol):
     @property
     def key(self) -> RequestKey:
         """What identifies the request in the journal."""
 
 
-R = TypeVar("R", bound=_Request)
+R = TypeVar("R", bound=_HasKey)
 A = TypeVar("A")
 
 
@@ -36,7 +37,7 @@ class Job(Generic[R, A]):
         kind: its name in the journal.
         answer_type: dataclass of an answer, of plain data.
         answer: answers a batch; returns an answer per request, and the work of all.
-        warm_up: runs the code paths of ``answer`` shortly; not timed.
+        warm_up: runs the code paths of ``answer`` briefly; not timed.
     """
 
     kind: str
@@ -47,7 +48,7 @@ class Job(Generic[R, A]):
 
 @dataclass
 class BatchResult(Generic[A]):
-    """What became of one batch, as the journal keeps it.
+    """The result of one batch, as the journal keeps it.
 
     Attributes:
         answers: per request.
@@ -138,13 +139,13 @@ class BatchRunner:
         model = load()
         results = [self.saved_result(job, batch) for batch in batches]
         earlier = [result for result in results if result]
-        self._max_size = min([self._max_size, *(short.then for result in earlier for short in result.shortages)])
+        self._remember_size([shortage for result in earlier for shortage in result.shortages])
         missing = [number for number, result in enumerate(results) if result is None]
         answered = sum(len(result.answers) for result in earlier)
         self._answered += answered
         quiet = quiet or not self._processes.is_main_process
         with tqdm(total=sum(map(len, batches)), initial=answered, unit="question", disable=quiet) as bar:
-            shortages = self._in_pieces(job.warm_up, model, batches[missing[0]]) if missing else []
+            shortages = self._in_pieces(partial(job.warm_up, model), batches[missing[0]]) if missing else []
             for number in missing:
                 result = results[number] = self._answer(job, model, batches[number], shortages)
                 shortages = []  # those of the warm-up are kept with the first batch
@@ -172,7 +173,7 @@ class BatchRunner:
         entry = self._journal.find(job.kind, [request.key for request in batch]) if self._journal else None
         try:
             return None if entry is None else BatchResult.from_entry(entry, job.answer_type)
-        except (TypeError, KeyError, AttributeError):
+        except (TypeError, KeyError, AttributeError, ValueError):
             message = "a batch that another version of the code answered is answered again"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             return None
@@ -182,54 +183,23 @@ class BatchRunner:
     ) -> BatchResult[A]:
         result = BatchResult[A]()
 
-        def answer(model: Transformer, piece: list[R]) -> None:
+        def answer(piece: list[R]) -> None:
             with Measurement(model.device) as measured:
                 answers, counts = job.answer(model, piece)
             result.answers += answers
             result.pieces.append(Batch(len(piece), measured.seconds, counts, measured.peak_memory))
 
-        result.shortages = [*shortages, *self._in_pieces(answer, model, batch)]
+        result.shortages = [*shortages, *self._in_pieces(answer, batch)]
         if self._journal:
             result.session = self._journal.session
             self._journal.add(job.kind, [request.key for request in batch], vars(result))
         return result
 
-    def _in_pieces(
-        self, work: Callable[[Transformer, list[R]], object], model: Transformer, batch: list[R]
-    ) -> list[MemoryShortage]:
-        """Do ``work`` on a batch, halving it until it fits into memory.
-
-        Returns:
-            Each time memory was too short.
-
-        Raises:
-            OutOfMemoryError: a single request does not fit.
-        """
-        shortages: list[MemoryShortage] = []
-        waiting = deque([batch])
-        while waiting:
-            piece = waiting.popleft()
-            if len(piece) > self._max_size:
-                waiting.extendleft([piece[self._max_size :], piece[: self._max_size]])
-                continue
-            problem = _memory_problem(work, model, piece)
-            if problem is None:
-                continue
-            free_cached_memory()
-            if len(piece) == 1:
-                raise OutOfMemoryError(f"out of memory with a single prompt: {problem}")
-            self._max_size = len(piece) // 2
-            shortages.append(MemoryShortage(len(piece), self._max_size))
-            waiting.appendleft(piece)
+    def _in_pieces(self, work: Callable[[list[R]], object], batch: list[R]) -> list[MemoryShortage]:
+        """Do ``work`` on a batch in pieces that fit into memory, and remember their size for later batches."""
+        shortages = halve_until_it_fits(work, batch, self._max_size)
+        self._remember_size(shortages)
         return shortages
 
-
-def _memory_problem(work: Callable[[Transformer, list[R]], object], model: Transformer, piece: list[R]) -> str | None:
-    """Do ``work``; if memory was too short, return why. Returning drops the error, whose frames hold memory."""
-    try:
-        work(model, piece)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        return next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return None
+    def _remember_size(self, shortages: list[MemoryShortage]) -> None:
+        self._max_size = min([self._max_size, *(shortage.then for shortage in shortages)])

@@ -25,7 +25,7 @@ _GIT_TIMEOUT_SECONDS = 20
 
 
 def checkout(root: Path = ROOT) -> dict[str, Any] | None:
-    """The commit of this project's checkout; None if the code is in no checkout of its own.
+    """The commit of this project's checkout; None outside of one.
 
     A repository around the project does not count, nor does one around an environment with the project installed.
 

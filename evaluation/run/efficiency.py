@@ -6,11 +6,12 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 
+from evaluation.storage.schema import Efficiency, MemoryShortage
 from generation import Counts, GenerationOptions
 
 WORK = tuple(field.name for field in fields(Counts) if field.name != "cache_bytes")
@@ -27,8 +28,8 @@ class GeneratedAnswer:
         repeat: number of the answer to this question, from 0, for tasks that ask for several.
         prompt: the whole prompt.
         prompt_tokens: its length.
-        raw, text: the whole generation, and the part that counts (see `evaluation.run.stopping.TrimmedAnswer`).
-        ids: token ids of that part.
+        raw, text: the whole generation, and the part that counts (see `evaluation.run.answer_end.TrimmedAnswer`).
+        ids: the counted tokens: token ids of ``text``.
         tokens_canvas: positions of the canvas, ``gen_length``.
         forwards: forwards the sequence took part in.
         seconds: of its batch.
@@ -52,7 +53,7 @@ class GeneratedAnswer:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the part that counts."""
+        """Counted tokens."""
         return len(self.ids)
 
 
@@ -111,14 +112,6 @@ class Batch:
     peak_memory: int | None = None
 
 
-@dataclass(frozen=True)
-class MemoryShortage:
-    """A batch that did not fit into memory: the ``size`` that failed and the size tried ``then``."""
-
-    size: int
-    then: int
-
-
 class Measurement:
     """Wall seconds between entering and leaving, synchronised with the device, and on GPUs its peak memory."""
 
@@ -160,20 +153,14 @@ def efficiency(
     batches: Sequence[Batch],
     processes: int,
     shortages: Sequence[MemoryShortage] = (),
-) -> dict[str, Any]:
-    """The figures of a run over all processes; None where a figure was not measured or would divide by zero.
-
-    Loading and warm-up are in no figure. ``tokens_out`` counts the tokens before the end of each answer,
-    ``tokens_canvas`` all positions. With several processes ``tokens_per_second`` is that of one process. Figures of
-    tokens and texts are None where given answers were scored. ``samples`` counts answers: a task may ask for several
-    per question. ``memory_shortages`` lists the batches that were halved; failed attempts are in no other figure.
-    """
+) -> Efficiency:
+    """The figures of a run over all processes."""
     generated = [answer for answer in answers if isinstance(answer, GeneratedAnswer)]
-    return {
-        "samples": len(answers),
-        "processes": processes,
-        "empty_answers": sum(not answer.text.strip() for answer in generated) if generated else None,
-        "tokens_canvas": sum(answer.tokens_canvas for answer in generated) if generated else None,
+    return Efficiency(
+        samples=len(answers),
+        processes=processes,
+        empty_answers=sum(not answer.text.strip() for answer in generated) if generated else None,
+        tokens_canvas=sum(answer.tokens_canvas for answer in generated) if generated else None,
         **figures(
             answers=len(answers),
             tokens=sum(answer.tokens for answer in generated) if generated else None,
@@ -181,18 +168,16 @@ def efficiency(
             seconds=[batch.seconds for batch in batches],
             work={key: sum(getattr(batch.counts, key) for batch in batches) for key in WORK},
         ),
-        "cache_bytes": max((batch.counts.cache_bytes for batch in batches), default=None),
-        "peak_memory_bytes": max(
-            (batch.peak_memory for batch in batches if batch.peak_memory is not None), default=None
-        ),
-        "memory_shortages": [asdict(shortage) for shortage in shortages],
-    }
+        cache_bytes=max((batch.counts.cache_bytes for batch in batches), default=None),
+        peak_memory_bytes=max((batch.peak_memory for batch in batches if batch.peak_memory is not None), default=None),
+        memory_shortages=list(shortages),
+    )
 
 
 def figures(
     answers: int, tokens: int | None, forwards: int, seconds: Sequence[float], work: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The figures that follow from sums over answers and batches.
+    """The fields of `Efficiency` that follow from sums over answers and batches; None instead of a division by zero.
 
     Args:
         answers: number of answers.

@@ -15,9 +15,10 @@ from evaluation.run.folder import RunFolder
 from evaluation.run.journal import Journal
 from evaluation.run.lm import CacheZooLM
 from evaluation.run.provenance import provenance
-from evaluation.run.results import RunSummary, make_results, make_samples, summarize
+from evaluation.run.results import make_results, make_samples, summarize
 from evaluation.sandbox import Sandbox
 from evaluation.storage.files import ANSWERED
+from evaluation.storage.schema import Summary
 from evaluation.tasks.loading import LoadedTask, load_task
 from generation.options import incompatibility
 from generation.strategies.registry import strategies
@@ -25,7 +26,7 @@ from models import Transformer, load_model
 from models.tokenizer import load_tokenizer
 
 
-def evaluate_cell(settings: Settings, processes: Processes | None = None) -> RunSummary | None:
+def evaluate_cell(settings: Settings, processes: Processes | None = None) -> Summary | None:
     """Run or resume a cell and write its folder.
 
     All settings and prompts are checked before the weights are loaded; nothing is written before that.

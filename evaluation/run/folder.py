@@ -1,4 +1,4 @@
-"""The folder of a run while it is worked on: its status from first to last, and the lock that keeps others away."""
+"""The folder of a run in progress: its files, its status with a heartbeat, and the lock of the process at work."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from cache_zoo import UsageError
 from evaluation.config.identity import counted
 from evaluation.config.settings import Settings
 from evaluation.run.distributed import Processes
+from evaluation.run.interrupts import is_interrupt
 from evaluation.run.journal import count_answered
 from evaluation.run.out_of_memory import is_out_of_memory
 from evaluation.storage.disk import LOCKS, disk_trouble, require_place, require_whole
@@ -54,7 +55,7 @@ class RunFolder:
     status of ``running`` without a lock is that of a killed run.
 
     Args:
-        path: of the folder; nothing is written before `start` or `put`.
+        path: of the folder; nothing is written before `start` or `set_status`.
         config: the resolved configuration.
         writes: False in all processes but the main process.
     """
@@ -97,7 +98,7 @@ class RunFolder:
             return
         if held != counted(self._config):  # also where both have one hash
             raise UsageError(
-                f"{self.path} holds another run, as its {CONFIG} says; give it back its own name, or delete it, or "
+                f"{self.path} holds another run (see its {CONFIG}); give it its own name again, delete it, or "
                 "give another output_dir"
             )
 
@@ -148,7 +149,7 @@ class RunFolder:
         self.delete_journal()
 
     def delete_journal(self) -> None:
-        """Delete the answers so far, of which a finished run has no need."""
+        """Delete the journal, which a finished run does not need."""
         shutil.rmtree(self.path / ANSWERED, ignore_errors=True)
 
     def fail(self, error: BaseException) -> None:
@@ -157,7 +158,7 @@ class RunFolder:
         The status is ``partial`` after an interrupt or a disk error, which leave the journal intact, else ``failed``
         or ``oom``.
         """
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        stopped = is_interrupt(error)
         if not self._writes or (not self.started and (stopped or isinstance(error, UsageError))):
             return
         if stopped or disk_trouble(error):
@@ -170,7 +171,7 @@ class RunFolder:
             reason = f"{type(error).__name__}: {error}"
             self._end({"status": status, "error": reason, "traceback": "".join(format_exception(error))})
 
-    def put(self, status: str, **more: Any) -> None:
+    def set_status(self, status: str, **more: Any) -> None:
         """Write a status without running anything: ``pending``, or ``skipped`` with its ``reason``.
 
         If it cannot be written, a line on standard error says so.
@@ -254,7 +255,7 @@ class InUseError(UsageError):
 
     def __init__(self, run: RunFolder) -> None:
         status = run.status
-        worker = "another process"  # which has only just begun, if it has left no status
+        worker = "another process"  # it has not written a status yet
         if status.get("status") == "running":
             worker = f"process {status.get('pid')} on {status.get('host')} (last heartbeat {status.get('heartbeat')})"
         super().__init__(f"{run.path} is in use by {worker}; wait for it, or end it")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from evaluation.config.settings import Settings
+from evaluation.run.answer_end import AnswerEnd
 from evaluation.run.batching import Job
 from evaluation.run.efficiency import warm_up_options
 from evaluation.run.requests import GenerationRequest, LikelihoodRequest
-from evaluation.run.stopping import Ending
 from generation import (
     Counts,
     GenerationOptions,
@@ -28,7 +28,7 @@ class Generation:
     Attributes:
         ids: all tokens of the canvas.
         forwards: forwards the sequence took part in.
-        tokens, text: the part that counts.
+        tokens, text: the part that counts (`evaluation.run.answer_end`).
     """
 
     ids: list[int]
@@ -37,7 +37,7 @@ class Generation:
     text: str
 
 
-def generation_job(settings: Settings, ending: Ending) -> Job[GenerationRequest, Generation]:
+def generation_job(settings: Settings, ending: AnswerEnd) -> Job[GenerationRequest, Generation]:
     """Generate with the cache and the options of ``settings``; ``ending`` cuts the answers."""
 
     def decode(model: Transformer, requests: list[GenerationRequest], options: GenerationOptions) -> GenerationOutput:

@@ -13,13 +13,13 @@ from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.config.identity import BASELINE
 from evaluation.config.settings import Settings
+from evaluation.run.answer_end import AnswerEnd
 from evaluation.run.batching import BatchRunner
 from evaluation.run.distributed import Processes
 from evaluation.run.efficiency import GeneratedAnswer, ScoredChoice, ScoredQuestion
 from evaluation.run.jobs import Generation, generation_job, likelihood_job
 from evaluation.run.journal import Journal
 from evaluation.run.requests import GenerationRequest, LikelihoodRequest, check_texts, request_seed
-from evaluation.run.stopping import Ending
 from generation import Likelihood
 from models import ModelConfig, Transformer
 from models.chat import Chat
@@ -78,7 +78,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         self.runner = BatchRunner(settings.batch_size, self.processes, journal)
         self._load = load
         self._model: Transformer | None = None
-        self.ending = Ending(tokenizer, config, settings.model.end_tokens, settings.model.stop_words)
+        self.ending = AnswerEnd(tokenizer, config, settings.model.end_tokens, settings.model.stop_words)
         prompt_key = "model.system_prompt" if settings.model.system_prompt else "dataset.system_prompt"
         no_prompt = f", or no {prompt_key}" if settings.system_instruction else ""
         self._chat = Chat(tokenizer, f"model.apply_chat_template=false{no_prompt}")
@@ -216,14 +216,12 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
 
 def _distinct(requests: list[GenerationRequest]) -> tuple[list[GenerationRequest], list[int]]:
     """The requests without repetitions, and for each request the position of its first occurrence among them."""
-    distinct: list[GenerationRequest] = []
-    positions: dict[tuple[Any, ...], int] = {}
     keys = [(request.task, request.doc_id, request.prompt, tuple(request.until)) for request in requests]
+    first: dict[tuple[Any, ...], GenerationRequest] = {}
     for key, request in zip(keys, requests, strict=True):
-        if key not in positions:
-            positions[key] = len(distinct)
-            distinct.append(request)
-    return distinct, [positions[key] for key in keys]
+        first.setdefault(key, request)
+    positions = {key: position for position, key in enumerate(first)}
+    return list(first.values()), [positions[key] for key in keys]
 
 
 def _scored(parts: list[tuple[LikelihoodRequest, Likelihood, float]]) -> ScoredQuestion:

@@ -109,5 +109,5 @@ def check_texts(instance: Any) -> None:
     except UnicodeEncodeError as error:
         text = str(error.object)[error.start : error.end]
         raise UsageError(
-            f"row {instance.doc_id} of {instance.task_name} holds {shown(text)}, half of a character, which is not text"
+            f"row {instance.doc_id} of {instance.task_name} holds a lone surrogate, which is not text: {shown(text)}"
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -17,49 +17,11 @@ from evaluation.run.efficiency import Batch, GeneratedAnswer, ScoredQuestion, ef
 from evaluation.run.lm import EQUAL_ANSWERS, CacheZooLM
 from evaluation.run.provenance import merged
 from evaluation.run.requests import digest
+from evaluation.storage.schema import HEADLINE, MAX_NUMBER, Summary
 from evaluation.tasks.loading import LoadedTask
+from evaluation.tasks.metric_keys import is_value, stderr_key
 
 _ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """The headline of a run, printed when it is done.
-
-    Attributes:
-        n, items_total: questions answered, and in the dataset.
-        repeats: answers asked for per question.
-        partial: whether only a part of the dataset was asked.
-        metric, score, score_stderr: the headline metric; None where nothing is scored.
-        empty_answers ... cache_bytes: see `evaluation.run.efficiency.efficiency`.
-        note: what a reader of the score must know, if anything.
-    """
-
-    status: str
-    model: str
-    cache: str
-    generation: str
-    dataset: str
-    n: int
-    repeats: int
-    partial: bool
-    items_total: int
-    metric: str | None
-    score: float | None
-    score_stderr: float | None
-    empty_answers: int | None
-    tokens_per_second: float | None
-    nfe: float | None
-    tokens_per_forward: float | None
-    compute_ratio: float | None
-    flops: float | None
-    cache_bytes: float | None
-    folder: str
-    note: str | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """As printed: without an empty note."""
-        return {key: value for key, value in asdict(self).items() if key != "note" or value}
 
 
 def make_results(
@@ -148,9 +110,7 @@ def _scored(question: ScoredQuestion) -> dict[str, Any]:
     return {**record, "ids": [], "tokens_out": None, "prompt_sha256": digest(prompts)}
 
 
-def summarize(
-    settings: Settings, task: LoadedTask, lm: CacheZooLM, results: dict[str, Any], folder: Path
-) -> RunSummary:
+def summarize(settings: Settings, task: LoadedTask, lm: CacheZooLM, results: dict[str, Any], folder: Path) -> Summary:
     """The summary of a run with these results."""
     metrics = results["results"].get(task.name, {})
     metric = headline_metric(metrics, task)
@@ -166,12 +126,8 @@ def summarize(
         EQUAL_ANSWERS if repeats > 1 and len(lm.answers) == questions else None,
         other_weights(results["provenance"].get("model") or {}),
     ]
-    return RunSummary(
-        status="done",
-        model=settings.model.name,
-        cache=settings.cache.label,
-        generation=settings.generation.strategy,
-        dataset=task.name,
+    copied: dict[str, Any] = settings.axes | {key: getattr(results["efficiency"], key) for key in HEADLINE}
+    return Summary(
         n=questions,
         repeats=repeats,
         partial=effective < original,
@@ -179,7 +135,7 @@ def summarize(
         metric=metric,
         score=score,
         score_stderr=stderr,
-        **{name: figure for name, figure in results["efficiency"].items() if name in RunSummary.__annotations__},
+        **copied,
         folder=str(folder),
         note="; ".join(note for note in notes if note) or None,
     )
@@ -189,18 +145,19 @@ def headline_metric(metrics: dict[str, Any], task: LoadedTask) -> str | None:
     """Metric and filter of the score: the task's own, else the first of lm-eval's that is a number or missing."""
     if task.score or task.unscored:
         return task.score
-    names = [key for key in metrics if "," in key and "_stderr," not in key]
+    names = list(filter(is_value, metrics))
     numbers = [key for key in names if metrics[key] is None or isinstance(metrics[key], Real)]
     return next(iter([*numbers, *names]), None)
 
 
 def headline_score(metrics: dict[str, Any], metric: str | None) -> tuple[float | None, float | None]:
-    """A metric and its standard error; None where it is not a number."""
+    """A metric and its standard error; None where it is not a number, or beyond those a summary holds."""
     if metric is None:
         return None, None
-    name, _, chosen = metric.partition(",")
-    values = [metrics.get(metric), metrics.get(f"{name}_stderr,{chosen}")]
-    score, stderr = (float(value) if isinstance(value, Real) else None for value in values)
+    values = [metrics.get(metric), metrics.get(stderr_key(metric))]
+    score, stderr = (
+        float(value) if isinstance(value, Real) and abs(float(value)) <= MAX_NUMBER else None for value in values
+    )
     return score, stderr
 
 

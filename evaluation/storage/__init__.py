@@ -1,1 +1,1 @@
-"""What a run leaves on disk, and how it is written and read back safely."""
+"""The files of a run: written atomically, read back within bounds."""

@@ -16,6 +16,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from cache_zoo.errors import require
 
 if sys.platform != "win32":
@@ -52,7 +54,7 @@ def as_json(value: Any, indent: int | None = None, exact: bool = False) -> str:
     Lone surrogates are escaped. NaN and infinity, which JSON lacks, become null (see `not_finite`).
 
     Args:
-        value: plain data; other objects are written as their `str`.
+        value: plain data and records; other objects are written as their `str`.
         indent: as in `json.dumps`.
         exact: for files that only this program reads: keep NaN and infinity, write dataclasses as objects.
     """
@@ -80,7 +82,7 @@ def _plain(value: Any, exact: bool) -> Any:
         return value if exact or math.isfinite(value) else None
     if value is None or isinstance(value, str | bool | int):
         return value
-    if exact and is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, BaseModel) or (exact and is_dataclass(value) and not isinstance(value, type)):
         return _plain(vars(value), exact)
     try:
         return _plain(value.item(), exact)
@@ -129,7 +131,9 @@ def _temporary_file(path: Path) -> Iterator[Path]:
                 os.close(descriptor)
                 descriptor = -1
             else:
-                with contextlib.suppress(OSError):  # a file system without locks: nobody removes the file then
+                with contextlib.suppress(
+                    OSError
+                ):  # a file system without locks: no other process removes the file then
                     fcntl.flock(descriptor, fcntl.LOCK_EX)
             if not temporary.exists():  # another process removed it as abandoned before it was locked
                 continue

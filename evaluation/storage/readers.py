@@ -39,7 +39,7 @@ _CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
-class Limits:
+class FileLimits:
     """Bounds of a file of JSON lines; sizes are of the unpacked content.
 
     Attributes:
@@ -55,7 +55,7 @@ class Limits:
     trusted: bool = False
 
 
-SAMPLES_LIMITS = Limits(lines=100_000, line_bytes=2 << 20, file_bytes=64 << 20)
+SAMPLES_LIMITS = FileLimits(lines=100_000, line_bytes=2 << 20, file_bytes=64 << 20)
 """Of ``samples.jsonl``: the largest task groups ask 20,000 questions, an answer of 32,000 tokens has 1 MB, GSM8K with
 512 tokens per answer has 20 MB."""
 
@@ -109,7 +109,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_json_lines(path: Path, limits: Limits = SAMPLES_LIMITS) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_json_lines(path: Path, limits: FileLimits = SAMPLES_LIMITS) -> Iterator[tuple[str, dict[str, Any]]]:
     """Read a file of JSON objects line by line, skipping blank lines.
 
     Args:
@@ -211,7 +211,7 @@ def _parse(where: str, text: str, trusted: bool) -> dict[str, Any]:
     return dict(value)
 
 
-def _unpack(packed: BinaryIO, limits: Limits) -> BinaryIO:
+def _unpack(packed: BinaryIO, limits: FileLimits) -> BinaryIO:
     if limits.trusted:
         return gzip.GzipFile(fileobj=packed)  # type: ignore[return-value]
     return io.BufferedReader(_GzipMember(packed), _CHUNK_BYTES)

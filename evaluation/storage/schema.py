@@ -1,4 +1,4 @@
-"""The files of a run folder as typed records: the one declaration of what they may hold.
+"""The files of a run folder as typed records: the one declaration of what they hold, for a run and its readers.
 
 Run folders are untrusted: `evaluation.storage.readers` bounds the files, and these records bound each field. Fields
 that some runs lack are None. Numbers are finite and fit into a column; a name is one line of printable text.
@@ -6,9 +6,10 @@ that some runs lack are None. Numbers are finite and fit into a column; a name i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WrapValidator
 
 MAX_NUMBER = 1e12
 _MAX_NAME_CHARACTERS = 500
@@ -25,11 +26,17 @@ def _printable(text: str) -> str:
     return text
 
 
+def _unchanged(number: float, validate: Callable[[float], object]) -> float:
+    """Whole numbers are not made floats, so that a record is written as it was read."""
+    validate(number)
+    return number
+
+
 Name = Annotated[str, Field(max_length=_MAX_NAME_CHARACTERS), AfterValidator(_printable)]
 Text = Annotated[str, Field(max_length=_MAX_TEXT_CHARACTERS)]
 Count = Annotated[int, Field(ge=0, le=_MAX_COUNT)]
 Seed = Annotated[int, Field(ge=-_MAX_SEED, le=_MAX_SEED)]
-Amount = Annotated[float, Field(ge=0, le=_MAX_WORK)]
+Amount = Annotated[float, Field(ge=0, le=_MAX_WORK), WrapValidator(_unchanged)]
 Seconds = Annotated[float, Field(ge=0, le=_MAX_SECONDS)]
 Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Object = dict[str, Any]
@@ -55,29 +62,6 @@ class Status(Record):
     error: Text | None = None
 
 
-class Summary(Record):
-    """Headline figures of a finished run; ``note`` says why there is no score."""
-
-    n: Count
-    model: Name | None = None
-    cache: Name | None = None
-    generation: Name | None = None
-    dataset: Name | None = None
-    partial: bool = False
-    items_total: Count | None = None
-    repeats: Count | None = None
-    metric: Name | None = None
-    score: Number | None = None
-    score_stderr: Number | None = None
-    tokens_per_second: Amount | None = None
-    nfe: Amount | None = None
-    tokens_per_forward: Amount | None = None
-    compute_ratio: Amount | None = None
-    flops: Amount | None = None
-    cache_bytes: Amount | None = None
-    note: Text | None = None
-
-
 class Latency(Record):
     """Seconds per batch."""
 
@@ -93,9 +77,10 @@ class MemoryShortage(Record):
     then: Count
 
 
-class WorkCounts(Record):
-    """Counted work."""
+class BatchWork(Record):
+    """Counted work of a batch (`generation.Counts`)."""
 
+    sequences: Count | None = None
     forwards: Amount | None = None
     rows: Amount | None = None
     rows_full: Amount | None = None
@@ -107,28 +92,83 @@ class WorkCounts(Record):
     peak_memory_bytes: Amount | None = None
 
 
-class BatchWork(WorkCounts):
-    """Counted work of a batch."""
+class Efficiency(Record):
+    """Cost of a run, computed by `evaluation.run.efficiency`; None where a figure was not measured.
 
-    sequences: Count | None = None
+    Loading and warm-up are in no figure. Figures of tokens and texts are None where given answers were scored.
 
-
-class Efficiency(WorkCounts):
-    """Cost of a run (`evaluation.run.efficiency.efficiency`)."""
+    Attributes:
+        samples: answers; a task may ask for several per question.
+        tokens_canvas, tokens_out: all positions, and the tokens before the end of each answer.
+        tokens_per_second: of one process.
+        memory_shortages: the batches that were halved; failed attempts are in no other figure.
+    """
 
     samples: Count | None = None
     processes: Count | None = None
     empty_answers: Count | None = None
-    tokens_out: Count | None = None
     tokens_canvas: Count | None = None
+    tokens_out: Count | None = None
     seconds: Seconds | None = None
     tokens_per_second: Amount | None = None
     latency_seconds: Latency = Latency()
     nfe: Amount | None = None
     tokens_per_forward: Amount | None = None
+    compute_ratio: Amount | None = None
+    forwards: Amount | None = None
+    rows: Amount | None = None
+    rows_full: Amount | None = None
+    keys: Amount | None = None
+    logits: Amount | None = None
+    flops: Amount | None = None
     rows_per_token: Amount | None = None
     flops_per_token: Amount | None = None
+    cache_bytes: Amount | None = None
+    peak_memory_bytes: Amount | None = None
     memory_shortages: list[MemoryShortage] = []
+
+
+class Summary(Record):
+    """The headline of a finished run, in the order it is printed.
+
+    Attributes:
+        n, items_total: questions answered, and in the dataset.
+        repeats: answers asked for per question.
+        partial: whether only a part of the dataset was asked.
+        metric, score, score_stderr: the headline metric; None where nothing is scored.
+        empty_answers ... cache_bytes: those of `Efficiency`.
+        note: what a reader of the score must know, if anything.
+    """
+
+    status: Literal["done"] = "done"
+    model: Name | None = None
+    cache: Name | None = None
+    generation: Name | None = None
+    dataset: Name | None = None
+    n: Count
+    repeats: Count | None = None
+    partial: bool = False
+    items_total: Count | None = None
+    metric: Name | None = None
+    score: Number | None = None
+    score_stderr: Number | None = None
+    empty_answers: Count | None = None
+    tokens_per_second: Amount | None = None
+    nfe: Amount | None = None
+    tokens_per_forward: Amount | None = None
+    compute_ratio: Amount | None = None
+    flops: Amount | None = None
+    cache_bytes: Amount | None = None
+    folder: Text | None = None
+    note: Text | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As printed: without an empty note."""
+        return {key: value for key, value in self.model_dump().items() if key != "note" or value}
+
+
+HEADLINE = tuple(key for key in Summary.model_fields if key in Efficiency.model_fields)
+"""The figures of a run that its summary repeats."""
 
 
 class Git(Record):
@@ -167,7 +207,7 @@ class Code(Record):
     several: bool = False
 
 
-class Weights(Record):
+class CheckpointIdentity(Record):
     """Identity of the checkpoint."""
 
     name: Name | None = None
@@ -194,7 +234,7 @@ class Provenance(Session):
     cache_package: Package | Name | None = None
     cache_code: Code | None = None
     strategy_code: Code | None = None
-    model: Weights | None = None
+    model: CheckpointIdentity | None = None
     checkpoint: Name | None = None
     dataset_sha256: dict[Name, Name] = {}
     chat_template_sha256: Name | None = None

@@ -1,1 +1,1 @@
-"""Many runs: what is left to do, who does it, and what became of each."""
+"""Sweeps: find the cells to run, give them to workers, and report progress and results."""

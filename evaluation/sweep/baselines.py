@@ -41,8 +41,8 @@ def distinct(cells: Sequence[Settings]) -> list[Settings]:
         first = kept.setdefault(_folder(cell), cell)
         require(
             first is cell or counted(first.config) == counted(cell.config),
-            f"two different cells of the sweep have one name, {cell.run_name}, by chance; give them one by one, each "
-            "with an output_dir of its own",
+            f"two cells of the sweep have the same name by chance, {cell.run_name}; run them one by one, each with "
+            "another output_dir",
         )
     return list(kept.values())
 

@@ -42,16 +42,6 @@ class Cell:
         self.run = RunFolder.of(settings, self._processes)
 
     @property
-    def axes(self) -> dict[str, str]:
-        """Names of the choices, as printed."""
-        return {
-            "model": self.settings.model.name,
-            "cache": self.settings.cache.label,
-            "generation": self.settings.generation.strategy,
-            "dataset": self.settings.dataset.name,
-        }
-
-    @property
     def log(self) -> Path:
         """The file that takes what the cell prints during a sweep."""
         return Path(self.settings.output_dir) / ".sweep" / f"{self.settings.run_name}.log"
@@ -68,7 +58,7 @@ class Cell:
         except UsageError as error:
             return self._result(UNUSABLE, str(error), "skipped")
         if reason := incompatibility(self.settings.cache.make(), self.settings.generation):
-            self.run.put("skipped", reason=reason)
+            self.run.set_status("skipped", reason=reason)
             return self._result(DONE, reason, "skipped")
         if self.saved and not self.settings.trace:
             return CellResult(self.saved, DONE)
@@ -132,7 +122,7 @@ class Cell:
                 return self._result(FAILED, f"{reason}; fix that and give the same command to resume", "partial")
             if line := self._read_summary():  # the run is done, but its trace failed
                 return CellResult(line, UNUSABLE)
-            self.run.put("skipped", reason=reason)
+            self.run.set_status("skipped", reason=reason)
             return self._result(UNUSABLE, reason, "skipped")
         traceback.print_exc()
         if self.run.status.get("status") not in RETRIED:
@@ -143,7 +133,7 @@ class Cell:
         """The result of a cell whose worker died with this exit code, as when the system kills it for its memory."""
         if self.run.status.get("status") != "done":
             how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with status {code}"
-            self.run.put("failed", error=f"the worker died {how}; its output is in {self.log}")
+            self.run.set_status("failed", error=f"the worker died {how}; its output is in {self.log}")
         return self.result()
 
     def result(self) -> CellResult:
@@ -152,7 +142,7 @@ class Cell:
             return CellResult(line, DONE)
         status = self.run.status
         code = DONE if status.get("status") == "skipped" else FAILED
-        reason = status.get("reason") or status.get("error") or f"it is {status.get('status', 'not begun')}"
+        reason = status.get("reason") or status.get("error") or f"it is {status.get('status', 'not started')}"
         return self._result(code, reason)
 
     def _read_summary(self) -> dict[str, Any] | None:
@@ -170,4 +160,6 @@ class Cell:
 
     def _result(self, code: int, reason: str, status: str | None = None) -> CellResult:
         status = status or self.run.status.get("status", "failed")
-        return CellResult({"status": status, **self.axes, "reason": reason, "folder": str(self.run.path)}, code)
+        return CellResult(
+            {"status": status, **self.settings.axes, "reason": reason, "folder": str(self.run.path)}, code
+        )

@@ -89,7 +89,7 @@ class Display:
             console=self._console,
         )
         for cell in running:
-            # another version may have written the status, or anybody
+            # the status is untrusted
             status = {key: value for key, value in cell.run.status.items() if isinstance(value, int | float)}
             speed = status.get("tokens_per_second")
             bars.add_task(
@@ -107,12 +107,11 @@ def labels(cells: Sequence[Cell]) -> list[str]:
     swept = [key for key in differing(configs) if not key.startswith("cache.")]
     names = []
     for cell, config in zip(cells, configs, strict=True):
-        same_cache = [
-            other for one, other in zip(cells, configs, strict=True) if one.axes["cache"] == cell.axes["cache"]
-        ]
+        label = cell.settings.cache.label
+        same_cache = [other for one, other in zip(cells, configs, strict=True) if one.settings.cache.label == label]
         tuned = [key for key in differing(same_cache) if key.startswith("cache.")]
         values = [f"{key.split('.')[-1]}={option_text(config.get(key))}" for key in [*swept, *tuned]]
-        names.append(" ".join([*dict.fromkeys(cell.axes.values()), *values]))
+        names.append(" ".join([*dict.fromkeys(cell.settings.axes.values()), *values]))
     return names
 
 

@@ -1,4 +1,4 @@
-"""A sweep on this machine: every cell runs, one after the other or side by side, whatever becomes of the others."""
+"""A sweep on this machine: run all cells, one after the other or side by side; a failed cell stops no other."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def sweep(settings: Sequence[Settings]) -> int:
     """Run the cells that are not done, print a line of JSON as each ends, and return the exit status.
 
     Raises:
-        UsageError: ``jobs`` differs between cells or exceeds the machine, or two different cells have one name.
+        UsageError: ``jobs`` differs between cells or exceeds the machine, or two cells have the same name.
     """
     jobs = {one.jobs for one in settings}
-    require(len(jobs) == 1, f"jobs is of the whole sweep, not of its cells; give one of {sorted(jobs)}")
+    require(len(jobs) == 1, f"jobs applies to the whole sweep, not to single cells; give one of {sorted(jobs)}")
     cells = [Cell(one) for one in distinct(settings)]
     pool = WorkerPool(assign_resources(jobs.pop(), [cell.settings.model.device for cell in cells]))
     announce(cells)
@@ -51,4 +51,4 @@ def announce(cells: Sequence[Cell]) -> None:
         with suppress(UsageError):  # the folder is unusable or holds another run; `Cell.settled` reports it
             cell.run.require_own()
             if not cell.run.status:
-                cell.run.put("pending")
+                cell.run.set_status("pending")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from cache_zoo import standard_streams
 from cache_zoo.errors import require
+from evaluation.run.interrupts import leave_ctrl_c_to_parent
 
 if TYPE_CHECKING:
     from evaluation.sweep.cell import Cell, CellResult
@@ -68,7 +69,7 @@ def assign_resources(jobs: int, devices: Sequence[str]) -> list[Resources]:
     gpus: list[str | None] = [None] * jobs
     if any(device.startswith("cuda") for device in devices):
         numbered = sorted({device for device in devices if device.startswith("cuda:")})
-        require(not numbered, f"jobs={jobs} gives each job a GPU of its own; give model.device=cuda, not {numbered[0]}")
+        require(not numbered, f"jobs={jobs} gives each job its own GPU; give model.device=cuda, not {numbered[0]}")
         visible = _visible_gpus()
         require(jobs <= len(visible), f"jobs={jobs} needs {jobs} GPUs, {len(visible)} are visible; give fewer jobs")
         gpus = list(visible[:jobs])
@@ -182,8 +183,7 @@ def _run_cells(pipe: Connection, resources: Resources) -> None:
     """The program of a worker: run each cell that comes through the pipe, until it is closed."""
     standard_streams.harden()
     resources.claim()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the sweep tells its workers
-    signal.signal(signal.SIGTERM, _terminated)
+    leave_ctrl_c_to_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     from evaluation.run.logs import configure_logging
@@ -198,10 +198,6 @@ def _run_cells(pipe: Connection, resources: Resources) -> None:
         with _output_in(log):
             result = Cell(settings).attempt()
         pipe.send(result)
-
-
-def _terminated(number: int, _: object) -> None:
-    raise SystemExit(128 + number)
 
 
 def _end_with_parent() -> None:

@@ -75,7 +75,7 @@ def unscored_reason(task: str) -> str:
     )
 
 
-def begun_functions(prompt: str) -> set[str]:
+def functions_of_prompt(prompt: str) -> set[str]:
     """Names of the functions that a prompt begins; they belong to the program even if a built-in has the name."""
     return set(re.findall(r"(?m)^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", prompt))
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from cache_zoo import UsageError
 from cache_zoo.errors import is_utf8, nearest, short, shown
-from evaluation.storage.readers import Limits, read_json_lines
+from evaluation.storage.readers import FileLimits, read_json_lines
 from evaluation.tasks.programs.statements import parsed
 
-LIMITS = Limits(lines=5_000_000, line_bytes=64 << 20, file_bytes=1 << 30, trusted=True)
+LIMITS = FileLimits(lines=5_000_000, line_bytes=64 << 20, file_bytes=1 << 30, trusted=True)
 """A book in the longest contexts has 4 MB; a small gzip file may unpack to any size."""
 MAX_SOURCE_CHARACTERS = 200_000
 """Of a program; the longest tests of the benchmarks have 6,000."""

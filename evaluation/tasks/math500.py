@@ -13,7 +13,7 @@ from typing import Any
 from cache_zoo.time_limit import cpu_time_limit
 from evaluation.tasks.answer_parts import without_thoughts
 from evaluation.tasks.mathematics.answer_types import canonical
-from evaluation.tasks.mathematics.compare import equal
+from evaluation.tasks.mathematics.equivalence import equal
 from evaluation.tasks.mathematics.normalize import normalize
 from evaluation.tasks.mathematics.parse import choice, interpretations, parse
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from evaluation.sandbox import Sandbox
-from evaluation.tasks.code_execution import begun_functions, prompt_problem, run_tests
+from evaluation.tasks.code_execution import functions_of_prompt, prompt_problem, run_tests
 from evaluation.tasks.programs.vacuous_tests import checks_nothing
 
 
 def execute(sandbox: Sandbox, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
     """Run the completed function with its asserts: ``pass@1`` and ``outcome``."""
-    return run_tests(sandbox, "pass@1", doc["prompt"] + results[0], doc["tests"], begun_functions(doc["prompt"]))
+    return run_tests(sandbox, "pass@1", doc["prompt"] + results[0], doc["tests"], functions_of_prompt(doc["prompt"]))
 
 
 def programs(doc: dict[str, Any], text: str, raw: str) -> dict[str, str]:
@@ -22,7 +22,7 @@ def programs(doc: dict[str, Any], text: str, raw: str) -> dict[str, str]:
 
 def problem(doc: Mapping[str, Any]) -> str | None:
     """Why a row can't be scored, or would accept any program; None if it is sound."""
-    names = begun_functions(doc["prompt"])
+    names = functions_of_prompt(doc["prompt"])
     if not names:
         return "'prompt' does not begin a function"
     if found := prompt_problem(doc["prompt"]):

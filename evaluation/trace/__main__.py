@@ -19,8 +19,8 @@ from evaluation.trace.questions import require_same_prompt, select_question
 class TraceOptions:
     """Decode a question of a run again, forward by forward, and write a page that shows it.
 
-    The question is decoded alone, with the run's settings and seed; the run's files stay as they are. A run folder
-    may be anybody's: one with its own class, task or include_path needs eval.py trace=ROW instead.
+    The question is decoded alone, with the run's settings and seed; the run's files stay as they are. Run folders
+    are untrusted: one with its own class, task or include_path needs eval.py trace=ROW instead.
 
     Attributes:
         run: folder of a finished run.

@@ -15,7 +15,7 @@ from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import Sample
 from evaluation.trace.untrusted_settings import read_settings
 
-Row = tuple[str, int]
+RowId = tuple[str, int]
 """Task and row of the dataset."""
 _MAX_ROW_DIGITS = 15
 
@@ -34,10 +34,10 @@ class TracedQuestion:
     run: SavedRun
     settings: Settings
     sample: Sample
-    rows: list[Row]
+    rows: list[RowId]
 
     @property
-    def row(self) -> Row:
+    def row(self) -> RowId:
         return self.sample.task, self.sample.doc_id
 
     def __str__(self) -> str:
@@ -84,20 +84,20 @@ def require_same_prompt(questions: Sequence[TracedQuestion]) -> None:
         same_row = first.row == other.row
         require(
             same_row and first.sample.prompt_sha256 == other.sample.prompt_sha256,
-            f"{first.run.folder.name} and {other.run.folder.name} were not asked the same: {first} and {other}"
+            f"{first.run.folder.name} and {other.run.folder.name} had different questions: {first} and {other}"
             f"{' in another prompt' if same_row else ''}; two traces need the same question in the same prompt",
         )
 
 
-def _find(run: SavedRun, sample: str | None) -> tuple[Sample, list[Row]]:
+def _find(run: SavedRun, sample: str | None) -> tuple[Sample, list[RowId]]:
     """The first sample of the question, and all questions."""
     task, _, row = (sample or "").rpartition(":")
     require(
         sample is None or (row.isascii() and row.isdecimal() and len(row) <= _MAX_ROW_DIGITS),
         f"sample= takes a row of the dataset, such as 3, not '{sample}'",
     )
-    matches: dict[Row, Sample] = {}
-    rows: set[Row] = set()
+    matches: dict[RowId, Sample] = {}
+    rows: set[RowId] = set()
     for one in run.read_samples():
         key = (one.task, one.doc_id)
         rows.add(key)
@@ -116,7 +116,7 @@ def _find(run: SavedRun, sample: str | None) -> tuple[Sample, list[Row]]:
     return next(iter(matches.values())), sorted(rows)
 
 
-def _nearest_row(questions: list[Row], task: str, row: int) -> str:
+def _nearest_row(questions: list[RowId], task: str, row: int) -> str:
     tasks = sorted({name for name, _ in questions})
     if task not in ("", *tasks):
         return f"its tasks are {', '.join(tasks)}"

@@ -9,11 +9,11 @@ from typing import Any
 
 from cache_zoo import UsageError
 from evaluation.config.settings import Settings
+from evaluation.run.answer_end import AnswerEnd, TrimmedAnswer
 from evaluation.run.checkpoint import find_checkpoint
 from evaluation.run.lm import CacheZooLM
 from evaluation.run.provenance import provenance
 from evaluation.run.requests import GenerationRequest, digest, request_seed
-from evaluation.run.stopping import Ending, TrimmedAnswer
 from evaluation.trace.prompt import Prompt, build_prompt
 from evaluation.trace.token_texts import token_texts
 from generation import GenerationOutput, TraceStep, generate, stream
@@ -125,7 +125,7 @@ def record(
     loaded = load()
     output = _decode(loaded, settings, request)
     ids = output.tokens[0].tolist()
-    ending = Ending(tokenizer, config, settings.model.end_tokens, settings.model.stop_words)
+    ending = AnswerEnd(tokenizer, config, settings.model.end_tokens, settings.model.stop_words)
     return Trace(
         settings=settings,
         config=config,

@@ -37,8 +37,7 @@ def read_settings(run: SavedRun, device: str | None) -> Settings:
 
 
 def _check_checkpoint(model: ModelSettings, run: Path) -> None:
-    """Refuse a checkpoint that would be fetched on the word of a run, or that came along with it: chat templates are
-    code."""
+    """Refuse a checkpoint that only the run names, or that came along with it: chat templates are code."""
     known = [path.stem for path in CONFIGS.glob("*.yaml")]
     if model.name in known and model.path == read_yaml(CONFIGS / f"{model.name}.yaml").get("path"):
         return
@@ -50,8 +49,8 @@ def _check_checkpoint(model: ModelSettings, run: Path) -> None:
     )
     require(
         folder is not None,
-        f"the checkpoint {model.path} is no folder here and not that of model={model.name}; it is not fetched on the "
-        "word of a run folder",
+        f"the checkpoint {model.path} is neither a local folder nor that of model={model.name}; "
+        "checkpoints that a run folder names are not downloaded",
     )
 
 

@@ -39,7 +39,8 @@ class Plan:
         batch: problems per batch; a sequence with examples holds several.
         drill: rows of equations per row of problems.
         results_from: share of the steps after which half of the answers are masked from a result on.
-        shots: maximum number of examples before the question, after ``shots_from`` (share of the steps).
+        shots: maximum number of examples before the question.
+        shots_from: share of the steps after which there are examples.
         gen_length: canvas behind the prompt in 5 % of the early and 30 % of the late batches; otherwise the longest
             answer sets it.
         rate, embedding_rate: peak learning rates of matrices (Muon) and of everything else (AdamW).
@@ -160,7 +161,7 @@ class Batches:
 
 
 def _noise(length: int, answer: int, random: Random, generator: torch.Generator) -> Tensor:
-    """A mask of ``length`` tokens, of which the first ``answer`` precede the tail."""
+    """A mask of ``length`` tokens; the tail follows the first ``answer``."""
     rate = random.uniform(0.02, 1.0)
     masked = torch.rand(length, generator=generator) < rate
     if random.random() < 0.5:  # as in block-wise decoding

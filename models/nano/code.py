@@ -10,7 +10,7 @@ _WORDS = "total count value result size score level price".split()
 
 
 @dataclass(frozen=True)
-class Function:
+class CodeTask:
     """A function to complete.
 
     Attributes:
@@ -70,7 +70,7 @@ _INPUTS: dict[str, Callable[[Random], object]] = {
 }
 
 
-def function(random: Random) -> Function:
+def function(random: Random) -> CodeTask:
     """A random function to complete."""
     kind = random.choice(_KINDS)
     n = random.randint(2, 29 if kind.inputs == "ints" else 9)
@@ -83,4 +83,4 @@ def function(random: Random) -> Function:
     for _ in range(6):
         value = _INPUTS[kind.inputs](random)
         asserts.append(f"assert {name}({value!r}) == {reference(value)!r}")
-    return Function(prompt, f"    return {expression}\n", name, "\n".join(asserts) + "\n")
+    return CodeTask(prompt, f"    return {expression}\n", name, "\n".join(asserts) + "\n")

@@ -152,5 +152,5 @@ def _max_tokens_per_forward(options: GenerationOptions) -> int | None:
 
 
 def _without_specials(text: str) -> str:
-    """``text`` without whitespace and anything like a special token, of which raw has more."""
+    """``text`` without whitespace and without anything like a special token: raw may have more of both."""
     return _SPECIAL.sub("", text).rstrip(_REPLACEMENT)

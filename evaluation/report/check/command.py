@@ -16,7 +16,7 @@ from evaluation.storage.find_runs import find_runs
 class CheckOptions:
     """Check run folders before they are submitted to the leaderboard: one line per problem.
 
-    Exit status: 0 no problem, 1 problems, 2 something given can't be used.
+    Exit status: 0 no problem, 1 problems, 2 unusable input.
 
     Attributes:
         folders: run folders, or folders that contain them at any depth.

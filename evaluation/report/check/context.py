@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
@@ -17,7 +17,7 @@ from evaluation.run.checkpoint import EMBEDDED
 from evaluation.storage.files import RESULTS
 from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import Results, Sample
-from evaluation.tasks.published import PublishedRows, published_rows
+from evaluation.tasks.published_data import PublishedRows, published_rows
 from evaluation.tasks.scorers import SCORERS, Scorer
 from models.config import ModelConfig
 from models.loading import read_config
@@ -106,7 +106,7 @@ class CheckedRun:
     @property
     def model_end_ids(self) -> frozenset[int]:
         """End tokens of the embedded model."""
-        return frozenset({self.model.eos_id, self.model.eot_id} - {None} if self.model else ())  # type: ignore[arg-type]
+        return frozenset(self.model.end_ids if self.model else ())
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
@@ -120,6 +120,11 @@ def compare_figure(name: str, expected: float | None, recorded: float | None, wh
         return
     if expected is None or recorded is None or not math.isclose(expected, recorded, rel_tol=1e-6, abs_tol=1e-9):
         yield f"{name}: {where} has {_format(recorded)}, expected {_format(expected)}"
+
+
+def number(value: Any) -> float | None:
+    """A metric as a number; None where it is none."""
+    return float(value) if isinstance(value, int | float) else None
 
 
 def summarize(problems: Mapping[str, list[str]], unit: str = "questions") -> Problems:

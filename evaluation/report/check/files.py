@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from itertools import islice
-from typing import Any
 
 from cache_zoo import UsageError
 from cache_zoo.errors import visible
-from evaluation.report.check.context import CheckedRun, Problems, compare_figure
+from evaluation.report.check.context import CheckedRun, Problems, compare_figure, number
 from evaluation.storage.files import CONFIG, RESCORED, RESULTS, SAMPLES, STATUS
 from evaluation.storage.readers import read_json
 from evaluation.storage.saved_run import SavedRun
@@ -56,8 +55,8 @@ def check_rescored(checked: CheckedRun) -> Problems:
     for task, metrics in parse(Rescored, read_json(path), str(path)).results.items():
         saved = checked.results.results.get(task, {})
         for key, value in metrics.items():
-            if (number := _number(value)) is not None:
-                yield from compare_figure(f"{key} of {task}", _number(saved.get(key)), number, RESCORED)
+            if (rescored := number(value)) is not None:
+                yield from compare_figure(f"{key} of {task}", number(saved.get(key)), rescored, RESCORED)
 
 
 def _has_gzip_metadata(run: SavedRun) -> bool:
@@ -67,7 +66,3 @@ def _has_gzip_metadata(run: SavedRun) -> bool:
             return any(file.read(8)[3:])
     except OSError as error:
         raise UsageError(f"{_PACKED} can't be read: {error.strerror}") from error
-
-
-def _number(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

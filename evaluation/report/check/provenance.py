@@ -1,4 +1,4 @@
-"""Check what a run records of itself: settings, commit, versions, machine, dates and data."""
+"""Check the provenance of a run: settings, commit, versions, machine, dates and data."""
 
 from __future__ import annotations
 
@@ -36,13 +36,7 @@ def check_settings(checked: CheckedRun) -> Problems:
     for key in sorted({*run.results.config, *run.resolved} - {"output_dir"}):
         if run.results.config.get(key) != run.resolved.get(key):
             yield f"{key} is not the same in {CONFIG} and {RESULTS}"
-    named = {
-        "model": settings.model.name,
-        "cache": settings.cache.label,
-        "generation": settings.generation.strategy,
-        "dataset": settings.dataset.name,
-    }
-    for key, value in named.items():
+    for key, value in settings.axes.items():
         if (recorded := getattr(run.summary, key)) != value:
             yield f"the summary has {key} {recorded}, the configuration {value}"
 

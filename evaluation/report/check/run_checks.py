@@ -15,7 +15,7 @@ from evaluation.report.check.provenance import check_provenance, check_settings
 from evaluation.report.check.scores import ScoreCheck
 from evaluation.report.check.work import WorkCheck
 from evaluation.storage.saved_run import SavedRun
-from evaluation.tasks.published import published_rows
+from evaluation.tasks.published_data import published_rows
 from evaluation.tasks.scorers import SCORERS
 
 DATASETS = {task: rows.sha256 for task in SCORERS if (rows := published_rows(task)) is not None}

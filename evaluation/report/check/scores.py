@@ -8,12 +8,12 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluation.report.check.context import CheckedRun, Problems, compare_figure
+from evaluation.report.check.context import CheckedRun, Problems, compare_figure, number
 from evaluation.storage.saved_run import question_id, question_name
 from evaluation.storage.schema import Sample
+from evaluation.tasks.metric_keys import is_outcome, is_value, stderr_key
 
 _MAX_SCORING_SECONDS = 5.0
-_OUTCOME = "outcome,"
 _PASSED = "passed"
 _MEANS = ("mean", "nanmean")
 
@@ -34,9 +34,8 @@ class _Values:
     parts: int = 0
 
     def add(self, value: Any) -> None:
-        number = _number(value)
-        if number is not None:
-            self.numbers.append(number)
+        if (known := number(value)) is not None:
+            self.numbers.append(known)
         elif isinstance(value, str):
             self.outcomes[value.partition(":")[0]] += 1
         elif isinstance(value, list | dict):
@@ -91,11 +90,9 @@ class ScoreCheck:
         if checked.scorer and summary.metric != checked.scorer.headline:
             yield f"the score of {checked.task} is {checked.scorer.headline}, not {summary.metric}"
         results = checked.results.results.get(checked.task, {})
-        metric, _, variant = (summary.metric or "").partition(",")
-        score = _number(results.get(f"{metric},{variant}"))
-        yield from compare_figure(f"{summary.metric} of {checked.task}", score, summary.score)
-        error = _number(results.get(f"{metric}_stderr,{variant}"))
-        yield from compare_figure("summary.score_stderr", error, summary.score_stderr)
+        metric = summary.metric or ""
+        yield from compare_figure(f"{summary.metric} of {checked.task}", number(results.get(metric)), summary.score)
+        yield from compare_figure("summary.score_stderr", number(results.get(stderr_key(metric))), summary.score_stderr)
         n_shot = checked.run.setting.get("dataset.n_shot")
         if n_shot is not None and checked.results.n_shot.get(checked.task, n_shot) != n_shot:
             recorded = checked.results.n_shot[checked.task]
@@ -106,18 +103,18 @@ class ScoreCheck:
         metrics, scorer = self._metrics.get(task, {}), self._checked.scorer
         headline = scorer.headline if scorer else self._checked.run.summary.metric
         for key, value in results.items():
-            if "," not in key or "_stderr," in key:
+            if not is_value(key):
                 continue
             values = metrics.get(key, _Values(absent=self._questions[task]))
             if not scorer and (values.parts or not self._is_mean(task, key)):
                 self.notes.append(f"{key} of {task} is not a mean over the questions and was not checked")
-            elif key.startswith(_OUTCOME):
+            elif is_outcome(key):
                 if isinstance(value, dict) and dict(values.outcomes) != value:
                     yield f"{key} of {task}: the outcomes are not those of the questions"
             elif values.numbers and not (values.absent or values.outcomes or values.parts):
-                yield from compare_figure(f"{key} of {task}", statistics.fmean(values.numbers), _number(value))
+                yield from compare_figure(f"{key} of {task}", statistics.fmean(values.numbers), number(value))
                 yield from self._check_stderr(task, key, values.numbers, results)
-            elif values.numbers or (key == headline and _number(value) is not None):
+            elif values.numbers or (key == headline and number(value) is not None):
                 lacking = values.absent + values.parts + values.outcomes.total()
                 yield f"{key} of {task} is not a number in {lacking} of {self._questions[task]} questions"
 
@@ -133,23 +130,22 @@ class ScoreCheck:
 
     def _check_stderr(self, task: str, key: str, values: list[float], results: dict[str, Any]) -> Problems:
         """The standard error of a task with a scorer; lm-eval has others of its own."""
-        metric, _, variant = key.partition(",")
-        recorded = _number(results.get(f"{metric}_stderr,{variant}"))
+        recorded = number(results.get(stderr_key(key)))
         if self._checked.scorer and len(values) > 1 and recorded is not None:
             error = statistics.stdev(values) / len(values) ** 0.5
-            yield from compare_figure(f"{metric}_stderr,{variant} of {task}", error, recorded)
+            yield from compare_figure(f"{stderr_key(key)} of {task}", error, recorded)
 
     def _check_group(self, group: str, results: dict[str, Any]) -> Problems:
         """A mean over tasks lies between theirs."""
         for key, value in results.items():
-            number = _number(value)
-            if number is None or "," not in key or "_stderr," in key:
+            mean = number(value)
+            if mean is None or not is_value(key):
                 continue
             tasks = self._checked.results.results.items()
-            values = [_number(others.get(key)) for task, others in tasks if self._questions[task]]
-            numbers = [number for number in values if number is not None]
-            if not numbers or not min(numbers) - 1e-9 <= number <= max(numbers) + 1e-9:
-                yield f"{key} of {group} is {number}, which is not between those of its tasks"
+            values = [number(others.get(key)) for task, others in tasks if self._questions[task]]
+            known = [value for value in values if value is not None]
+            if not known or not min(known) - 1e-9 <= mean <= max(known) + 1e-9:
+                yield f"{key} of {group} is {mean}, which is not between those of its tasks"
 
     def _check_sample(self, sample: Sample) -> Problems:
         """The score of an answer follows from its text, or from its outcome where scoring runs code."""
@@ -158,9 +154,8 @@ class ScoreCheck:
             return
         if scorer.execute is not None:
             for key, value in sample.metrics.items():
-                metric, _, variant = key.partition(",")
-                outcome = sample.metrics.get(f"{_OUTCOME}{variant}")
-                if metric != "outcome" and (value not in (0, 1) or (value == 1) != (outcome == _PASSED)):
+                outcome = sample.metrics.get(f"outcome,{key.partition(',')[2]}")
+                if not is_outcome(key) and (value not in (0, 1) or (value == 1) != (outcome == _PASSED)):
                     yield "are not those of their outcomes"
             return
         doc = sample.doc or {}
@@ -174,7 +169,3 @@ class ScoreCheck:
             self._seconds += time.monotonic() - started
             if any(sample.metrics.get(key) != value for key, value in scores.items()):
                 yield "do not follow from their texts"
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None

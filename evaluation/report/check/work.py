@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from evaluation.report.check.context import CheckedRun, Problems, compare_figure, summarize
 from evaluation.run.efficiency import WORK, figures
 from evaluation.storage.saved_run import flatten
-from evaluation.storage.schema import BatchWork, Efficiency, Sample, Summary
+from evaluation.storage.schema import HEADLINE, BatchWork, Efficiency, Sample
 
-_SUMMARY = tuple(key for key in Summary.model_fields if key in Efficiency.model_fields)
 _TOLERANCE = 1e-6
 _MIN_BATCHES = 4
 """Batches from which on equal seconds are no coincidence."""
@@ -19,7 +18,7 @@ _MIN_FORWARD_SECONDS = 1e-5
 
 
 @dataclass
-class _Batch:
+class _BatchTotals:
     """Work of a batch, and sums over its samples.
 
     Attributes:
@@ -73,7 +72,7 @@ class WorkCheck:
     def __init__(self, checked: CheckedRun) -> None:
         self.notes: list[str] = []
         self._checked, self._totals = checked, _Totals()
-        self._batches: dict[int, _Batch] = {}
+        self._batches: dict[int, _BatchTotals] = {}
         self._has_choices = self._has_gaps = False
 
     def add(self, sample: Sample) -> None:
@@ -92,14 +91,14 @@ class WorkCheck:
         if sample.work is None or sample.batch is None or sample.seconds is None:
             self._has_gaps = True  # reported by `AnswerCheck`
             return
-        self._batches.setdefault(sample.batch, _Batch(sample.work, sample.seconds)).add(sample)
+        self._batches.setdefault(sample.batch, _BatchTotals(sample.work, sample.seconds)).add(sample)
 
     def problems(self) -> Problems:
         summary, efficiency, totals = self._checked.run.summary, self._checked.results.efficiency, self._totals
         yield from compare_figure("samples", totals.samples, efficiency.samples)
         yield from compare_figure("summary.n", sum(map(len, totals.rows.values())), summary.n)
         yield from self._check_rows()
-        for key in _SUMMARY:
+        for key in HEADLINE:
             yield from compare_figure(f"summary.{key}", getattr(efficiency, key), getattr(summary, key))
         if not efficiency.processes or not self._checked.results.provenance.machine.torch_threads:
             yield "the number of processes or threads is missing"
@@ -144,7 +143,7 @@ class WorkCheck:
         if len(batches) != least and not self._checked.results.efficiency.memory_shortages:
             yield f"there are {len(batches)} batches; batch_size={batch_size} makes {least}"
 
-    def _check_work(self, batch: _Batch) -> Problems:
+    def _check_work(self, batch: _BatchTotals) -> Problems:
         """Work that no forward of the model does."""
         work = batch.work
         if any(getattr(work, key) is None for key in (*WORK, "cache_bytes")):

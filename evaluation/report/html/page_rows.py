@@ -1,13 +1,11 @@
-"""Rows of the page: those of the leaderboard, and what only the page says of a run."""
+"""Rows of the page: those of the leaderboard, with values that only the page shows."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 
@@ -15,7 +13,8 @@ from cache_zoo.errors import require
 from evaluation.config.differences import differing
 from evaluation.config.identity import BASELINE
 from evaluation.report.column_type import MISSING, Row
-from evaluation.report.columns import plain_rows
+from evaluation.report.columns import grouped, plain_rows
+from evaluation.report.descriptions import folder_link
 
 _REQUIRED = ("model", "cache", "task", "status")
 _PANEL = ("metric", "n_shot", "gen_length")
@@ -43,9 +42,7 @@ def page_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     # runs without a score may not have run with the settings they were given
     measured = [row for row in rows if row["score"] is not None]
     conditions = [key for key in _CONDITIONS if _varies(key, measured)]
-    pairs = defaultdict(list)
-    for row in rows:
-        pairs[row["model"], row["task"]].append(row)
+    pairs = grouped(rows, "model", "task")
     for row, setting in zip(rows, settings, strict=True):
         shown = {key: setting.get(key) for key in varied} | {key: row[key] for key in conditions}
         row["decoding"] = _joined(row["decoder"], pairs_text(shown))
@@ -84,8 +81,7 @@ def _page_row(row: dict[str, Any]) -> dict[str, Any]:
     row["hardware"] = _joined(row["gpu"], row["machine"]) or row["device"]
     row["method"] = _joined(row["cache"], row["cache_parameters"])
     row["commit"] = row["commit"] and row["commit"][:10] + ("+" if row["dirty"] else "")
-    # The dot keeps a folder called "javascript:..." a folder.
-    row["link"] = row["folder"] and f"./{quote(row['folder'].strip('/'), safe='/')}/"
+    row["link"] = row["folder"] and f"{folder_link(row['folder'])}/"
     return row
 
 

@@ -17,7 +17,7 @@ from evaluation.report.html.page_rows import page_rows
 from evaluation.report.html.script import page_script, vega
 from evaluation.report.html.sections import sections
 from evaluation.report.html.self_contained import embedded, environment, policy
-from evaluation.report.published import FIGURES, published_rows
+from evaluation.report.paper_figures import FIGURES, paper_figure_rows
 
 COLOURS = 10
 """Colours of the style sheet; further caches start over."""
@@ -30,12 +30,12 @@ def render_page(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> s
     Args:
         frame: one row per run, with the columns of leaderboard.csv; scores are shares. Rows that are not ``ranked`` are
             marked, sorted last and left out of fronts.
-        published: figures of papers, with the columns of ``published.csv``.
+        published: figures of papers, with the columns of ``paper_figures.csv``.
 
     Raises:
         UsageError: a required column is missing, or vl-convert-python is not installed.
     """
-    rows, theirs = page_rows(frame), published_rows(published)
+    rows, theirs = page_rows(frame), paper_figure_rows(published)
     library, script = vega(), page_script()
     names = _cache_names(rows)
     anchors = _anchors(names)

@@ -7,7 +7,7 @@ import uuid
 
 
 def empty(folder: str) -> None:
-    """Remove everything in a folder that nobody writes to any more.
+    """Remove everything in a folder that no process writes to any more.
 
     Nested folders may be deeper than a path can express, so the content of each is moved up before it is removed.
     """

@@ -36,7 +36,7 @@ class _EndedError(BaseException):
     """Ends the tests with a verdict; a BaseException, so that they can't catch it."""
 
 
-class _Program(Channel):
+class _RemoteProgram(Channel):
     """The judge's side of the pipes."""
 
     def __init__(self, asks: int, answers: int) -> None:
@@ -224,7 +224,7 @@ def judge(tests: str, own: list[str], asks: int, answers: int) -> Result:
         answers: descriptor of its answers.
     """
     random.seed(0)  # the same program gets the same verdict
-    program = _Program(asks, answers)
+    program = _RemoteProgram(asks, answers)
     tests = tests.removeprefix("\ufeff")
     try:
         _run(tests, set(own), program)
@@ -240,7 +240,7 @@ def judge(tests: str, own: list[str], asks: int, answers: int) -> Result:
     return reason, detail[:_MAX_DETAIL]
 
 
-def _run(tests: str, own: set[str], program: _Program) -> None:
+def _run(tests: str, own: set[str], program: _RemoteProgram) -> None:
     program.await_loaded()
     tree = ast.parse(tests, FILE)
     free = _free_names(tests)

@@ -14,7 +14,7 @@ def write(pipe: int, message: bytes) -> None:
     """Write a whole message.
 
     Raises:
-        OSError: nobody reads.
+        OSError: the pipe has no reader.
     """
     rest = memoryview(len(message).to_bytes(8, "big") + message)
     while rest:

@@ -1,7 +1,7 @@
 """Detect vacuous tests: they assert nothing, or nothing that depends on the program's functions.
 
-A row with such tests would score 1.0 for every program. The tests are only read, not run: this finds what people leave
-behind (a stub, a comment, an assertion that is always true, a function that is never called), not what somebody hides.
+A row with such tests would score 1.0 for every program. The tests are read, not run: this finds what is left by mistake
+(a stub, a comment, an assertion that is always true, a function that is never called), not what is hidden.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A cache that belongs to nobody's paper: a window that follows the first undecided position."""
+"""A cache without a paper: a window that follows the first masked position."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from cache_zoo import KVCache, Step
 
 
 class WindowCache(KVCache):
-    """Recompute a window around the first undecided position, and everything every ``every`` steps.
+    """Recompute a window around the first masked position, and everything every ``every`` steps.
 
     Neighbours matter most to a masked token, so the rows from ``width`` positions before the first one that may be
-    decided up to ``width`` behind it run in every step; what lies further off waits for the next refresh.
+    committed up to ``width`` behind it run in every step; the others wait for the next refresh.
 
     Args:
         every: steps between refreshes of the whole canvas.
@@ -32,5 +32,5 @@ class WindowCache(KVCache):
         if step.index % self.every == 0:
             return None
         first = step.committable.int().argmax(dim=1, keepdim=True)
-        distance = step.canvas.columns + step.canvas.shift - first  # row j - shift decides position j
+        distance = step.canvas.columns + step.canvas.shift - first  # row j - shift predicts position j
         return (distance >= -self.width) & (distance < self.width)

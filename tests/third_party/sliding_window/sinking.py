@@ -1,3 +1,3 @@
-"""What a package looks like that was written for something else: it breaks while it is imported."""
+"""A module that fails to import."""
 
 raise RuntimeError("this module needs a newer torch")

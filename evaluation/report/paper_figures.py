@@ -1,4 +1,4 @@
-"""Figures of papers, as their authors report them, from ``published.csv``."""
+"""Figures of papers, as their authors report them, from ``paper_figures.csv``."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pandas as pd
 
 from evaluation.report.columns import COLUMNS
 
-PUBLISHED = Path(__file__).with_name("published.csv")
+_FILE = Path(__file__).with_name("paper_figures.csv")
 TEXTS = ("paper", "arxiv", "table", "model", "task", "method", "hardware", "note")
 FIGURES = tuple(column for column in COLUMNS if column.published)
 
 
-def read_published() -> pd.DataFrame:
+def read_paper_figures() -> pd.DataFrame:
     """The file: scores as shares, NA for what a paper does not report."""
-    return pd.read_csv(PUBLISHED, dtype=dict.fromkeys(TEXTS, str))
+    return pd.read_csv(_FILE, dtype=dict.fromkeys(TEXTS, str))
 
 
-def published_rows(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
+def paper_figure_rows(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     """One row per figure, texts empty and numbers None where a paper does not report them."""
     rows = [] if frame is None else frame.to_dict(orient="records")
     return [

@@ -1,6 +1,6 @@
 """Digests of the published rows of each task: runs are checked against these, not against what they say of themselves.
 
-``python -m benchmarks.references DATA`` writes ``published.json`` beside this file.
+``python -m benchmarks.references DATA`` writes ``published_data.json`` beside this file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from evaluation.config.task_table import OWN_TASKS
 
-FILE = Path(__file__).with_name("published.json")
+FILE = Path(__file__).with_name("published_data.json")
 _HEX_DIGITS = 32
 """Of SHA-256: 16 bytes."""
 

@@ -1,4 +1,4 @@
-"""Where an answer ends: end tokens and stop texts."""
+"""Where an answer ends, and so which generated tokens count: those before the first end token or stop text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TrimmedAnswer:
     Attributes:
         text: everything before the first end token or stop text.
         raw: the whole generation, special tokens included.
-        tokens: number of generated tokens that ``text`` takes.
+        tokens: number of counted tokens: those that ``text`` takes.
     """
 
     text: str
@@ -25,7 +25,7 @@ class TrimmedAnswer:
     tokens: int
 
 
-class Ending:
+class AnswerEnd:
     """The rules by which an answer ends.
 
     Args:
@@ -41,8 +41,7 @@ class Ending:
         self._tokenizer = tokenizer
         self._added = tokenizer.get_added_vocab()
         self._stop_words = list(stop_words)
-        self.end_ids = {config.eos_id} | ({config.eot_id} if config.eot_id is not None else set())
-        self.end_ids |= {self._added[token] for token in end_tokens if token in self._added}
+        self.end_ids = config.end_ids | {self._added[token] for token in end_tokens if token in self._added}
 
     def cut(self, ids: Sequence[int], until: Sequence[str] = ()) -> TrimmedAnswer:
         """Cut generated ``ids`` at the first end token, stop text, or text of ``until``.
