@@ -31,10 +31,6 @@ _README_LINE = (
 def new_cache(name: str, root: Path = ROOT) -> dict[Path, str]:
     """Add a cache to a checkout: its file, its line in the registry and its line in the README.
 
-    Args:
-        name: of the cache, ``lower_case_letters_and_digits``.
-        root: of the checkout.
-
     Returns:
         The files written, each with a description.
 
@@ -60,11 +56,7 @@ def new_cache(name: str, root: Path = ROOT) -> dict[Path, str]:
 
 
 def new_package(name: str, folder: Path) -> dict[Path, str]:
-    """Write an installable package with one cache, which cache-zoo finds by its entry point.
-
-    Args:
-        name: of the cache, ``lower_case_letters_and_digits``.
-        folder: parent of the package's folder.
+    """Write an installable package with one cache into ``folder``; cache-zoo finds it by its entry point.
 
     Returns:
         The files written, each with a description.

@@ -24,13 +24,7 @@ _AXES = ("model", "dataset", "cache")
 
 @dataclass(frozen=True)
 class RecipeEntry:
-    """One entry of a recipe.
-
-    Attributes:
-        when: names or patterns per axis.
-        values: what it sets, per key (``generation.gen_length``).
-        source: origin of the values.
-    """
+    """One entry of a recipe: names or patterns per axis, the values that it sets per key, and their source."""
 
     when: dict[str, tuple[str, ...]]
     values: dict[str, Any]

@@ -16,15 +16,10 @@ T = TypeVar("T")
 
 
 class Processes:
-    """This process among those of the launcher.
+    """This process among those of the launcher; ``local_rank`` is its number on its machine.
 
     Each process works on its share alone; the main process collects the results at the end. They travel over gloo,
     also on GPUs: they are small, and NCCL gives up on a process that is ten minutes late.
-
-    Attributes:
-        rank: number of this process.
-        world_size: number of processes.
-        local_rank: number of this process on its machine.
     """
 
     def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:

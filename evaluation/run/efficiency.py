@@ -59,14 +59,7 @@ class GeneratedAnswer:
 
 @dataclass(frozen=True)
 class ScoredChoice:
-    """A given answer and its likelihood.
-
-    Attributes:
-        prompt, answer: the two texts.
-        answer_tokens: length of the answer.
-        log_likelihood, greedy: see `generation.Likelihood`.
-        seed: of its random stream.
-    """
+    """A given answer with its length in tokens, its likelihood (`generation.Likelihood`) and its seed."""
 
     prompt: str
     answer: str

@@ -23,13 +23,7 @@ from models import Transformer
 
 @dataclass(frozen=True)
 class Generation:
-    """What was generated for one request.
-
-    Attributes:
-        ids: all tokens of the canvas.
-        forwards: forwards the sequence took part in.
-        tokens, text: the part that counts (`evaluation.run.answer_end`).
-    """
+    """What was generated for one request: all tokens of the canvas, and the part that counts (``tokens``, ``text``)."""
 
     ids: list[int]
     forwards: int

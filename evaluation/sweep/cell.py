@@ -30,12 +30,7 @@ class CellResult:
 
 
 class Cell:
-    """One combination of a sweep, or a single run: its settings and its run folder.
-
-    Args:
-        settings: of the run.
-        processes: those of the launcher, if one runs it.
-    """
+    """One combination of a sweep, or a single run: its settings and its run folder."""
 
     def __init__(self, settings: Settings, processes: Processes | None = None) -> None:
         self.settings, self._processes = settings, processes or Processes()

@@ -22,12 +22,7 @@ _STATUSES = ("done", "running", "failed", "oom", "skipped", "partial")
 
 
 class Display:
-    """Shows a sweep. The progress of a running cell is read from its ``status.json``.
-
-    Args:
-        cells: of the sweep.
-        console: where to show it; standard error by default.
-    """
+    """Shows a sweep on ``console``, standard error by default; a cell's progress is read from its ``status.json``."""
 
     def __init__(self, cells: Sequence[Cell], console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)

@@ -55,11 +55,7 @@ class Resources:
 
 
 def assign_resources(jobs: int, devices: Sequence[str]) -> list[Resources]:
-    """Resources for each of ``jobs`` workers.
-
-    Args:
-        jobs: number of workers.
-        devices: that the cells ask for.
+    """Resources for each of ``jobs`` workers; the cells ask for ``devices``.
 
     Raises:
         UsageError: the machine has too few GPUs or cores.
@@ -88,11 +84,7 @@ def _visible_gpus() -> list[str]:
 
 
 class WorkerPool:
-    """The workers of a sweep.
-
-    Args:
-        resources: of each worker.
-    """
+    """The workers of a sweep, one for each of the resources."""
 
     def __init__(self, resources: Sequence[Resources]) -> None:
         self._free = list(resources)

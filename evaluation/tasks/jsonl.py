@@ -53,11 +53,7 @@ def read_splits(
 def read_rows(
     file: Path, columns: Mapping[str, type] | None = None, problem: Problem | None = None
 ) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one per line; ``.gz`` files are unpacked.
-
-    Args:
-        file: of the rows.
-        columns, problem: of every row (see `check_row`).
+    """The JSON objects of a file, one per line; ``.gz`` files are unpacked. `check_row` checks each.
 
     Raises:
         UsageError: as in `read_json_lines`, or a row that `check_row` refuses.

@@ -91,10 +91,7 @@ def final_answer(text: str) -> str | None:
 def _join(text: str, spans: list[tuple[int, int, int]], width: int) -> str:
     """The last of these boxes or formulas, joined with those before it that belong to the same answer.
 
-    Args:
-        text: the whole.
-        spans: of each its start, and the start and end of its content.
-        width: of the closing delimiter.
+    ``spans`` has the start of each, and the start and end of its content; the closing delimiter is ``width`` wide.
     """
     start, first, last = spans[-1]
     answers = [text[first:last].strip()]

@@ -22,14 +22,7 @@ _MAX_ROW_DIGITS = 15
 
 @dataclass(frozen=True)
 class TracedQuestion:
-    """A question of a run.
-
-    Attributes:
-        run: its run.
-        settings: of the run, on the requested device.
-        sample: its line of ``samples.jsonl``.
-        rows: all questions of the run, in order.
-    """
+    """A question of a run, with its sample and all ``rows`` of the run; the settings have the requested device."""
 
     run: SavedRun
     settings: Settings

@@ -11,14 +11,7 @@ _WORDS = "total count value result size score level price".split()
 
 @dataclass(frozen=True)
 class CodeTask:
-    """A function to complete.
-
-    Attributes:
-        prompt: signature and docstring.
-        body: the reference completion, one indented line.
-        entry_point: name of the function.
-        tests: asserts on it.
-    """
+    """A function to complete: signature and docstring, reference completion, its name, and asserts on it."""
 
     prompt: str
     body: str

@@ -28,11 +28,7 @@ _EMBEDDED_FOLDERS = {name: f"models/nano/{name.removeprefix('nano-')}" for name 
 
 
 class SampleCheck(Protocol):
-    """A check that reads the samples one by one.
-
-    Attributes:
-        notes: what was not checked.
-    """
+    """A check that reads the samples one by one; ``notes`` say what was not checked."""
 
     notes: list[str]
 

@@ -37,23 +37,13 @@ class Findings:
 
 
 def check_run(folder: Path, datasets: Mapping[str, str] = DATASETS) -> list[str]:
-    """The problems of a run folder, one sentence each.
-
-    Args:
-        folder: of the run.
-        datasets: expected digest of the data by task; other tasks may have any.
-    """
+    """The problems of a run folder, one sentence each; tasks that ``datasets`` lacks may have any data."""
     ((_, findings),) = check_all([SavedRun(folder)], datasets)
     return findings.problems
 
 
 def check_all(runs: Iterable[SavedRun], datasets: Mapping[str, str] = DATASETS) -> Iterator[tuple[SavedRun, Findings]]:
-    """Check each run by itself and against the runs before it.
-
-    Args:
-        runs: to check, in this order.
-        datasets: as in `check_run`.
-    """
+    """Check each run by itself and against the runs before it; ``datasets`` as in `check_run`."""
     others = OtherRuns()
     for run in runs:
         findings = Findings()

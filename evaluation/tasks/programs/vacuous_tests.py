@@ -34,12 +34,7 @@ _VIEWS = {"items", "keys", "values", "copy"}
 
 
 def checks_nothing(tests: str, functions: Collection[str]) -> bool:
-    """Whether no statement of ``tests`` can fail because of the results of ``functions``.
-
-    Args:
-        tests: Python source.
-        functions: names of the tested functions.
-    """
+    """Whether no statement of ``tests`` can fail because of the results of ``functions``."""
     return not _Reader(ast.parse(tests).body, functions).decides
 
 
