@@ -40,12 +40,9 @@ class Stored:
 
 
 class Weights:
-    """The stored parameters of a checkpoint. Construction reads headers only.
+    """The stored parameters of a checkpoint: model.safetensors, or shards and their index.
 
-    Args:
-        folder: with model.safetensors, or shards and their index.
-        family: names the parameters.
-        config: determines which parameters there are.
+    Construction reads headers only.
 
     Attributes:
         slots: official parameter names to their destinations.

@@ -44,14 +44,9 @@ class SavedText(Record):
 
 @dataclass
 class SavedTexts:
-    """The answers of a run.
+    """The answers of a run: all of ``results.json`` and of each line of ``samples.jsonl``, and the checked part of both.
 
-    Attributes:
-        content: all of ``results.json``.
-        scores: the checked part of it.
-        rows: all of each line of ``samples.jsonl``.
-        answers: the checked part of each.
-        references: their source by task, `PUBLISHED` or `OWN`.
+    ``references`` has the source of each task's references, `PUBLISHED` or `OWN`.
     """
 
     content: Object

@@ -48,13 +48,7 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
     Weights are loaded after all prompts have been checked. lm-eval sees one process: requests are shared out here, and
     the main process collects the answers. The other processes return placeholders.
 
-    Args:
-        settings: of the run.
-        config: of the checkpoint.
-        tokenizer: of the checkpoint.
-        load: loads the weights.
-        processes: those that share the work.
-        journal: keeps answers as they come, and has those of earlier sessions; None: nothing is kept.
+    ``load`` loads the weights. ``journal`` keeps answers as they come, and has those of earlier sessions.
 
     Attributes:
         answers: one per generated answer or scored question, in the order of the requests; complete in the main

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 
+from cache_zoo.errors import first_line
 from evaluation.storage.schema import MemoryShortage
 
 _CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
@@ -61,7 +62,7 @@ def _memory_problem(work: Callable[[list[R]], object], piece: list[R]) -> str | 
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return first_line(error)
     return None
 
 

@@ -37,11 +37,9 @@ def disk_trouble(error: BaseException | None) -> str | None:
 
 
 def require_place(output_dir: Path, run: Path | None = None) -> None:
-    """Check that run folders can be made and written in ``output_dir``; nothing is left behind.
+    """Check that run folders can be made and written in ``output_dir``, which need not exist; nothing is left behind.
 
-    Args:
-        output_dir: the folder; it need not exist.
-        run: one of its run folders; if it exists, it must be writable as well.
+    An existing folder ``run`` must be writable as well.
 
     Raises:
         NoRoomError: the disk is full.

@@ -40,11 +40,7 @@ class SampleCheck(Protocol):
 
 
 class CheckedRun:
-    """The run under check.
-
-    Args:
-        run: finished.
-        datasets: expected digest of the data by task; other tasks may have any.
+    """The finished run under check; tasks that ``datasets`` lacks may have any data.
 
     Raises:
         UsageError: from all properties, as in `SavedRun`.

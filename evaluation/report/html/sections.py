@@ -12,13 +12,7 @@ from evaluation.report.columns import heading
 
 @dataclass(frozen=True)
 class Section:
-    """Rows under one heading.
-
-    Attributes:
-        title: model, dataset and decoding, or that the runs are not ranked.
-        text: everything else that the runs share.
-        rows: number and row of each run, in the frame's order.
-    """
+    """Rows under one heading, numbered in the frame's order; ``text`` is everything else that the runs share."""
 
     title: str
     text: str

@@ -54,12 +54,10 @@ class _RemoteProgram(Channel):
             self._end("crashed", _GARBAGE)
 
     def names(self, requested: set[str], dotted: set[str]) -> dict[str, Any]:
-        """The program's values of these names, as far as it has them.
+        """The program's values of the ``requested`` names, as far as it has them.
 
-        Args:
-            requested: names.
-            dotted: names whose attributes the tests use; if a module of the standard library has such a name, only
-                that module will do.
+        The tests use attributes of ``dotted`` names; if a module of the standard library has such a name, only that module
+        will do.
         """
         kind, content = self.ask("names", sorted(requested))
         found: dict[str, Any] = {}
