@@ -44,7 +44,7 @@ class SavedText(Record):
 
 @dataclass
 class SavedTexts:
-    """The answers of a run: all of ``results.json`` and of each line of ``samples.jsonl``, and the checked part of both.
+    """The answers of a run: the whole and the checked part of ``results.json`` and of each line of ``samples.jsonl``.
 
     ``references`` has the source of each task's references, `PUBLISHED` or `OWN`.
     """

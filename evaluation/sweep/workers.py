@@ -34,11 +34,9 @@ _SHUTDOWN_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Resources:
-    """What a worker has to itself.
+    """What a worker has to itself: cores (none: all, with as many threads as the environment says), and a GPU.
 
-    Attributes:
-        cores: processors; empty: all, with as many threads as the environment says.
-        gpu: value of CUDA_VISIBLE_DEVICES; None: all.
+    ``gpu`` is the value of CUDA_VISIBLE_DEVICES; None: all.
     """
 
     cores: tuple[int, ...] = ()

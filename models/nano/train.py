@@ -104,10 +104,7 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 class TrainingRun:
-    """A run in its folder: ``state.pt`` to resume from, ``log.jsonl`` and the exported checkpoint.
-
-    An existing run is resumed; its plan may differ in ``steps`` only.
-    """
+    """A run in its folder: ``state.pt`` to resume from (``steps`` may change), ``log.jsonl`` and the checkpoint."""
 
     def __init__(self, plan: Plan, out: Path, device: str = "cpu") -> None:
         self.plan, self.out, self.step = plan, out, 0

@@ -20,12 +20,9 @@ _MEANS = ("mean", "nanmean")
 
 @dataclass
 class _Values:
-    """Values of a metric over the questions of a task.
+    """Values of a metric over the questions of a task: numbers, and counted words.
 
-    Attributes:
-        numbers: its numeric values.
-        outcomes: its values that are words, counted.
-        absent, parts: how many questions have no value, or one that lm-eval aggregates in its own way.
+    ``absent`` and ``parts`` count questions without a value, and with one that lm-eval aggregates in its own way.
     """
 
     numbers: list[float] = field(default_factory=list)

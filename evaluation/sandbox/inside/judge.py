@@ -56,8 +56,8 @@ class _RemoteProgram(Channel):
     def names(self, requested: set[str], dotted: set[str]) -> dict[str, Any]:
         """The program's values of the ``requested`` names, as far as it has them.
 
-        The tests use attributes of ``dotted`` names; if a module of the standard library has such a name, only that module
-        will do.
+        The tests use attributes of ``dotted`` names. If a module of the standard library has such a name, only that
+        module will do.
         """
         kind, content = self.ask("names", sorted(requested))
         found: dict[str, Any] = {}
