@@ -57,10 +57,7 @@ def read_recipe(config_dir: Path, name: str) -> list[RecipeEntry]:
 def resolve(config_dir: Path, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a recipe for a cell, per key, with ``recipe.name`` and ``recipe.source`` for the record.
 
-    Args:
-        config_dir: absolute path of ``configs``.
-        name: of the recipe.
-        config: the configuration without it; the names of model, dataset and cache are read.
+    ``config`` is the configuration without it; the names of model, dataset and cache are read.
 
     Raises:
         UsageError: no entry matches.

@@ -90,13 +90,9 @@ class ScoredQuestion:
 
 @dataclass(frozen=True)
 class Batch:
-    """One timed call of `generation.generate` or `generation.log_likelihoods`.
+    """One timed call of `generation.generate` or `generation.log_likelihoods`, for ``size`` questions.
 
-    Attributes:
-        size: questions in it.
-        seconds: wall time.
-        counts: counted work.
-        peak_memory: peak bytes allocated on the device, weights included; None where this is not measured.
+    ``peak_memory`` is the peak of bytes allocated on the device, weights included; None where this is not measured.
     """
 
     size: int

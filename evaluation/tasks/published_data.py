@@ -22,12 +22,7 @@ _HEX_DIGITS = 32
 
 @dataclass(frozen=True)
 class PublishedRows:
-    """The published rows of a task.
-
-    Attributes:
-        sha256: of all rows, as `evaluation.tasks.loading` computes it.
-        rows: of each row's columns that scoring reads, as `row_digest` computes it.
-    """
+    """The published rows of a task: the digest of all of them (`evaluation.tasks.loading`), and of each (`row_digest`)."""
 
     sha256: str
     rows: tuple[str, ...]
