@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import date
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import torch
@@ -27,6 +28,7 @@ from generation import GenerationOutput, generate
 from models import Transformer
 from models.loading import find_family
 
+T = TypeVar("T")
 _REPEATS = 20  # of a matrix product
 
 
@@ -78,16 +80,16 @@ def random_model(width: int, layers: int, vocab: int, dtype: torch.dtype, device
     return Transformer(config).to(device, dtype).eval().requires_grad_(False)
 
 
-def seconds(work: Callable[[], Any], device: str) -> float:
-    """Wall-clock time of ``work``, the device waited for."""
+def timed(work: Callable[[], T], device: str) -> tuple[float, T]:
+    """Wall-clock seconds of ``work``, the device waited for, and its result."""
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         torch.cuda.synchronize()
     start = time.perf_counter()
-    work()
+    result = work()
     if on_gpu:
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, result
 
 
 def matmul_rate(model: Transformer, rows: int) -> float:
@@ -105,7 +107,7 @@ def matmul_rate(model: Transformer, rows: int) -> float:
             torch.mm(x, weight.T, out=out)
 
     flops = sum(2 * rows * weight.numel() for weight in weights)
-    return flops / statistics.median(seconds(once, str(model.device)) for _ in range(_REPEATS))
+    return flops / statistics.median(timed(once, str(model.device))[0] for _ in range(_REPEATS))
 
 
 def measure(arguments: StepCostOptions) -> dict[str, Any]:
@@ -126,12 +128,9 @@ def measure(arguments: StepCostOptions) -> dict[str, Any]:
             decode(make_cache(name), arguments.block * 2)
         for _ in range(arguments.rounds):
             for name in arguments.caches:
-                cache = make_cache(name)
-
-                def work(cache: Cache = cache, name: str = name) -> None:
-                    outputs[name] = decode(cache, arguments.gen)
-
-                rounds[name].append(seconds(work, arguments.device))
+                work = partial(decode, make_cache(name), arguments.gen)
+                seconds, outputs[name] = timed(work, arguments.device)
+                rounds[name].append(seconds)
                 counts = outputs[name].counts
                 rates[name].append(matmul_rate(model, round(counts.rows / counts.forwards)))
     return {"rounds": rounds, "outputs": outputs, "rates": rates}

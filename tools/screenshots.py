@@ -100,7 +100,7 @@ def take(options: ScreenshotOptions) -> None:
         opened.evaluate("scrollTo({ top: 0, behavior: 'instant' })")  # what sticks to the top is at its own place
         box = opened.locator(options.select).first.bounding_box() if opened.locator(options.select).count() else None
         if box is None:
-            raise UsageError(f"{name} has no '{options.select}' that can be seen")
+            raise UsageError(f"{name} has no visible '{options.select}'")
         opened.screenshot(path=options.picture, full_page=True, clip=box)
 
 

@@ -9,7 +9,8 @@ from hydra.core.config_store import ConfigStore
 from cache_zoo import caches
 
 GROUP = "cache"
-_WRITABLE = (str, bool, int, float, list, dict, type(None))
+WRITABLE = (str, bool, int, float, list, dict, type(None))
+"""Types of values that YAML can hold."""
 
 
 def register() -> None:
@@ -21,7 +22,7 @@ def register() -> None:
         RuntimeWarning: a cache of an installed package does not load; it is left out.
     """
     for entry in caches.usable():
-        defaults = {key: value for key, value in caches.parameters(entry.name).items() if isinstance(value, _WRITABLE)}
+        defaults = {key: value for key, value in caches.parameters(entry.name).items() if isinstance(value, WRITABLE)}
         ConfigStore.instance().store(entry.name, {"name": entry.name, **defaults}, group=GROUP, provider=entry.origin)
 
 

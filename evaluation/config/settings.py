@@ -13,6 +13,7 @@ import torch
 from cache_zoo import Cache, UsageError, caches, make_cache
 from cache_zoo.errors import require, require_choice, shown, suggest
 from evaluation.config import identity
+from evaluation.config.cache_choices import WRITABLE
 from evaluation.config.value_checks import check_type, expand_path, read, require_folder_name, require_plain
 from evaluation.sandbox import LAYERS
 from generation import GenerationOptions, LikelihoodOptions
@@ -24,7 +25,6 @@ _ACTIONS = {"force": False, "retry": [], "jobs": 1, "trace": []}
 """Keys that say what to do with runs, with their defaults; they are no part of a run's configuration."""
 RETRIED = ("failed", "oom")
 _ATTENTION = ("eager", "sdpa", "flash_attention_2")
-_WRITABLE = (str, bool, int, float, list, dict, type(None))
 _MAX_BATCH, _MAX_JOBS, _MAX_SHOTS, _MAX_QUESTIONS, _MAX_MASKS = 4_096, 1_024, 1_000, 10**9, 100_000
 
 
@@ -252,7 +252,7 @@ def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
         if key in given and isinstance(default, bool | int | float | str):
             given[key] = check_type(f"cache.{key}", given[key], type(default))
     make_cache(target, **given)  # the class checks names and values itself
-    parameters = {key: default for key, default in defaults.items() if isinstance(default, _WRITABLE)} | given
+    parameters = {key: default for key, default in defaults.items() if isinstance(default, WRITABLE)} | given
     for name, same in vars(caches.get(target)).get("also_called", {}).items():  # not inherited
         if parameters == same:
             target, parameters = name, {}

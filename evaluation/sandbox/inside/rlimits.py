@@ -33,7 +33,5 @@ def restrict_memory(size: int) -> None:
 def _limit(kind: int, soft: int, margin: int = 0) -> None:
     """Set the soft limit, and a hard one ``margin`` above it; neither exceeds the present hard limit."""
     present = resource.getrlimit(kind)[1]
-    limits = (soft, soft + margin)
-    resource.setrlimit(
-        kind, limits if present == resource.RLIM_INFINITY else (min(limits[0], present), min(limits[1], present))
-    )
+    most = sys.maxsize if present == resource.RLIM_INFINITY else present
+    resource.setrlimit(kind, (min(soft, most), min(soft + margin, most)))

@@ -29,9 +29,7 @@ _SAMPLES = 3  # values for each variable
 _LETTERS = ConversionConfig(lowercase_symbols=False)  # R and r differ
 _PLAIN = r"(?:[\d./ -]|\\frac\{\d+\}\{\d+\})+"  # a number
 _ARGUMENT = r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
-_BINOMIAL = re.compile(
-    rf"\\binom{_ARGUMENT}{_ARGUMENT}"
-)  # rewritten below: the parser would evaluate it, however large
+_BINOMIAL = re.compile(rf"\\binom{_ARGUMENT}{_ARGUMENT}")  # the parser would evaluate it, however large
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?|\\frac\{(-?\d+)\}\{0*([1-9]\d*)\}")
 _Values = Mapping[str, sympy.Expr]
 

@@ -367,11 +367,8 @@ def _based(text: str) -> Answer | None:
 def _ratio(text: str) -> Ratio | None:
     value, units = measured(text)
     parts = [part.strip() for part in value.split(":")]
-    return (
-        Ratio(tuple(parts), units)
-        if len(parts) > 1 and all(re.fullmatch(r"[\w\\{}.^ ]+", part) for part in parts)
-        else None
-    )
+    is_ratio = len(parts) > 1 and all(re.fullmatch(r"[\w\\{}.^ ]+", part) for part in parts)
+    return Ratio(tuple(parts), units) if is_ratio else None
 
 
 def _formula_or_words(text: str) -> Answer:

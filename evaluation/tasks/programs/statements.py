@@ -301,11 +301,8 @@ def _changed(node: ast.AST) -> set[str]:
         if isinstance(child, ast.Subscript | ast.Attribute) and isinstance(child.ctx, ast.Store):
             places = [child.value]
         elif isinstance(child, ast.Expr) and isinstance(child.value, ast.Call) and not _is_built_in(child.value.func):
-            places = (
-                [child.value.func, *child.value.args]
-                if isinstance(child.value.func, ast.Attribute)
-                else child.value.args
-            )
+            owner = [child.value.func] if isinstance(child.value.func, ast.Attribute) else []
+            places = [*owner, *child.value.args]
         for place in places:
             while isinstance(place, ast.Subscript | ast.Attribute):
                 place = place.value
