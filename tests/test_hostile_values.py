@@ -108,7 +108,7 @@ def with_value(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 def test_no_value_of_a_key_breaks_anything(plain: dict[str, Any], key: str) -> None:
     usable = []
     for name, value in VALUES.items():
-        begun = time.process_time()
+        started = time.process_time()
         try:
             found = Settings.from_config(with_value(plain, key, value))
             assert len(found.run_name) < 255
@@ -118,7 +118,7 @@ def test_no_value_of_a_key_breaks_anything(plain: dict[str, Any], key: str) -> N
             assert key.split(".")[-1] in told, f"{key}={name}: {told[:300]}"
             assert told.isprintable(), told[:300]
             assert len(told) < 1_000, told[:300]
-        assert time.process_time() - begun < 3
+        assert time.process_time() - started < 3
     expected = USABLE.get(key)
     if expected is not None:
         assert usable == expected
@@ -179,12 +179,12 @@ def test_no_value_of_a_key_breaks_anything(plain: dict[str, Any], key: str) -> N
     ],
 )
 def test_values_out_of_range_are_named(override: str, message: str) -> None:
-    begun = time.process_time()
+    started = time.process_time()
     with pytest.raises(UsageError) as caught:
         cells([*BASE, override])
     assert any(part in str(caught.value) for part in message.split("|"))
     assert len(str(caught.value)) < 1_000
-    assert time.process_time() - begun < 3
+    assert time.process_time() - started < 3
 
 
 @pytest.mark.parametrize(
@@ -222,10 +222,10 @@ def test_combinations_are_bounded_together() -> None:
 
 
 def test_the_nearest_length_of_a_block_is_found_at_once() -> None:
-    begun = time.process_time()
+    started = time.process_time()
     with pytest.raises(UsageError, match="the nearest that does is 32"):
         GenerationOptions(gen_length=MAX_TOKENS, block_length=33)
-    assert time.process_time() - begun < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_row_to_trace_is_in_the_data(tmp_path: Path) -> None:

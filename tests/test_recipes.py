@@ -129,8 +129,8 @@ def test_each_cell_of_a_sweep_gets_its_own_values() -> None:
     ("overrides", "message"),
     [
         (["+recipe=fast_dlm"], "unknown recipe 'fast_dlm': did you mean 'fast_dllm'?"),
-        (["recipe=fast_dllm"], "give +recipe=NAME, once"),
-        (["+recipe=fast_dllm", "+recipe=d2cache"], "give +recipe=NAME, once"),
+        (["recipe=fast_dllm"], "give +recipe=NAME once"),
+        (["+recipe=fast_dllm", "+recipe=d2cache"], "give +recipe=NAME once"),
         (
             ["+recipe=fast_dllm", "dataset=nano-gsm"],
             "'fast_dllm' has nothing for model=llada-inst, dataset=nano-gsm, cache=none; it has llada-inst: gsm8k",

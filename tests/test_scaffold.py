@@ -43,8 +43,8 @@ def in_checkout(folder: Path, *command: str) -> subprocess.CompletedProcess[str]
 
 def test_a_new_cache_keeps_the_contract_and_the_rules_of_the_repository(checkout: Path) -> None:
     before = snapshot(checkout)
-    begun = in_checkout(checkout, "-m", "evaluation", "new", "far_sighted")
-    assert begun.returncode == 0, begun.stderr
+    written = in_checkout(checkout, "-m", "evaluation", "new", "far_sighted")
+    assert written.returncode == 0, written.stderr
     after = snapshot(checkout)
     assert set(after) - set(before) == {"cache_zoo/methods/far_sighted.py"}
     changed = {name for name in before if before[name] != after[name]}

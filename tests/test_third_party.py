@@ -151,8 +151,8 @@ def test_a_value_that_its_class_refuses_is_one_error(installed: Path) -> None:
 
 
 def test_a_package_that_new_writes_can_be_installed_and_keeps_the_contract(tmp_path: Path) -> None:
-    begun = run("-m", "evaluation", "new", "far_sighted", "package=true", f"into={tmp_path}")
-    assert begun.returncode == 0, begun.stderr
+    written = run("-m", "evaluation", "new", "far_sighted", "package=true", f"into={tmp_path}")
+    assert written.returncode == 0, written.stderr
     package = tmp_path / "cache-zoo-far-sighted"
     target = install(package, tmp_path / "target")
     shown = run("-m", "evaluation", "list", "far_sighted", installed=target)
