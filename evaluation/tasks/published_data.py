@@ -22,7 +22,7 @@ _HEX_DIGITS = 32
 
 @dataclass(frozen=True)
 class PublishedRows:
-    """The published rows of a task: the digest of all of them (`evaluation.tasks.loading`), and of each (`row_digest`)."""
+    """The published rows of a task: the digest of all (`evaluation.tasks.loading`), and of each (`row_digest`)."""
 
     sha256: str
     rows: tuple[str, ...]
