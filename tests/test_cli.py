@@ -140,7 +140,7 @@ COMMAND_LINES = {
 }
 
 
-@pytest.mark.parametrize("family", ["llada", "dream"])
+@pytest.mark.parametrize("family", ["llada", pytest.param("dream", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", list(COMMAND_LINES))
 def test_documented_command_lines(
     run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], family: str, name: str
@@ -164,7 +164,7 @@ def test_documented_command_lines(
         assert summary["score"] in (0, 1)
 
 
-@pytest.mark.parametrize("family", ["llada", "dream"])
+@pytest.mark.parametrize("family", ["llada", pytest.param("dream", marks=pytest.mark.slow)])
 def test_a_sweep_over_the_caches(
     run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], family: str, tmp_path: Path
 ) -> None:
@@ -367,6 +367,7 @@ def test_several_processes_answer_what_one_does(run: Run, short: list[str], tmp_
     assert two.lines[-1]["score"] == one.lines[-1]["score"]
 
 
+@pytest.mark.slow
 def test_the_documented_launch(tiny_folders: dict[str, Path], data: dict[str, Path], tmp_path: Path) -> None:
     launch = [*ACCELERATE, "4", str(ROOT / "eval.py")]
     paths = [f"model.path={tiny_folders['llada']}", f"dataset.path={data['gsm8k']}", "dataset.size=2"]
@@ -453,7 +454,9 @@ CODE_METRICS = {
 }
 
 
-@pytest.mark.parametrize("task", list(CODE_METRICS))
+@pytest.mark.parametrize(
+    "task", ["humaneval", *(pytest.param(name, marks=pytest.mark.slow) for name in CODE_METRICS if name != "humaneval")]
+)
 def test_code_is_kept_and_scored_now_or_later(
     run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -652,7 +655,9 @@ def test_columns_that_a_task_of_lm_eval_lacks_are_named(run: Run, short: list[st
 PUBLISHED = {"gsm8k": "gsm8k", "math-500": "math500", "humaneval": "humaneval", "mbpp": "mbpp"}
 
 
-@pytest.mark.parametrize("name", list(PUBLISHED))
+@pytest.mark.parametrize(
+    "name", ["math-500", *(pytest.param(name, marks=pytest.mark.slow) for name in PUBLISHED if name != "math-500")]
+)
 def test_the_published_benchmarks_run_on_an_embedded_model(
     run: Run, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -682,7 +687,7 @@ def test_the_published_benchmarks_run_on_an_embedded_model(
     assert measured["tokens_canvas"] == sum(sample["tokens_canvas"] for sample in samples) == 16
 
 
-@pytest.mark.parametrize("task", ["math-500", "humaneval"])
+@pytest.mark.parametrize("task", [pytest.param("math-500", marks=pytest.mark.slow), "humaneval"])
 def test_several_processes_score_tasks_as_one_does(
     run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], task: str, tmp_path: Path
 ) -> None:
@@ -701,6 +706,7 @@ def test_several_processes_score_tasks_as_one_does(
     assert (shared["efficiency"]["processes"], shared["efficiency"]["samples"]) == (2, 3)
 
 
+@pytest.mark.slow
 def test_several_processes_score_what_one_does(
     run: Run, tiny_folders: dict[str, Path], quiz: Path, tmp_path: Path
 ) -> None:
@@ -761,6 +767,7 @@ def test_lm_evals_own_program_gives_the_same_samples(
     assert texts == {sample["doc_id"]: sample["text"] for sample in samples_of(ours)}
 
 
+@pytest.mark.slow
 def test_lm_evals_own_program_knows_the_embedded_tasks(tmp_path: Path) -> None:
     arguments = "pretrained=nano-llada,cache=dual,gen_length=64,block_length=32,threshold=0.9"
     command = ["--model", "cache_zoo", "--model_args", arguments, "--tasks", "nano-gsm", "--limit", "2"]

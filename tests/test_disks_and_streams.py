@@ -152,16 +152,21 @@ def test_no_stream_ends_a_sweep_or_a_cell(line: str, tmp_path: Path) -> None:
     ("line", "expected"),
     [
         ("{python} eval.py --help | head -1 > /dev/null; exit ${PIPESTATUS[0]}", (0, "")),
-        ("{python} eval.py --help >&-", (0, "")),
+        pytest.param("{python} eval.py --help >&-", (0, ""), marks=pytest.mark.slow),
         (
             "{python} eval.py --help > /dev/full",
             (1, "error: standard output can't be written: No space left on device\n"),
         ),
-        ("{python} -m evaluation generate --help | head -1 > /dev/null; exit ${PIPESTATUS[0]}", (0, "")),
-        ("{python} -m evaluation list | true; exit ${PIPESTATUS[0]}", (0, "")),
-        (
+        pytest.param(
+            "{python} -m evaluation generate --help | head -1 > /dev/null; exit ${PIPESTATUS[0]}",
+            (0, ""),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("{python} -m evaluation list | true; exit ${PIPESTATUS[0]}", (0, ""), marks=pytest.mark.slow),
+        pytest.param(
             "{python} -m evaluation list > /dev/full",
             (1, "error: standard output can't be written: No space left on device\n"),
+            marks=pytest.mark.slow,
         ),
         ("{python} eval.py modle=x 2>&-", (2, "")),
     ],

@@ -74,6 +74,7 @@ def test_the_tokenizer_encodes_any_text() -> None:
     assert again.get_vocab() == tokenizer.get_vocab()
 
 
+@pytest.mark.slow
 def test_training_never_sees_a_test_item() -> None:
     tokenizer = train_tokenizer()
     plan = Plan(**{**SMALL, "batch": 32})

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-@pytest.mark.parametrize("width", [400, 800, 1600])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, pytest.param(800, marks=pytest.mark.slow), 1600])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_it_fits_windows_narrow_and_wide_light_and_dark(
     page_file: Path, opened: Opener, width: int, scheme: str
 ) -> None:

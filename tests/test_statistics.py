@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest, t, ttest_rel
+from statsmodels.stats.multitest import multipletests
 
 from cache_zoo import UsageError
 from evaluation.report import compare as program
@@ -126,6 +127,13 @@ def test_holm_by_hand() -> None:
     assert holm([0.04, 0.01, None, 0.03, 0.02]) == pytest.approx([0.06, 0.04, None, 0.06, 0.06], nan_ok=True)
     assert holm([None]) == [None]
     assert holm([0.9, 0.8]) == [1, 1]
+
+
+def test_holm_is_that_of_statsmodels() -> None:
+    generator = np.random.default_rng(3)
+    for count in range(1, 40):
+        values = generator.random(count).round(2).tolist()
+        assert holm(values) == multipletests(values, method="holm")[1].tolist()
 
 
 def test_speed_up_is_the_ratio_of_the_medians() -> None:
