@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -291,6 +292,7 @@ def test_a_stuck_server_is_replaced() -> None:
     with Sandbox(MISSING) as sandbox:
         assert sandbox.run(HONEST, TESTS).passed
         assert sandbox._server is not None
+        assert select.select([sandbox._server.stdout], [], [], 30)[0], "it says that it is ready for the next program"
         for process in {sandbox._server.pid, *descendants(sandbox._server.pid)}:
             os.kill(process, signal.SIGSTOP)
         start = time.monotonic()
