@@ -50,13 +50,14 @@ map: $(INSTALLED) ## take the pictures of README and docs/trace.md: none beside 
 architecture: $(INSTALLED) ## draw the picture of docs/architecture.md from the imports
 	$(BIN)/python -m tools.architecture
 
-PROCESSES ?= auto
+# One more than the cores, since some tests wait for programs that they start.
+PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 8))')
 
 test: $(INSTALLED) ## all tests but the slow ones, on all cores; PROCESSES=1 for one
-	$(BIN)/python -m pytest -q -n $(PROCESSES) --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal
 
 test-slow: $(INSTALLED) ## the slow tests, which guard against rare faults
-	$(BIN)/python -m pytest -q -n $(PROCESSES) --maxprocesses 8 --dist worksteal -m slow
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m slow
 
 check: $(INSTALLED) ## lint, format, types
 	$(BIN)/ruff check .

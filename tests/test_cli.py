@@ -615,7 +615,7 @@ def test_an_answer_that_greedy_decoding_gives(run: Run, tiny_folders: dict[str, 
             "scores given answers and generates nothing, so cache=dllm has nothing to do",
         ),
         ("loglikelihood_rolling", "seed=1", "asks for loglikelihood_rolling, the likelihood of whole texts"),
-        ("multiple_choic", "seed=1", "did you mean 'quiz-multiple_choice'?"),
+        pytest.param("multiple_choic", "seed=1", "did you mean 'quiz-multiple_choice'?", marks=pytest.mark.slow),
     ],
 )
 def test_likelihoods_that_cannot_be_had_are_one_error(
@@ -752,6 +752,7 @@ def local_gsm8k(tmp_path_factory: pytest.TempPathFactory, data: dict[str, Path])
     return folder
 
 
+@pytest.mark.slow
 def test_lm_evals_own_program_gives_the_same_samples(
     run: Run, tiny_folders: dict[str, Path], local_gsm8k: Path, short: list[str], tmp_path: Path
 ) -> None:
@@ -807,6 +808,7 @@ def test_model_args_are_read(tiny_folders: dict[str, Path]) -> None:
     assert plugin.read_arguments({"pretrained": str(folder), "dtype": "float32"}).model.path == str(folder)
 
 
+@pytest.mark.slow
 def test_bad_model_args_end_the_program_with_two(tmp_path: Path) -> None:
     command = [
         "-m",

@@ -265,10 +265,10 @@ IGNORES = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"
     ("program", "tests"),
     [
         ("while True: pass", TESTS),
-        (IGNORES + "while True: pass", TESTS),
+        pytest.param(IGNORES + "while True: pass", TESTS, marks=pytest.mark.slow),
         (IGNORES + "def f(x):\n    while True: pass", TESTS),
-        (HONEST, "while f(1): pass"),
-        ("x = 1", "while True: pass"),
+        pytest.param(HONEST, "while f(1): pass", marks=pytest.mark.slow),
+        pytest.param("x = 1", "while True: pass", marks=pytest.mark.slow),
         ("x = 1", IGNORES + "while True: pass"),
     ],
 )

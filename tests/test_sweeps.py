@@ -228,7 +228,7 @@ def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path: Path, monke
     assert run.status["status"] == "partial"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupt_leaves_a_partial_run_that_resumes(tmp_path: Path, number: signal.Signals) -> None:
     sweep = ["-m", "cache=none", "dataset.size=40", f"output_dir={tmp_path}", *QUICK]
     process = processes.Process(command(*sweep)[1:], env=environment())
