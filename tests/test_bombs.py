@@ -118,9 +118,8 @@ def try_bomb(name: str, command: str, small_runs: Path, folder: Path) -> None:
     assert mebibytes < MEBIBYTES, where
 
 
-@pytest.mark.parametrize("command", ["table", "rescore"])
-def test_a_bomb_ends_soon(command: str, small_runs: Path, tmp_path: Path) -> None:
-    try_bomb("600 MiB of NUL", command, small_runs, tmp_path)
+def test_a_bomb_ends_soon(small_runs: Path, tmp_path: Path) -> None:
+    try_bomb("600 MiB of NUL", "rescore", small_runs, tmp_path)
 
 
 @pytest.mark.slow

@@ -570,7 +570,7 @@ def quiz_arguments(folder: Path, quiz: Path, kind: str = "multiple_choice") -> l
     return [f"model.path={folder}", "model=llada-base", f"include_path={quiz}", f"dataset.name=quiz-{kind}"]
 
 
-@pytest.mark.parametrize("family", ["llada", "dream"])
+@pytest.mark.parametrize("family", ["llada", pytest.param("dream", marks=pytest.mark.slow)])
 def test_a_multiple_choice_task(run: Run, tiny_folders: dict[str, Path], quiz: Path, family: str) -> None:
     arguments = [*quiz_arguments(tiny_folders[family], quiz), f"model.family={family}", "likelihood.mc_num=16"]
     result = run(*arguments, "batch_size=1")
