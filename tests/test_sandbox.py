@@ -292,7 +292,9 @@ def test_a_stuck_server_is_replaced() -> None:
     with Sandbox(MISSING) as sandbox:
         assert sandbox.run(HONEST, TESTS).passed
         assert sandbox._server is not None
-        assert select.select([sandbox._server.stdout], [], [], 30)[0], "it says that it is ready for the next program"
+        ready = sandbox._server.stdout
+        assert ready is not None
+        assert select.select([ready], [], [], 30)[0], "it says that it is ready for the next program"
         for process in {sandbox._server.pid, *descendants(sandbox._server.pid)}:
             os.kill(process, signal.SIGSTOP)
         start = time.monotonic()
