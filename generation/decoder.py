@@ -305,7 +305,8 @@ class _Decoding:
             further["entropy"] = torch.zeros_like(live, dtype=torch.float32).masked_scatter(live, entropy)
         kept = logits.clone() if self.strategy.needs_logits else None
         noise = self._noise(live[:, start:])
-        tokens, values = propose(logits, self.options, config.mask_id, noise, eos_id=config.eos_id, eot_id=config.eot_id)
+        ends = {"eos_id": config.eos_id, "eot_id": config.eot_id}
+        tokens, values = propose(logits, self.options, config.mask_id, noise, **ends)
         proposed = self.ids.masked_scatter(live, tokens)
         confidence = torch.full(self.ids.shape, -torch.inf, device=self.ids.device).masked_scatter(live, values)
         self._eligible = (live & step.committable[:size])[:, start:]

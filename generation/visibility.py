@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cache_zoo import Canvas, Columns, Rows, Step
-from cache_zoo.suffixes import Suffix
+from cache_zoo import Canvas, Columns, Rows, Step, Suffix
 
 
 class Visibility:
