@@ -387,9 +387,7 @@ class _Decoding:
                 self._raise_stuck(b)
         self.tokens[self.sequences] = self.ids[:, start:]
 
-    def _check(
-        self, step: Step, outcome: Outcome, written: bool, outside: bool, limits: tuple[float, float]
-    ) -> None:
+    def _check(self, step: Step, outcome: Outcome, written: bool, outside: bool, limits: tuple[float, float]) -> None:
         """Raise unless cache and strategy kept to what they may do and all logits are finite."""
         cache, strategy = type(self.cache).__name__, type(self.strategy).__name__
         if written:
