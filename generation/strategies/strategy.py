@@ -191,5 +191,5 @@ def first_open_block(open_: Tensor, length: int) -> list[Region | None]:
 
 def _kept(value: object, kept: list[int]) -> object:
     if isinstance(value, Tensor):
-        return value[torch.tensor(kept, device=value.device)]
+        return value[torch.tensor(kept, dtype=torch.long, device=value.device)]
     return value if value is None else [value[b] for b in kept]  # type: ignore[index]
