@@ -6,6 +6,10 @@ from generation.strategies.strategy import Strategy
 strategies = Registry(
     kind="strategy",
     base=Strategy,
-    builtin={"vanilla": "generation.strategies.vanilla:Vanilla"},
+    builtin={
+        "vanilla": "generation.strategies.vanilla:Vanilla",
+        "window": "generation.strategies.window:Window",
+        "sliding": "generation.strategies.sliding:Sliding",
+    },
     group="cache_zoo.strategies",
 )
