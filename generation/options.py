@@ -197,7 +197,9 @@ class GenerationOptions:
         steps, blocks = self.steps, self.gen_length // self.block
         if steps is None:
             require(self.schedule == "even", f"schedule={self.schedule} shares out the tokens of steps; give steps")
-            require(self.alg != "origin", "alg=origin draws by the time of Dream's schedule; give schedule=dream, steps")
+            require(
+                self.alg != "origin", "alg=origin draws by the time of Dream's schedule; give schedule=dream, steps"
+            )
             return
         require(
             self.num_transfer_tokens == 1,
@@ -215,7 +217,7 @@ class GenerationOptions:
         )
         require(
             self.alg != "origin" or self.schedule == "dream",
-            f"alg=origin draws by the time of Dream's schedule; give schedule=dream, not {self.schedule}",
+            f"alg=origin draws by the times of Dream's schedule; give schedule=dream, not {self.schedule}",
         )
 
     def _check_rules(self) -> None:
