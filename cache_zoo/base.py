@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from cache_zoo.blocks import AttentionBlock, FeedForwardBlock

@@ -1,7 +1,7 @@
 """The two sub-blocks of a layer, as a cache calls them.
 
-``N`` rows, ``D`` model width, ``H`` query heads, ``G`` key/value heads, ``E`` width of a head, ``S`` keys, ``W`` rows of
-the sequence with the most rows.
+``N`` rows, ``D`` model width, ``H`` query heads, ``G`` key/value heads, ``E`` width of a head, ``S`` keys, ``W`` rows
+of the sequence with the most rows.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class AttentionBlock(Protocol):
     ) -> Tensor:
         """Attention of ``query`` over ``keys`` and ``values`` ``[B, S, G, E]``; returns ``[N, H * E]``.
 
-        Without ``mask`` keys and values stand as `Columns.gather` of ``step.columns`` returns them, and all of these are
-        attended. With it they may stand in any order, and hidden ones may hold anything.
+        Without ``mask`` keys and values stand as `Columns.gather` of ``step.columns`` returns them, and all of these
+        are attended. With it they may stand in any order, and hidden ones may hold anything.
 
         Args:
             query: of ``rows``, rotated.

@@ -89,7 +89,7 @@ class Canvas:
         dtype: dtype of activations, keys and values.
         window_shift: columns by which the rows that run for a block precede it: ``shift``, or 0 where the block's first
             forward commits its first token, so that the row before the block predicts nothing any more.
-        steps: forwards of a generation, if each commits as many tokens as scheduled.
+        steps: forwards that the schedule gives the whole generation; None: confidences decide how many there are.
         seeds: of each sequence, for whatever draws; the same for both contexts of classifier-free guidance.
         store: how keys and values are kept, a name in `cache_zoo.stores.STORES`.
     """
@@ -108,7 +108,7 @@ class Canvas:
     hidden_size: int
     dtype: torch.dtype
     window_shift: int = 0
-    steps: int = 0
+    steps: int | None = None
     seeds: list[int] = field(default_factory=list)
     store: str = "native"
 

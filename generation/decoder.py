@@ -157,7 +157,7 @@ class _Decoding:
             options.gen_length,
             options.block,
             window_shift=config.shift if options.first_forward == "decode" else 0,
-            steps=options.steps or -(-options.gen_length // options.num_transfer_tokens),
+            steps=options.scheduled_steps,
             seeds=seeds * self.contexts,
             store=store,
         )
@@ -205,7 +205,7 @@ class _Decoding:
             tokens, committed = self.tokens.clone(), torch.zeros_like(self.tokens, dtype=torch.bool)
             tokens[self.sequences] = self.ids[:, start:]
             committed[self.sequences] = outcome.committed[:, start:]
-            blocks = {sequence: region.index for sequence, region in zip(self.sequences, self.regions, strict=True)}
+            blocks = {sequence: region.block for sequence, region in zip(self.sequences, self.regions, strict=True)}
             yield Progress(tokens, committed, blocks, replace(self.counts))
 
     def _start(self) -> None:
@@ -230,7 +230,7 @@ class _Decoding:
             self._keep(kept)
         regions = [region for region in plan.regions if region is not None]
         for b, region in enumerate(regions):
-            if self.regions and region.index != self.regions[b].index:
+            if self.regions and region.block != self.regions[b].block:
                 self.block_step[b] = 0
         self.regions = regions
         return plan if regions else None
@@ -247,7 +247,7 @@ class _Decoding:
             masked,
             self.end_of_text.open(self.masked, self.canvas).repeat(contexts, 1),
             self.counts.forwards,
-            [region.index for region in self.regions] * contexts,
+            [region.block for region in self.regions] * contexts,
             self.block_step * contexts,
             [(start + region.start, start + region.end) for region in self.regions] * contexts,
             self._widened(plan.candidates),
@@ -287,8 +287,9 @@ class _Decoding:
         extra = self.cache.confidence_positions(step)
         require_mask(extra, step.canvas, f"{type(self.cache).__name__}.confidence_positions")
         live = step.committable if extra is None else step.committable | (extra & step.masked)
-        if plan.logits is not None:
-            live = live | (self._widened(plan.logits) & step.masked)
+        wanted = self._widened(plan.logits)
+        if wanted is not None:
+            live = live | (wanted & step.masked)
         if not all_run:
             live = live & step.rows.mask.roll(step.canvas.shift, dims=1)
         if self.contexts == 2:
@@ -398,7 +399,7 @@ class _Decoding:
 
     def _raise_stuck(self, b: int) -> None:
         """Name who is to blame for a sequence that nothing is committed of."""
-        where = f"of block {self.regions[b].index} of sequence {self.sequences[b]}"
+        where = f"of block {self.regions[b].block} of sequence {self.sequences[b]}"
         if bool(self._eligible[b].any()):
             raise RuntimeError(
                 f"{type(self.strategy).__name__} committed none of the positions {where} that it was offered, "
@@ -427,5 +428,8 @@ class _Decoding:
 
 def _in_both_contexts(outcome: Outcome) -> Outcome:
     """The outcome of a guided batch, as the cache sees it."""
-    parts = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
-    return Outcome(**{name: None if part is None else part.repeat(2, 1) for name, part in parts.items()})
+    both: dict[str, Any] = {}
+    for field in fields(outcome):
+        part = getattr(outcome, field.name)
+        both[field.name] = None if part is None else part.repeat(2, 1)
+    return Outcome(**both)

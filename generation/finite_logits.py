@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cache_zoo import Cache, Step
-from cache_zoo.base import AttentionBlock, FeedForwardBlock
+from cache_zoo.blocks import AttentionBlock, FeedForwardBlock
 from models import Transformer
 
 

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cache_zoo.base import AttentionBlock, FeedForwardBlock, KVCache
+from cache_zoo.base import KVCache
+from cache_zoo.blocks import AttentionBlock, FeedForwardBlock
 from cache_zoo.errors import require
 from cache_zoo.rows import Rows
 from cache_zoo.state import Canvas, Step

@@ -8,8 +8,8 @@ or an `Edit` of the generated part. A strategy that ranks the masks of a block w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,10 +20,13 @@ from generation.options import GenerationOptions
 class Region(NamedTuple):
     """Columns of the generated part that a sequence decodes now, ``start`` to ``end`` (exclusive).
 
-    Caches take another ``index`` for a new block and may refresh; bounds may change within one.
+    Attributes:
+        block: number of the block; caches take another number for a new block and may refresh. Bounds may change within
+            one block.
+        start, end: its columns.
     """
 
-    index: int
+    block: int
     start: int
     end: int
 
@@ -72,8 +75,7 @@ class Plan:
 
     def keep(self, kept: list[int]) -> Plan:
         """The plan of the sequences ``kept``."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{key: _kept(value, kept) for key, value in values.items()})
+        return Plan(**{field.name: _kept(getattr(self, field.name), kept) for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def first_open_block(open_: Tensor, length: int) -> list[Region | None]:
     return [Region(n, n * length, min((n + 1) * length, width)) if some else None for n, some in found]
 
 
-def _kept(value: object, kept: list[int]) -> object:
+def _kept(value: Any, kept: list[int]) -> Any:
     if isinstance(value, Tensor):
         return value[torch.tensor(kept, dtype=torch.long, device=value.device)]
-    return value if value is None else [value[b] for b in kept]  # type: ignore[index]
+    return value if value is None else [value[b] for b in kept]
