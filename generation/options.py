@@ -203,10 +203,8 @@ class GenerationOptions:
     def _check_schedule(self) -> None:
         steps, blocks = self.steps, self.gen_length // self.block
         if steps is None:
+            require(self.alg != "origin", "alg=origin draws by the times of Dream's schedule; give schedule=dream")
             require(self.schedule == "even", f"schedule={self.schedule} shares out the tokens of steps; give steps")
-            require(
-                self.alg != "origin", "alg=origin draws by the time of Dream's schedule; give schedule=dream, steps"
-            )
             return
         require(
             self.num_transfer_tokens == 1,

@@ -160,10 +160,8 @@ def test_what_a_plan_knows_comes_true(options: dict[str, Any]) -> None:
 
 
 def test_dreams_schedule_restarts_in_each_block() -> None:
-    counts = [
-        len(columns) for columns in committed(Game([1], gen_length=16, block_length=8, steps=16, schedule="dream"))
-    ]
-    assert counts == [0, 1, 1, 1, 1, 1, 1, 2] * 2
+    options = {"gen_length": 16, "block_length": 8, "steps": 16, "schedule": "dream"}
+    assert [len(columns) for columns in committed(Game([1], **options))] == [0, 1, 1, 1, 1, 1, 1, 2] * 2
     whole = Game([1], **options, strategy="window", window=16)
     assert [len(columns) for columns in committed(whole)] == [0] + [1] * 14 + [2]
     assert whole.strategy.patience == 16
