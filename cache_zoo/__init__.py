@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from cache_zoo.base import AttentionBlock, Cache, FeedForwardBlock, KVCache
     from cache_zoo.errors import UsageError
     from cache_zoo.info import CacheInfo, ParameterInfo, describe, describe_all
-    from cache_zoo.registry import caches, list_caches, make_cache
+    from cache_zoo.registry import caches, list_caches, list_suffixes, make_cache, make_suffix
     from cache_zoo.rows import Rows
     from cache_zoo.state import Canvas, Outcome, Step
+    from cache_zoo.suffixes.base import Suffix
 
-_MODULES = ("errors", "rows", "state", "base", "registry", "info")
+_MODULES = ("errors", "rows", "state", "base", "suffixes.base", "registry", "info")
 """From the lightest on: the first does not load torch."""
 
 __all__ = [
@@ -33,12 +34,15 @@ __all__ = [
     "ParameterInfo",
     "Rows",
     "Step",
+    "Suffix",
     "UsageError",
     "caches",
     "describe",
     "describe_all",
     "list_caches",
+    "list_suffixes",
     "make_cache",
+    "make_suffix",
 ]
 
 
