@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from generation import GenerationOutput
 from tests.conformance.case import Case
+from tests.conformance.internals import internal_differences, recorded_choices, watch
 from tests.conformance.probe import TOLERANCE, first_logits, logits_error
 from tests.conformance.replay import Replay
 from tests.conformance.rows import Rows, active, recorded_rows
@@ -23,8 +25,10 @@ class Call:
 def differences(case: Case) -> list[str]:
     """Where our replay of ``case`` differs from the record; empty when it is exact."""
     replay, found = replay_of(case), []
-    with first_logits(case.model()) as logits:
-        out = replay.run(case)
+    cache = replay.make_cache()
+    watched = watch(cache) if recorded_choices(case) else nullcontext([])
+    with first_logits(case.model()) as logits, watched as forwards:
+        out = replay.run(case, cache)
     if "logits_file" in case.expected and (error := logits_error(case, logits[0])) > TOLERANCE:
         found.append(f"first logits differ by {error:.2e}")
     if out.tokens.tolist() != case.expected["final"]:
@@ -32,6 +36,8 @@ def differences(case: Case) -> list[str]:
     for b in range(case.batch):
         theirs, ours = recorded_calls(case, b, replay), our_calls(out, b)
         found += [f"sequence {b}: {text}" for text in _compare(case, theirs, ours)]
+    if out.nfe == case.expected["model_calls"] and not case.data["tie_dependent"]:
+        found += internal_differences(case, forwards)
     return found
 
 

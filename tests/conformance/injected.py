@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from cache_zoo.suffixes.base import Suffix
 from torch import Tensor
 
-from cache_zoo import Step
+from cache_zoo import Step, Suffix
 from generation import GenerationOptions, Strategy, View
 from generation.strategies.strategy import Board, Plan, Region
 

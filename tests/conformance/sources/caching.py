@@ -51,7 +51,7 @@ def dkv_cache(case: Case) -> Replay:
 
 
 def sparse_dllm(case: Case) -> Replay:
-    parameters = {name: case.params[name] for name in ("keep_ratio", "kernel_size")}
+    parameters = {"keep_ratio": case.params["keep_ratio"], "kernel_size": case.params["kernel_size"] or 1}
     return Replay({**layout(case), **(dream_blocks(case) if case.dream else quota(case))}, "sparse", parameters)
 
 
