@@ -274,13 +274,19 @@ class _Decoding:
         live = self._live(step, plan, all_run=rows is None and step.visible is None)
         # Row j - shift has the logits of position j; generated positions never wrap around.
         logit_rows = live.roll(-canvas.shift, dims=1)
-        logits = self.model.run(step.ids, cache=cache, logit_rows=logit_rows, step=step).logits
+        second = self._widened(plan.leave_one_out)
+        logits, _, left_out = self.model.run(step.ids, None, cache, logit_rows, step, second)
 
         self._extremes = extremes(logits)  # before they are overwritten
-        if self.contexts == 2:
-            with_prompt, without = logits.chunk(2)
-            logits = without + (1 + self.options.cfg_scale) * (with_prompt - without)
-        return self._commit(step, live[: len(self.sequences)], logits)
+        left_out = None if left_out is None else self._guided(left_out)
+        return self._commit(step, live[: len(self.sequences)], self._guided(logits), left_out)
+
+    def _guided(self, logits: Tensor) -> Tensor:
+        """Logits after classifier-free guidance (LLaDA, arXiv 2502.09992, appendix B.2)."""
+        if self.contexts == 1:
+            return logits
+        with_prompt, without = logits.chunk(2)
+        return without + (1 + self.options.cfg_scale) * (with_prompt - without)
 
     def _live(self, step: Step, plan: Plan, all_run: bool) -> Tensor:
         """BoolTensor ``[B, T]`` of every context: the positions whose logits this forward computes."""
@@ -296,7 +302,7 @@ class _Decoding:
             live = live.view(2, -1, live.shape[1]).all(dim=0).repeat(2, 1)
         return live
 
-    def _commit(self, step: Step, live: Tensor, logits: Tensor) -> Outcome:
+    def _commit(self, step: Step, live: Tensor, logits: Tensor, left_out: Tensor | None) -> Outcome:
         """Propose a token for each position of ``live`` (``[B, T]``) and let the strategy decide."""
         start, size, config = step.canvas.prompt_length, len(self.sequences), self.model.config
         further: dict[str, Tensor] = {}
@@ -322,6 +328,7 @@ class _Decoding:
             live[:, start:],
             step.rows.mask[:size, start:],
             kept,
+            left_out,
             step.canvas.seeds[:size],
             config.mask_id,
             config.eos_id,
