@@ -7,7 +7,7 @@ import torch
 
 from tests.conformance import KEPT, SHARED, Case, cases, differences, judge
 from tests.conformance.known import KNOWN, known_difference
-from tests.conformance.probe import first_logits, logits_error
+from tests.conformance.probe import TOLERANCE, first_logits, logits_error
 from tests.conformance.replay import NotReplayedError
 from tests.conformance.sources import SOURCES, replay_of
 
@@ -53,7 +53,7 @@ def test_the_full_set_is_here() -> None:
 def test_a_wrong_replay_is_noticed() -> None:
     case = next(c for c in cases(KEPT) if c.path.stem == "dual_a_b8_s32")
     broken = Case(case.path, {**case.data, "method": "generate_with_prefix_cache"})
-    found = " ".join(differences(broken))
+    found = " ".join(differences(broken, replay_of(broken)))
     assert "final tokens differ" in found
     assert "canvas after forward" in found
     assert "rows of forward" in found
@@ -64,6 +64,6 @@ def test_a_wrong_logit_is_noticed() -> None:
     case = next(c for c in cases(KEPT) if c.path.stem == "dual_a_b8_s32")
     with first_logits(case.model()) as logits:
         replay_of(case).run(case)
-    assert logits_error(case, logits[0]) < 1e-4
-    wrong = logits[0] + torch.eye(*logits[0].shape) * 0.01
-    assert logits_error(case, wrong) > 1e-3
+    assert logits_error(case, logits[0]) < TOLERANCE
+    wrong = logits[0] + torch.eye(*logits[0].shape) * 0.001
+    assert logits_error(case, wrong) > TOLERANCE

@@ -20,18 +20,20 @@ class Replay:
 
     Attributes:
         options: of `generation.generate`.
-        cache: name of the cache.
+        cache: name of the cache, or a class.
         parameters: of the cache.
         suffix: a `cache_zoo.Suffix` or None.
     """
 
     options: dict[str, Any]
-    cache: str = "none"
+    cache: str | type[Cache] = "none"
     parameters: dict[str, Any] = field(default_factory=dict)
     suffix: Any = None
 
     def make_cache(self) -> Cache:
-        return make_cache(self.cache, **self.parameters)
+        if isinstance(self.cache, str):
+            return make_cache(self.cache, **self.parameters)
+        return self.cache(**self.parameters)
 
     @property
     def has_idle_forwards(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.conformance.case import Case
 from tests.conformance.replay import NotReplayedError, Replay
-from tests.conformance.sources.options import dream_blocks, dream_quota, early_stop, layout, quota
+from tests.conformance.sources.options import FIRST_TOKEN, dream_quota, early_stop, layout, quota
 
 
 def dllm_cache(case: Case) -> Replay:
@@ -55,7 +55,8 @@ def dkv_cache(case: Case) -> Replay:
 
 def sparse_dllm(case: Case) -> Replay:
     parameters = {"keep_ratio": case.params["keep_ratio"], "kernel_size": case.params["kernel_size"] or 1}
-    return Replay({**layout(case), **(dream_blocks(case) if case.dream else quota(case))}, "sparse", parameters)
+    options = {**dream_quota(case), **FIRST_TOKEN} if case.dream else quota(case)
+    return Replay({**layout(case), **options}, "sparse", parameters)
 
 
 def freecache_llada(case: Case) -> Replay:
