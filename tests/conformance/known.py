@@ -10,7 +10,6 @@ from typing import Any
 from cache_zoo import UsageError
 from tests.conformance.case import Case
 from tests.conformance.compare import differences
-from tests.conformance.released import WrappedDKV
 from tests.conformance.replay import NotReplayedError, Replay
 from tests.conformance.sources import replay_of
 
@@ -73,7 +72,7 @@ KNOWN = (
         "factor",
         "the last candidate of a block is decoded although it fails the test",
         lambda case: case.params.get("factor") is not None,
-        undone=_as_released(options={"strategy": "tests.conformance.released:FactorWithLast"}),
+        undone=_as_released(options={"strategy": "tests.conformance.released_rules:FactorWithLast"}),
     ),
     Known(
         "dkv.wrap",
@@ -83,7 +82,7 @@ KNOWN = (
             and case.params.get("shift_type") == "un"
             and case.params["cache_type"] in ("decoded", "pd")
         ),
-        undone=_as_released(cache=WrappedDKV),
+        undone=_as_released(cache="tests.conformance.released_caches:WrappedDKV"),
     ),
     Known(
         "dkv.right",
@@ -134,14 +133,14 @@ KNOWN = (
         "dpad.dream_schedule",
         "without a cache, the schedule starts with its second step",
         lambda case: case.source == "dpad_dream" and case.params["cache"] == "none" and _scheduled(case),
-        undone=_as_released(options={"strategy": "tests.conformance.released:LateSchedule"}),
+        undone=_as_released(options={"strategy": "tests.conformance.released_rules:LateSchedule"}),
     ),
     Known(
         "fast.dream_uncached",
         "the uncached threshold rule of the Dream port caps and defers tokens over the whole answer (METHODS.md A1)",
         lambda case: case.source == "fastdllm_dream" and case.params["cache"] == "none" and not _scheduled(case),
         undone=lambda case, replay: _as_released(
-            options={"strategy": "tests.conformance.released:DeferringThreshold", "steps": case.params["steps"]}
+            options={"strategy": "tests.conformance.released_rules:DeferringThreshold", "steps": case.params["steps"]}
         )(case, replay),
     ),
 )

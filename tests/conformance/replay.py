@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from cache_zoo import Cache, make_cache
@@ -20,20 +21,21 @@ class Replay:
 
     Attributes:
         options: of `generation.generate`.
-        cache: name of the cache, or a class.
+        cache: name of the cache, or "module:class".
         parameters: of the cache.
         suffix: a `cache_zoo.Suffix` or None.
     """
 
     options: dict[str, Any]
-    cache: str | type[Cache] = "none"
+    cache: str = "none"
     parameters: dict[str, Any] = field(default_factory=dict)
     suffix: Any = None
 
     def make_cache(self) -> Cache:
-        if isinstance(self.cache, str):
+        module, _, name = self.cache.partition(":")
+        if not name:
             return make_cache(self.cache, **self.parameters)
-        return self.cache(**self.parameters)
+        return getattr(import_module(module), name)(**self.parameters)
 
     @property
     def has_idle_forwards(self) -> bool:

@@ -12,10 +12,8 @@ from tests.conformance.sources.options import FIRST_TOKEN, dream_quota, early_st
 def dllm_cache(case: Case) -> Replay:
     params = case.params
     names = {"kp": "prompt_interval_steps", "kr": "gen_interval_steps", "rou": "transfer_ratio"}
-    if case.dream:  # top_k comes from the generation config that its loop inherits, as recorded for dKV-Cache
-        options = {"top_k": 50, **layout(case), **dream_quota(case)}
-    else:
-        options = {**layout(case), **quota(case)}
+    # top_k is the default of the generation config that the Dream loop inherits, as noted in records of dKV-Cache
+    options = {**layout(case), **({"top_k": 50, **dream_quota(case)} if case.dream else quota(case))}
     if scale := params.get("cfg_scale"):
         if params.get("cfg_interval_steps", 1) != 1:
             raise NotReplayedError("the unconditional half of guidance only every few steps (cfg_interval_steps)")
