@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from generation import GenerationOutput
 from tests.conformance.case import Case
-from tests.conformance.internals import internal_differences, recorded_choices, watch
+from tests.conformance.internals import Forward, internal_differences, recorded_choices, watch
 from tests.conformance.probe import TOLERANCE, first_logits, logits_error
 from tests.conformance.replay import Replay
 from tests.conformance.rows import Rows, active, recorded_rows
@@ -25,7 +25,7 @@ def differences(case: Case, replay: Replay) -> list[str]:
     """Where the ``replay`` of ``case`` differs from the record; empty when it is exact."""
     found = []
     cache = replay.make_cache()
-    watched = watch(cache) if recorded_choices(case) else nullcontext([])
+    watched: AbstractContextManager[list[Forward]] = watch(cache) if recorded_choices(case) else nullcontext([])
     with first_logits(case.model()) as logits, watched as forwards:
         out = replay.run(case, cache)
     if "logits_file" in case.expected and (error := logits_error(case, logits[0])) > TOLERANCE:

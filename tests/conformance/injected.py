@@ -61,6 +61,7 @@ class GivenBlocks(Strategy):
         return Plan([region(is_open) for is_open in board.open])
 
     def commit(self, view: View) -> Tensor:
+        assert self.options.threshold is not None
         best = view.confidence.masked_fill(~view.eligible, -torch.inf).argmax(dim=1, keepdim=True)
         chosen = view.confidence >= self.options.threshold
         return view.eligible & chosen.scatter(1, best, True)

@@ -30,7 +30,7 @@ def first_logits(model: Transformer) -> Iterator[list[Tensor]]:
             aside = copy(step)
             aside.work = deepcopy(step.work)
             seen.append(run(ids, step=aside).logits)
-        return run(ids, *given, step=step, **named)
+        return run(ids, *given, **named, step=step)
 
     with patch.object(model, "run", observed):
         yield seen

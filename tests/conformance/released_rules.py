@@ -29,6 +29,7 @@ class FactorWithLast(Ranked):
     """Fast-dLLM's factor rule: if all candidates but the last pass, the last is committed too (METHODS.md B3)."""
 
     def count(self, confidence: list[float], step: int) -> int:
+        assert self.options.factor is not None
         passed = 1
         for n, value in enumerate(confidence[1:], start=2):
             if value < 1 - self.options.factor / (n + 1):
@@ -42,6 +43,7 @@ class LateSchedule(Ranked):
 
     def __init__(self, options: GenerationOptions) -> None:
         super().__init__(options)
+        assert options.steps is not None
         self.patience = self._steps = options.steps * options.block // options.gen_length
 
     def count(self, confidence: list[float], step: int) -> int:
@@ -57,10 +59,12 @@ class DeferringThreshold(Ranked):
 
     def __init__(self, options: GenerationOptions) -> None:
         super().__init__(options)
+        assert options.steps is not None
         self._steps = options.steps
         self._fresh, self._deferred = options.gen_length // options.steps, 0
 
     def count(self, confidence: list[float], step: int) -> int:
+        assert self.options.threshold is not None
         offered = confidence[: self._fresh + self._deferred]
         kept = 1 + sum(value >= self.options.threshold for value in offered[1:])
         self._deferred = len(offered) - kept
