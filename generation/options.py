@@ -164,6 +164,13 @@ class GenerationOptions:
         return self.temperature > 0 or self.alg in UNRANKED or bool(self.alg_temp)
 
     @property
+    def scheduled_steps(self) -> int | None:
+        """Forwards that the schedule gives the whole generation; None: confidences decide how many there are."""
+        if not self.counted:
+            return None
+        return self.steps or self.gen_length // self.block * -(-self.block // self.num_transfer_tokens)
+
+    @property
     def counted(self) -> bool:
         """Whether the number of tokens that a forward commits does not depend on confidences."""
         return self.threshold is None and self.factor is None

@@ -65,7 +65,7 @@ class Game:
         regions = [region for region in plan.regions if region is not None]
         before = self.regions
         for b, region in enumerate(regions):
-            if before is None or before[b].index != region.index:
+            if before is None or before[b].index != region.block:
                 self.block_step[b] = 0
         masked, confidence = self.ids == MASK, self.confidence()
         eligible = torch.zeros_like(masked)

@@ -42,6 +42,7 @@ class RankedStrategy(Strategy):
             "give first_forward=decode",
         )
         self._blocks = blocks
+        self.plans_ahead = options.alg in UNRANKED
         self._schedule = options if blocks else replace(options, block_length=None)
         if options.schedule != "even" and options.counted:
             self.patience = block_forwards(self._schedule)  # only its last forward is sure to commit
@@ -101,7 +102,7 @@ class RankedStrategy(Strategy):
         """Forwards that sequence ``b`` has spent under the schedule of ``region``."""
         if not self._blocks:
             return self._forwards[b]
-        same = board.regions is not None and board.regions[b].index == region.index
+        same = board.regions is not None and board.regions[b].block == region.block
         return board.block_step[b] if same else 0
 
     def _quota(self, board: Board, region: Region, b: int, spent: int) -> int:
@@ -112,7 +113,7 @@ class RankedStrategy(Strategy):
             assert self._order is not None
             due = self._order[b] >= dream_times(block_forwards(options), options.eps)[spent + 1]
             return int((board.open[b] & due)[region.start : region.end].sum())
-        least = quota(options, spent, masks, block=region.index if self._blocks else 0, later=later)
+        least = quota(options, spent, masks, block=region.block if self._blocks else 0, later=later)
         return least if options.counted else max(least, 1)
 
     def _prior(self, score: Tensor, masked: Tensor) -> Tensor:

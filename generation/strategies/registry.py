@@ -1,6 +1,7 @@
 """The registry of decoding strategies."""
 
 from cache_zoo.registry import Registry
+from generation.options import GenerationOptions
 from generation.strategies.strategy import Strategy
 
 strategies = Registry(
@@ -13,3 +14,13 @@ strategies = Registry(
     },
     group="cache_zoo.strategies",
 )
+
+
+def make_strategy(options: GenerationOptions) -> Strategy:
+    """The strategy that ``options`` name, with its own parameters.
+
+    Raises:
+        UsageError: unknown name or parameter, or an invalid value.
+    """
+    strategy: Strategy = strategies.make(options.strategy, options=options, **options.parameters)
+    return strategy
