@@ -246,7 +246,7 @@ def test_the_window_is_the_first_masks_wherever_they_are() -> None:
         seen.append(region)
     assert any(b.start > a.start and b.end > a.end for a, b in pairwise(seen))
     for earlier, later in pairwise(seen):
-        assert later[0] - earlier[0] == (earlier[1:] != later[1:])
+        assert later.block - earlier.block == (earlier[1:] != later[1:])
 
 
 def bounds(game: Game, confidence: list[float]) -> list[tuple[int, int]]:
