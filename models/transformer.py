@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -101,6 +102,7 @@ class Transformer(nn.Module):
         cache: Cache | None = None,
         logit_rows: Tensor | None = None,
         step: Step | None = None,
+        after_block: Callable[[], None] | None = None,
     ) -> Forward:
         """Run ``rows`` of the canvas through the network and apply the head to ``logit_rows``.
 
@@ -110,6 +112,7 @@ class Transformer(nn.Module):
             cache: advises the layers, started on the canvas of ``step``; None: no cache.
             logit_rows: BoolTensor ``[B, T]``, a subset of ``rows``; None: all rows that run.
             step: the decoder's state, with its canvas; None: every position is valid and nothing is masked.
+            after_block: called after each sub-block.
 
         Returns:
             Logits of the logit rows, packed in canvas order, and the work done.
@@ -120,21 +123,32 @@ class Transformer(nn.Module):
             cache = Cache()
         if rows is not None:
             step.rows = Rows.from_mask(rows & step.canvas.valid)
-        return self._run(ids, cache, logit_rows, step)
+        return self._run(ids, cache, logit_rows, step, after_block)
 
     def _plain_step(self, ids: Tensor) -> Step:
         """A step in which every position is valid and nothing is masked."""
         nothing = torch.zeros_like(ids, dtype=torch.bool)
         return Step(self.canvas(~nothing), ids, nothing, nothing)
 
-    def _run(self, ids: Tensor, cache: Cache, logit_rows: Tensor | None, step: Step) -> Forward:
+    def _run(
+        self,
+        ids: Tensor,
+        cache: Cache,
+        logit_rows: Tensor | None,
+        step: Step,
+        after_block: Callable[[], None] | None = None,
+    ) -> Forward:
         rope, work = _Rotation(self._angles(ids.shape[1]), step.canvas.positions), step.work
         x = self.embedding(ids.flatten()[step.rows.index])
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
             x = cache.enter(index, x, step)
             x = x + cache.attention(index, x, _Attention(index, layer, self.config, step, rope, work), step)
+            if after_block is not None:
+                after_block()
             x = x + cache.feed_forward(index, x, _FeedForward(index, layer, work), step)
+            if after_block is not None:
+                after_block()
         if logit_rows is not None:
             x = x[step.rows.locate(logit_rows.flatten().nonzero().squeeze(1))]
         work.logits = x.shape[0]
