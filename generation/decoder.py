@@ -175,18 +175,18 @@ class _Decoding:
 
     def run(self, recorder: TraceRecorder | None = None) -> Iterator[Outcome]:
         """Yield after each forward until every sequence is finished."""
-        meter = PeakMeter(self.model)
+        self.meter = PeakMeter(self.model)
         self._start()
         while (plan := self._plan()) is not None:
             if recorder is not None:
                 recorder.begin()
             step = self._step(plan)
             outcome = self._forward(step, plan)
-            meter.read(self.cache, step)  # end_step may free some of it
+            self.meter.read(self.cache, step)  # end_step may free some of it
             self.cache.end_step(step, _in_both_contexts(outcome) if self.contexts == 2 else outcome)
-            meter.read(self.cache, step)
+            self.meter.read(self.cache, step)
             self.counts.add(step)
-            self.counts.cache_bytes = meter.peak
+            self.counts.cache_bytes = self.meter.peak
             if recorder is not None:
                 recorder.record(self.sequences, step, self.ids, outcome)
             yield outcome
@@ -274,8 +274,8 @@ class _Decoding:
         live = self._live(step, plan, all_run=rows is None and step.visible is None)
         # Row j - shift has the logits of position j; generated positions never wrap around.
         logit_rows = live.roll(-canvas.shift, dims=1)
-        second = self._widened(plan.leave_one_out)
-        logits, _, left_out = self.model.run(step.ids, None, cache, logit_rows, step, second)
+        second, measure = self._widened(plan.leave_one_out), self.meter.inside(cache, step)
+        logits, _, left_out = self.model.run(step.ids, None, cache, logit_rows, step, second, measure)
 
         self._extremes = extremes(logits)  # before they are overwritten
         left_out = None if left_out is None else self._guided(left_out)
