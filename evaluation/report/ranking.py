@@ -75,8 +75,12 @@ def untraceable(run: SavedRun) -> list[str]:
         if codes[name] is None and chosen.target is not None:
             codes[name] = Code(origin="unknown")  # runs of older versions do not record it
     reasons += [f"the code of the {name} is in no commit and no package" for name, code in codes.items() if _lost(code)]
-    several = {"commits": git, "versions of the cache": found.cache_code, "versions of the suffix": found.suffix_code}
-    several |= {"checkpoints": found.model}
+    several = {
+        "commits": git,
+        "versions of the cache": found.cache_code,
+        "versions of the suffix": found.suffix_code,
+        "checkpoints": found.model,
+    }
     reasons += [f"its sessions ran several {name}" for name, part in several.items() if part and part.several]
     return reasons
 
