@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from evaluation.config.identity import BASELINE
 from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import CheckpointIdentity, Code, Git
 
@@ -96,6 +97,8 @@ def unrecorded(run: SavedRun) -> list[str]:
     found = run.provenance
     weights = found.model and found.model.weights_sha256
     values = {"the origin of the cache's code": found.cache_code, "the weights": weights}
+    if run.config.suffix.label != BASELINE["suffix"]:
+        values["the origin of the suffix's code"] = found.suffix_code
     return [name for name, value in values.items() if value is None]
 
 
