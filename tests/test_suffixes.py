@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+import re
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from torch import Tensor
 from cache_zoo import Suffix, UsageError, list_suffixes, make_suffix
 from cache_zoo.registry import suffixes
 
+ROOT = Path(__file__).resolve().parent.parent
 PROMPT, GEN = 5, 24
 
 
@@ -208,3 +212,21 @@ def test_a_region_that_grows_hides_nothing_that_it_showed() -> None:
         now = shown(rule, [end] * 50)
         assert (now | ~before).all()
         before = now
+
+
+def test_the_document_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "suffixes.md").read_text()
+    found = re.search(r"```python\n(from torch.*?)```", text, re.DOTALL)
+    assert found is not None
+    module = ModuleType("my_module")
+    monkeypatch.setitem(sys.modules, "my_module", module)
+    exec(found.group(1), module.__dict__)
+    odd = make_suffix("my_module:EveryOther")
+    assert shown(odd, [8])[0].int().tolist() == [1] * (PROMPT + 8) + [1, 0] * 8
+    density = [2 * math.exp(-((4 * d / 255) ** 2) / 2) / math.sqrt(2 * math.pi) for d in range(256)]
+    assert f"{sum(density):.0f} of 256 columns" in text
+    assert f"that is {density[0]:.2f}, so" in text
+    for name in ("all", "window", "dropout"):
+        (row,) = re.findall(rf"(?m)^\| `{name}` \|.*$", text)
+        assert all(number in make_suffix(name).paper for number in re.findall(r"arXiv ([\d.]+)", row))
+        assert re.findall(r"`(\w+)`", row.split("|")[3]) == list(suffixes.parameters(name))
