@@ -41,8 +41,8 @@ class DKVGreedyCache(KVCache):
         self._last = torch.zeros_like(canvas.valid)
 
     def rows(self, step: Step) -> Tensor | None:
-        assert step.planned is not None, "the engine refuses strategies that do not plan (needs_planned)"
-        wanted = step.planned | self._neighbours(step.planned, step.masked)
+        assert step.planned is not None, "the decoder refuses strategies that do not plan (needs_planned)"
+        wanted = self._with_neighbours(step.planned, step.masked)
         due = [forwards % self.cache_steps == 0 for forwards in step.block_step]
         rows = wanted.roll(-step.canvas.shift, dims=1) | self._last
         return rows | torch.tensor(due, device=rows.device).unsqueeze(1)
@@ -54,17 +54,17 @@ class DKVGreedyCache(KVCache):
         super().drop_finished(kept)
         self._last = self._last[kept]
 
-    def _neighbours(self, planned: Tensor, masked: Tensor) -> Tensor:
-        """The masked positions around each planned one, BoolTensor ``[B, T]``; no position counts for two."""
-        near = torch.zeros_like(planned)
-        if not self.window:
-            return near
+    def _with_neighbours(self, planned: Tensor, masked: Tensor) -> Tensor:
+        """The ``planned`` positions and the masked ones around each, BoolTensor ``[B, T]``.
+
+        In the order of ``planned``; a neighbour of one counts for no other.
+        """
         length = planned.shape[1]
-        around = [side * distance for distance in range(1, length) for side in (-1, 1)]
-        free = (masked & ~planned).tolist()
-        for b, position in planned.nonzero().tolist():
-            open_ = (at for at in (position + offset for offset in around) if 0 <= at < length and free[b][at])
-            for at in list(islice(open_, self.window)):
-                free[b][at] = False
-                near[b, at] = True
-        return near
+        wanted, free = (planned > 0).tolist(), (masked & (planned == 0)).tolist()
+        for b, ranks in enumerate(planned.tolist()):
+            for position in sorted((at for at in range(length) if ranks[at]), key=ranks.__getitem__):
+                around = (position + side * distance for distance in range(1, length) for side in (-1, 1))
+                near = (at for at in around if 0 <= at < length and free[b][at])
+                for at in list(islice(near, self.window)):
+                    free[b][at], wanted[b][at] = False, True
+        return torch.tensor(wanted, device=planned.device)
