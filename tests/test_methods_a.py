@@ -9,7 +9,8 @@ import torch
 
 from cache_zoo import UsageError, make_cache
 from cache_zoo.methods.dkv_greedy import DKVGreedyCache
-from generation import Edit, GenerationOutput, Strategy, View, generate
+from generation import GenerationOutput, generate
+from generation.strategies.strategy import Edit, Strategy, View
 from models import Transformer, load_model
 from models.tiny import SMALLEST, make_tiny
 
@@ -107,16 +108,16 @@ def test_without_looks_and_warm_up_vicinity_is_the_dual_cache(family: str, tiny_
     assert rows(out) == rows(dual)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "look", "before"), [("llada", 3, 3), ("dream", 3, 3), ("dream", 0, 1)])
 def test_vicinity_runs_a_window_between_warm_up_and_the_next_block(
-    family: str, tiny_models: dict[str, Transformer]
+    family: str, look: int, before: int, tiny_models: dict[str, Transformer]
 ) -> None:
-    parameters = {"prefix_look": 3, "after_look": 20, "warmup_steps": 1}
+    parameters = {"prefix_look": look, "after_look": 20, "warmup_steps": 1}
     out = decode(tiny_models[family], 9, "vicinity", parameters, **BLOCKS, num_transfer_tokens=2)
-    whole, shift = (0, 41), int(family == "dream")
+    whole = (0, 41)
 
     def window(start: int) -> tuple[int, int]:
-        return start - shift - 3, min(start + 8 - shift + 20, 41)
+        return start - before, min(start + 8 + 20, 41)
 
     later = [span for start in (17, 25, 33) for span in (whole, *[window(start)] * 3)]
     assert spans(out) == [whole, whole, window(9), window(9), *later]

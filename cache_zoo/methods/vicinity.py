@@ -22,7 +22,7 @@ class VicinityCache(KVCache):
 
     Deviates from the released code: a forward of the whole canvas is not followed by one of the window unless masks
     of the block are left; a first block that ends within the warm-up causes no second refresh in the next one; with
-    shifted models (Dream), which the released code does not run, the window moves one to the left.
+    shifted models (Dream), which the released code does not run, the row before the block always runs.
 
     Args:
         prefix_look: positions before the block that run with it.
@@ -43,7 +43,6 @@ class VicinityCache(KVCache):
         new_block = [index > 0 and forwards == 0 for index, forwards in blocks]
         if step.index <= self.warmup_steps or all(new_block):
             return None
-        first = step.block_start - canvas.window_shift - self.prefix_look
-        end = step.block_end - canvas.window_shift + self.after_look
+        first, end = step.block_start - max(self.prefix_look, canvas.shift), step.block_end + self.after_look
         window = (canvas.columns >= first) & (canvas.columns < end)
         return window | torch.tensor(new_block, device=canvas.device).unsqueeze(1)
