@@ -99,11 +99,10 @@ def test_with_one_layer_a_cache_that_reads_what_is_written_loses_nothing(
 # vicinity
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_without_looks_and_warm_up_vicinity_is_the_dual_cache(family: str, tiny_models: dict[str, Transformer]) -> None:
+def test_without_looks_and_warm_up_vicinity_is_the_dual_cache(tiny_models: dict[str, Transformer]) -> None:
     options = {**BLOCKS, "num_transfer_tokens": 3}
-    dual = decode(tiny_models[family], 9, "dual", **options)
-    out = decode(tiny_models[family], 9, "vicinity", {"prefix_look": 0, "after_look": 0, "warmup_steps": 0}, **options)
+    dual = decode(tiny_models["llada"], 9, "dual", **options)
+    out = decode(tiny_models["llada"], 9, "vicinity", {"prefix_look": 0, "after_look": 0, "warmup_steps": 0}, **options)
     assert same(out, dual)
     assert rows(out) == rows(dual)
 
@@ -123,13 +122,21 @@ def test_vicinity_runs_a_window_between_warm_up_and_the_next_block(
     assert spans(out) == [whole, whole, window(9), window(9), *later]
 
 
-def test_a_warm_up_that_outlasts_the_first_block_is_followed_by_one_refresh(
-    tiny_models: dict[str, Transformer],
+@pytest.mark.parametrize(
+    ("warmup", "expected"),
+    [
+        (3, "WWWW Wwww Wwww Wwww"),  # the forward after the warm-up is the last of the first block
+        (4, "WWWW WwWw Wwww Wwww"),  # it is in the second block, which is refreshed once more
+        (5, "WWWW WWwW Wwww Wwww"),
+        (6, "WWWW WWWw Wwww Wwww"),  # too late in it for that
+    ],
+)
+def test_a_warm_up_that_ends_in_a_later_block_is_followed_by_two_refreshes(
+    warmup: int, expected: str, tiny_models: dict[str, Transformer]
 ) -> None:
-    parameters = {"prefix_look": 0, "after_look": 0, "warmup_steps": 3}
-    out = decode(tiny_models["llada"], 9, "vicinity", parameters, **BLOCKS, num_transfer_tokens=4)
-    whole = (0, 41)
-    assert spans(out) == [whole, whole, whole, whole, whole, (25, 33), whole, (33, 41)]
+    parameters = {"prefix_look": 0, "after_look": 0, "warmup_steps": warmup}
+    out = decode(tiny_models["llada"], 9, "vicinity", parameters, **BLOCKS, num_transfer_tokens=2)
+    assert ["W" if span == (0, 41) else "w" for span in spans(out)] == list(expected.replace(" ", ""))
 
 
 # DSB-Cache
@@ -328,7 +335,7 @@ def test_greedy_that_refreshes_always_decodes_in_the_same_order_as_no_cache(
     assert same(decode(tiny_models[family], 9, "dkv_greedy", {"cache_steps": 1}, **options), plain)
     cached = decode(tiny_models[family], 9, "dkv_greedy", {"cache_steps": 100, "window": 0}, **options)
     assert committed(cached, 9) == committed(plain, 9)
-    assert cached.counts.compute_ratio < 0.3
+    assert cached.counts.compute_ratio < 0.5
 
 
 def test_neighbours_are_taken_in_the_order_of_the_plan() -> None:

@@ -18,11 +18,12 @@ class VicinityCache(KVCache):
 
     The whole canvas runs in the first ``warmup_steps`` forwards of a generation, in the one that follows them, and in
     the first forward of every block but the first. In between run the block, ``prefix_look`` positions before it and
-    ``after_look`` positions behind it.
+    ``after_look`` positions behind it. As released, a warm-up that ends within a later block is followed by a second
+    forward of the whole canvas, after one of the window.
 
     Deviates from the released code: a forward of the whole canvas is not followed by one of the window unless masks
-    of the block are left; a first block that ends within the warm-up causes no second refresh in the next one; with
-    shifted models (Dream), which the released code does not run, the row before the block always runs.
+    of the block are left; with shifted models (Dream), which the released code does not run, the row before the block
+    always runs.
 
     Args:
         prefix_look: positions before the block that run with it.
@@ -39,10 +40,17 @@ class VicinityCache(KVCache):
         self.prefix_look, self.after_look, self.warmup_steps = prefix_look, after_look, warmup_steps
 
     def rows(self, step: Step) -> Tensor | None:
-        canvas, blocks = step.canvas, zip(step.block_index, step.block_step, strict=True)
-        new_block = [index > 0 and forwards == 0 for index, forwards in blocks]
-        if step.index <= self.warmup_steps or all(new_block):
+        whole = [self._whole(step.index, *block) for block in zip(step.block_index, step.block_step, strict=True)]
+        if all(whole):
             return None
+        canvas = step.canvas
         first, end = step.block_start - max(self.prefix_look, canvas.shift), step.block_end + self.after_look
         window = (canvas.columns >= first) & (canvas.columns < end)
-        return window | torch.tensor(new_block, device=canvas.device).unsqueeze(1)
+        return window | torch.tensor(whole, device=canvas.device).unsqueeze(1)
+
+    def _whole(self, forward: int, block: int, forward_of_block: int) -> bool:
+        """Whether everything runs in a forward of the generation that is the given one of its block, all from 0."""
+        if block == 0 or forward <= self.warmup_steps:
+            return forward <= self.warmup_steps
+        # The released code first looks for a new block in the second forward after the warm-up's end.
+        return forward_of_block == 0 or (forward == self.warmup_steps + 2 and forward_of_block > 1)
