@@ -17,10 +17,8 @@ class GivenOrder(Strategy):
     """Commits given positions, whatever their confidence.
 
     Args:
-        order: per sequence and forward, generated positions in the order of the record.
+        order: per sequence and forward, generated positions.
     """
-
-    plans_ahead = True
 
     def __init__(self, options: GenerationOptions, order: list[list[list[int]]]) -> None:
         super().__init__(options)
@@ -28,12 +26,11 @@ class GivenOrder(Strategy):
         self._forwards = 0
 
     def plan(self, board: Board) -> Plan:
-        planned = torch.zeros_like(board.open, dtype=torch.long)
+        planned = torch.zeros_like(board.open)
         for b, groups in enumerate(self._order):
-            for rank, position in enumerate(groups[self._forwards] if board.open[b].any() else [], start=1):
-                planned[b, position] = rank
+            planned[b, groups[self._forwards]] = True
         self._forwards += 1
-        self._planned = planned > 0
+        self._planned = planned
         return replace(super().plan(board), planned=planned)
 
     def commit(self, view: View) -> Tensor:
