@@ -177,6 +177,11 @@ caches = Registry(
         "dual": "cache_zoo.methods.dual:DualCache",
         "dllm": "cache_zoo.methods.dllm:DLLMCache",
         "d2cache": "cache_zoo.methods.d2cache:D2Cache",
+        "vicinity": "cache_zoo.methods.vicinity:VicinityCache",
+        "dsb": "cache_zoo.methods.dsb:DSBCache",
+        "freecache": "cache_zoo.methods.freecache:FreeCache",
+        "dkv": "cache_zoo.methods.dkv:DKVCache",
+        "dkv_greedy": "cache_zoo.methods.dkv_greedy:DKVGreedyCache",
     },
     group="cache_zoo.caches",
 )

@@ -60,7 +60,8 @@ class Plan:
     Attributes:
         regions: of each sequence; None: it is finished and leaves the batch.
         candidates: BoolTensor ``[B, G]``, positions of the region that may be committed; None: all open ones.
-        planned: BoolTensor ``[B, G]``, positions that will be committed, where that is known.
+        planned: LongTensor ``[B, G]``, the positions that will be committed, where that is known: 1, 2, ... in their
+            order, 0 elsewhere.
         last: whether the forward completes the region, where that is known.
         logits: BoolTensor ``[B, G]``, further masked positions whose logits are wanted, anywhere in the canvas.
         lengths: columns of the generated part that exist; None: all.
