@@ -176,6 +176,9 @@ caches = Registry(
         "dual": "cache_zoo.methods.dual:DualCache",
         "dllm": "cache_zoo.methods.dllm:DLLMCache",
         "d2cache": "cache_zoo.methods.d2cache:D2Cache",
+        "elastic": "cache_zoo.methods.elastic:ElasticCache",
+        "dyllm": "cache_zoo.methods.dyllm:DyLLMCache",
+        "sparsed": "cache_zoo.methods.sparsed:SparseDCache",
     },
     group="cache_zoo.caches",
 )
