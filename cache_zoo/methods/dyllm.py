@@ -33,7 +33,7 @@ class DyLLMCache(KVCache):
     forward is full for it, because stored contexts hold sums over other columns.
 
     Args:
-        threshold: cosine below which a row is salient; more than 1: all rows, less than -1: none.
+        threshold: cosine below which a row is salient; above 1: all, if any row changed; below -1: none.
         full_steps: forwards that recompute everything, at least 1.
         period: forwards between those that run the prompt.
 
@@ -56,7 +56,8 @@ class DyLLMCache(KVCache):
 
     def start(self, canvas: Canvas) -> None:
         super().start(canvas)
-        shape, kind = (canvas.num_layers, *canvas.shape), {"dtype": canvas.dtype, "device": canvas.device}
+        kind: dict[str, Any] = {"dtype": canvas.dtype, "device": canvas.device}
+        shape = canvas.num_layers, *canvas.shape
         self._contexts = torch.empty(*shape, canvas.num_heads * canvas.head_dim, **kind)
         self._feed_forward_out = torch.empty(*shape, canvas.hidden_size, **kind)
         self._changed, self._visible = torch.zeros_like(canvas.valid), canvas.valid
@@ -81,13 +82,12 @@ class DyLLMCache(KVCache):
             query, key, value = attn.project(h, rows)
             self.store.write(layer, rows, key, value)
             context = attn.attend(query, rows, *self.store.read(layer, step.columns))
-        elif len(self._salient):
-            context = self._partial(layer, h, before, attn, step)
         else:
-            context = before
+            context = self._partial(layer, h, before, attn, step) if len(self._salient) else before
         rows.write(self._contexts[layer], context)
-        changed = F.cosine_similarity(context.float(), before.float()) < self.threshold
-        self._salient = Rows.from_mask(rows.mask & (rows.scatter(changed) | self._full))
+        other = rows.scatter(F.cosine_similarity(context.float(), before.float()) < self.threshold)
+        other &= self._salient.mask.any(dim=1, keepdim=True)  # no rounding where nothing changed
+        self._salient = Rows.from_mask(rows.mask & (other | self._full))
         self.salient.append(self._salient)
         return attn.output(context)
 

@@ -44,7 +44,8 @@ class ElasticCache(KVCache):
 
     def start(self, canvas: Canvas) -> None:
         super().start(canvas)
-        layers, heads, kind = canvas.num_layers, canvas.num_heads, {"dtype": canvas.dtype, "device": canvas.device}
+        kind: dict[str, Any] = {"dtype": canvas.dtype, "device": canvas.device}
+        layers, heads = canvas.num_layers, canvas.num_heads
         # Both are written when a row first runs, and read only after that; inputs of layer 0 are never needed.
         self._inputs = torch.empty(layers - 1, *canvas.shape, canvas.hidden_size, **kind)
         self._queries = torch.empty(layers, *canvas.shape, heads, canvas.head_dim, **kind)
@@ -59,22 +60,21 @@ class ElasticCache(KVCache):
         if layer == 0:
             self._all = step.canvas.valid if step.visible is None else step.canvas.valid & step.visible
             self._window = Rows.from_mask(self._masks(step) & step.rows.mask)
-            self._tested = Rows.from_mask(self._tracked & step.rows.mask)
-            self._next_tracked = torch.zeros_like(self._tracked)
-            self._drifted: Tensor | None = None
-            return x  # the input of layer 0 depends on the token alone: it never needs a refresh
-        step.rows.write(self._inputs[layer - 1], x)
-        if self._drifted is not None:
-            self._tested = Rows.from_mask(self._tested.mask & ~self._drifted)
-            step.rows = Rows.from_mask(step.rows.mask | (self._all & self._drifted))
-            x, self._drifted = step.rows.read(self._inputs[layer - 1]), None
+            self._next_tracked, self._drifted = torch.zeros_like(self._tracked), False
+            self._wide = torch.zeros_like(self._tracked[:, :1])  # sequences in which a layer has drifted
+        else:  # the input of layer 0 depends on the token alone: it needs no refresh
+            step.rows.write(self._inputs[layer - 1], x)
+        if self._drifted:
+            step.rows = Rows.from_mask(step.rows.mask | (self._all & self._wide))
+            x, self._drifted = step.rows.read(self._inputs[layer - 1]), False
         return x
 
     def attention(self, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
         rows, queries = step.rows, self._queries[layer]
         query, key, value = attn.project(attn.norm(x), rows)
-        # a drift in the last layer has nothing to refresh, and the cosine of weights is never negative
-        tested = self._tested if self.gamma > 0 and layer + 1 < step.canvas.num_layers else None
+        tested = None  # a drift in the last layer has nothing to refresh, and the cosine of weights is not negative
+        if layer + 1 < step.canvas.num_layers and self.gamma > 0:
+            tested = Rows.from_mask(self._tracked & step.rows.mask & ~self._wide)
         if tested:
             if step.fresh is not None:  # columns without an old key
                 fresh = Rows.from_mask(step.fresh)
@@ -107,8 +107,8 @@ class ElasticCache(KVCache):
         pairs = [rows * keys for rows, keys in zip(tested.counts, step.columns.counts, strict=True)]
         # without tracked rows 0 < 0 is false
         drifted = similarity < self.gamma * torch.tensor(pairs, device=similarity.device)
-        if drifted.any():
-            self._drifted = drifted.unsqueeze(1)
+        self._drifted = bool(drifted.any())
+        self._wide = self._wide | drifted.unsqueeze(1)
 
     def _track(self, weights: Tensor, step: Step) -> None:
         """Note the positions, none of them masked, with the most of the window's attention ``[M, H, S]``."""
