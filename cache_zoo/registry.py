@@ -182,6 +182,9 @@ caches = Registry(
         "freecache": "cache_zoo.methods.freecache:FreeCache",
         "dkv": "cache_zoo.methods.dkv:DKVCache",
         "dkv_greedy": "cache_zoo.methods.dkv_greedy:DKVGreedyCache",
+        "elastic": "cache_zoo.methods.elastic:ElasticCache",
+        "dyllm": "cache_zoo.methods.dyllm:DyLLMCache",
+        "sparsed": "cache_zoo.methods.sparsed:SparseDCache",
     },
     group="cache_zoo.caches",
 )
