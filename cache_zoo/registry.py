@@ -176,6 +176,9 @@ caches = Registry(
         "dual": "cache_zoo.methods.dual:DualCache",
         "dllm": "cache_zoo.methods.dllm:DLLMCache",
         "d2cache": "cache_zoo.methods.d2cache:D2Cache",
+        "sparse": "cache_zoo.methods.sparse:SparseCache",
+        "maskkv": "cache_zoo.methods.maskkv:MaskKVCache",
+        "entropy": "cache_zoo.methods.entropy:EntropyCache",
     },
     group="cache_zoo.caches",
 )
