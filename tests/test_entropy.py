@@ -43,6 +43,7 @@ class Watched(EntropyCache):
 
     def end_step(self, step: Step, outcome: Outcome) -> None:
         super().end_step(step, outcome)
+        assert outcome.entropy is not None
         committed = outcome.committed[0]
         largest = float(outcome.entropy[0, committed].max()) if committed.any() else -1.0
         everything = step.canvas.valid[0].nonzero().flatten().tolist()
@@ -66,7 +67,8 @@ def test_rows_follow_entropy_and_recency(
     cache = Watched(threshold, recent_k)
     decode(tiny_models[family], cache, **options)
     shift = int(family == "dream")
-    full, queue = True, []
+    full = True
+    queue: list[int] = []
     for seen in cache.seen:
         recent = queue[:recent_k]
         expected = seen.everything if full else sorted({mask - shift for mask in seen.masks} | set(recent))
@@ -88,6 +90,7 @@ def test_the_entropy_is_that_of_the_distributions(family: str, tiny_models: dict
             probability = logits.double().softmax(dim=1)
             entropy = -(probability * probability.log()).sum(dim=1)
             live = outcome.live[0]
+            assert outcome.entropy is not None
             found.append(live.sum().item())
             assert torch.allclose(outcome.entropy[0, live].double(), entropy[live], atol=1e-4)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cache_zoo import AttentionBlock, Canvas, KVCache, Step, UsageError, make_cache, make_suffix
+from cache_zoo.methods.sparse import SparseCache
 from generation import GenerationOutput, generate
 from generation.strategies.strategy import Board, Plan, Region, Strategy, View
 from models import Transformer
@@ -161,7 +162,7 @@ def test_two_forwards_per_block_are_exact(
 def test_of_equal_scores_the_lowest_columns_win(tiny_models: dict[str, Transformer]) -> None:
     canvas = tiny_models["llada"].canvas(torch.ones(1, 12, dtype=torch.bool), 8, 4)
     masked = torch.ones(1, 12, dtype=torch.bool)
-    cache = make_cache("sparse", keep_ratio=0.5, kernel_size=3)
+    cache = SparseCache(keep_ratio=0.5, kernel_size=3)
     cache.start(canvas)
     ids = torch.zeros(1, 12, dtype=torch.long)
     for number in range(2):

@@ -81,7 +81,7 @@ class MaskKVCache(KVCache):
         change = rows.pad(1 - F.cosine_similarity(x.float(), (x + out).float(), dim=1)).sum(dim=1)
         end = step.canvas.prompt_length
         held = [rows.scatter(packed)[:, :end].clone() for packed in (key, value)]
-        votes = votes.masked_fill(~prompt, -torch.inf)[:, :, :end]
+        votes = votes[:, :, :end].masked_fill(~prompt[:, :, :end], -torch.inf)
         self._seen.append((*held, votes, preference, change / torch.tensor(rows.counts, device=x.device)))
         return out
 
