@@ -12,14 +12,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cache_zoo.base import AttentionBlock, Cache, FeedForwardBlock, KVCache
+    from cache_zoo.base import Cache, KVCache
+    from cache_zoo.blocks import AttentionBlock, FeedForwardBlock
     from cache_zoo.errors import UsageError
     from cache_zoo.info import CacheInfo, ParameterInfo, describe, describe_all
-    from cache_zoo.registry import caches, list_caches, make_cache
+    from cache_zoo.registry import caches, list_caches, list_suffixes, make_cache, make_suffix
     from cache_zoo.rows import Rows
-    from cache_zoo.state import Canvas, Outcome, Step
+    from cache_zoo.state import Canvas, Columns, Outcome, Step
+    from cache_zoo.suffixes.base import Suffix
 
-_MODULES = ("errors", "rows", "state", "base", "registry", "info")
+_MODULES = ("errors", "rows", "state", "blocks", "base", "suffixes.base", "registry", "info")
 """From the lightest on: the first does not load torch."""
 
 __all__ = [
@@ -27,18 +29,22 @@ __all__ = [
     "Cache",
     "CacheInfo",
     "Canvas",
+    "Columns",
     "FeedForwardBlock",
     "KVCache",
     "Outcome",
     "ParameterInfo",
     "Rows",
     "Step",
+    "Suffix",
     "UsageError",
     "caches",
     "describe",
     "describe_all",
     "list_caches",
+    "list_suffixes",
     "make_cache",
+    "make_suffix",
 ]
 
 

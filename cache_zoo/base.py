@@ -6,62 +6,14 @@ layer. The model calls the cache; nothing is patched. Most caches derive from `K
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
+from cache_zoo.blocks import AttentionBlock, FeedForwardBlock
 from cache_zoo.cache_bytes import held_bytes
-from cache_zoo.rows import Rows
 from cache_zoo.state import Canvas, Outcome, Step
-
-
-class AttentionBlock(Protocol):
-    """The attention sub-block of one layer in one forward.
-
-    ``N`` rows, ``D`` model width, ``H`` query heads, ``G`` key/value heads, ``E`` width of a head, ``S`` keys.
-    """
-
-    def norm(self, x: Tensor) -> Tensor:
-        """Pre-attention norm, ``[N, D]`` to ``[N, D]``."""
-
-    def project(self, h: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """Query ``[N, H, E]``, key and value ``[N, G, E]`` of normed rows; query and key are rotated (RoPE)."""
-
-    def query_key(self, h: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Query and key alone, rotated."""
-
-    def value(self, h: Tensor) -> Tensor:
-        """Value alone, ``[N, G, E]``."""
-
-    def attend(
-        self,
-        query: Tensor,
-        rows: Rows,
-        keys: Tensor,
-        values: Tensor,
-        *,
-        mask: Tensor | None = None,
-        counts: list[int] | None = None,
-    ) -> Tensor:
-        """Attention of ``query`` over ``keys`` and ``values`` ``[B, S, G, E]``; returns ``[N, H * E]``.
-
-        ``mask`` (BoolTensor ``[B, S]``) holds the keys to attend and ``counts`` their number per sequence; without
-        them ``S`` must be ``T``, and every valid canvas position is attended.
-        """
-
-    def attend_observed(self, query: Tensor, rows: Rows, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """`attend` over the canvas, and the mean of its weights over heads, float32 ``[N, T]``."""
-
-    def output(self, mixed: Tensor) -> Tensor:
-        """Output projection, ``[N, H * E]`` to ``[N, D]``."""
-
-
-class FeedForwardBlock(Protocol):
-    """The feed-forward sub-block of one layer, including its norm."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """The output ``[N, D]`` for ``x`` ``[N, D]``, to be added to the residual stream."""
+from cache_zoo.stores import Store, make_store
 
 
 class Cache:
@@ -75,6 +27,10 @@ class Cache:
     """Source of the method: title and arXiv id."""
     needs_attention: ClassVar[bool] = False
     """Needs the head-mean attention of the rows that ran (`observe_attention`)."""
+    needs_entropy: ClassVar[bool] = False
+    """Needs the entropy of each committed token's distribution (`Outcome.entropy`)."""
+    needs_planned: ClassVar[bool] = False
+    """Needs to know before a forward which positions it will commit (`Step.planned`)."""
     needs_blocks: ClassVar[bool] = False
     """Saves nothing unless ``block_length < gen_length``."""
     exact: ClassVar[bool] = False
@@ -86,12 +42,14 @@ class Cache:
     """Registered names that mean this class with these parameters; both spellings are one run. Not inherited."""
 
     def start(self, canvas: Canvas) -> None:
-        """Reset; called once per generation, before the first step."""
+        """Reset; called once per generation, before the first step. Overriding methods call this one first."""
+        self._started = True
 
     def rows(self, step: Step) -> Tensor | None:
         """Positions that run in this step, BoolTensor ``[B, T]``, or None for all.
 
-        The caller drops rows at padding. The first step must run everything that later ones rely on.
+        The caller drops rows that are not visible, padding among them, and adds those that have never run
+        (`Step.fresh`): in the first forward all of them.
         """
         return None
 
@@ -99,11 +57,20 @@ class Cache:
         """Masked positions whose confidence `end_step` needs, BoolTensor ``[B, T]``; None: those the decoder reads."""
         return None
 
+    def enter(self, layer: int, x: Tensor, step: Step) -> Tensor:
+        """Called before each layer with the residual stream ``x`` ``[N, D]`` of ``step.rows``; returns that stream.
+
+        It may set ``step.rows`` to more rows, which then run from this layer on, and return their stream.
+        """
+        return x
+
     def attention(self, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
         """Output of the attention sub-block for the residual stream ``x`` ``[N, D]``, to be added to it."""
-        rows = step.rows
+        rows, columns = step.rows, step.columns
         query, key, value = attn.project(attn.norm(x), rows)
-        return attn.output(attn.attend(query, rows, rows.scatter(key), rows.scatter(value)))
+        # every visible row runs, so the packed rows, padded, are the visible columns
+        laid_out = rows.scatter if columns.index is None else rows.pad
+        return attn.output(attn.attend(query, rows, laid_out(key), laid_out(value)))
 
     def feed_forward(self, layer: int, x: Tensor, ffn: FeedForwardBlock, step: Step) -> Tensor:
         """Output of the feed-forward sub-block for ``x`` ``[N, D]``, to be added to it."""
@@ -128,26 +95,22 @@ class KVCache(Cache):
 
     Keys are stored rotated. Positions do not move, so this is bit-identical to storing them before RoPE, and it saves
     one rotation of the whole canvas per layer and step.
+
+    Attributes:
+        store: holds them, of the kind that ``canvas.store`` names.
     """
 
-    _keys: Tensor
-    _values: Tensor
+    store: Store
 
     def start(self, canvas: Canvas) -> None:
-        """Allocate ``[layers, B, T, G, E]`` for keys and for values."""
-        shape = (canvas.num_layers, *canvas.shape, canvas.num_kv_heads, canvas.head_dim)
-        self._keys = torch.empty(shape, dtype=canvas.dtype, device=canvas.device)
-        self._values = torch.empty_like(self._keys)
-        if canvas.key_mask is not None:
-            # Attention masks padding, but a weight of zero times a NaN in fresh memory is NaN.
-            for store in (self._keys, self._values):
-                store.masked_fill_(~canvas.valid[None, :, :, None, None], 0)
+        super().start(canvas)
+        self.store = make_store(canvas)
 
     def attention(self, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
-        rows, keys, values = step.rows, self._keys[layer], self._values[layer]
+        rows = step.rows
         query, key, value = attn.project(attn.norm(x), rows)
-        rows.write(keys, key)
-        rows.write(values, value)
+        self.store.write(layer, rows, key, value)
+        keys, values = self.store.read(layer, step.columns)
         if not self.needs_attention:
             return attn.output(attn.attend(query, rows, keys, values))
         mixed, weights = attn.attend_observed(query, rows, keys, values)
@@ -155,4 +118,4 @@ class KVCache(Cache):
         return attn.output(mixed)
 
     def drop_finished(self, kept: Tensor) -> None:
-        self._keys, self._values = self._keys[:, kept], self._values[:, kept]
+        self.store.keep(kept)

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from cache_zoo.state import Canvas, Step
+from cache_zoo.work import Work
 
 _LEAF_TYPES = frozenset(
-    (int, float, bool, str, bytes, type(None), type, type(Tensor), ModuleType, torch.dtype, torch.device)
+    (int, float, bool, str, bytes, type(None), type, type(Tensor), ModuleType, torch.dtype, torch.device, Work)
 )
-"""Types that the search does not enter: they hold no tensor, or all objects share them."""
+"""Types that the search does not enter: they hold no tensor, all objects share them, or they only note what ran."""
 _SPARSE_PARTS = ("_indices", "_values", "crow_indices", "ccol_indices", "col_indices", "row_indices", "values")
 
 

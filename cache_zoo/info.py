@@ -1,16 +1,17 @@
-"""Cache metadata, from the docstring, attributes and constructor of its class and from its package."""
+"""Metadata of caches and of other registered classes, from their docstrings, attributes, constructors and packages."""
 
 from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cache_zoo.arguments import spelled
 from cache_zoo.base import Cache
 from cache_zoo.docstrings import description_of, documented, prose
-from cache_zoo.registry import Entry, caches, parameters_of
+from cache_zoo.registry import Entry, Registry, caches, parameters_of
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class ParameterInfo:
 
 
 @dataclass(frozen=True)
-class CacheInfo:
-    """Cache metadata for users.
+class Info:
+    """Metadata of a registered class for users.
 
     Attributes:
-        name: what `cache_zoo.make_cache` takes.
+        name: by which it is chosen.
         target: its class, ``"module:Class"``.
         package, version: the installed package that adds it; None if built in.
         error: why it does not load, or None; with an error, everything below is empty.
@@ -47,23 +48,18 @@ class CacheInfo:
         paper: source of the method.
         urls: addresses in ``paper``, those of arXiv ids included.
         parameters: of the constructor.
-        needs_attention, needs_blocks, exact, exact_with: see `cache_zoo.Cache`.
     """
 
     name: str
     target: str
-    package: str | None
-    version: str | None
+    package: str | None = None
+    version: str | None = None
     error: str | None = None
     summary: str = ""
     description: str = ""
     paper: str = ""
     urls: tuple[str, ...] = ()
     parameters: tuple[ParameterInfo, ...] = ()
-    needs_attention: bool = False
-    needs_blocks: bool = False
-    exact: bool = False
-    exact_with: dict[str, Any] | None = None
 
     @property
     def origin(self) -> str:
@@ -73,6 +69,28 @@ class CacheInfo:
     @property
     def capabilities(self) -> list[str]:
         """Requirements and exactness, in words."""
+        return []
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields and the capabilities as plain data."""
+        return {**asdict(self), "capabilities": self.capabilities}
+
+
+@dataclass(frozen=True)
+class CacheInfo(Info):
+    """Cache metadata for users.
+
+    Attributes:
+        needs_attention, needs_blocks, exact, exact_with: see `cache_zoo.Cache`.
+    """
+
+    needs_attention: bool = False
+    needs_blocks: bool = False
+    exact: bool = False
+    exact_with: dict[str, Any] | None = None
+
+    @property
+    def capabilities(self) -> list[str]:
         words = ["needs attention weights"] * self.needs_attention
         words += ["needs block_length < gen_length"] * self.needs_blocks
         if self.exact:
@@ -83,10 +101,6 @@ class CacheInfo:
             words.append("exact where a block takes one forward" if self.needs_blocks else "exact with its defaults")
         return words
 
-    def as_dict(self) -> dict[str, Any]:
-        """All fields and the capabilities as plain data."""
-        return {**asdict(self), "capabilities": self.capabilities}
-
 
 def describe(name: str) -> CacheInfo:
     """Metadata of the cache ``name``, with ``error`` set if it does not load.
@@ -94,34 +108,56 @@ def describe(name: str) -> CacheInfo:
     Raises:
         UsageError: unknown name.
     """
-    return _describe(caches.find(name))
+    return _describe_cache(caches.find(name))
 
 
 def describe_all() -> list[CacheInfo]:
     """Metadata of all registered caches, built-in ones first, broken ones included."""
-    return [_describe(entry) for entry in caches.entries()]
+    return [_describe_cache(entry) for entry in caches.entries()]
 
 
-def _describe(entry: Entry) -> CacheInfo:
+def describe_entries(registry: Registry, without: Iterable[str] = ()) -> list[Info]:
+    """Metadata of all entries of ``registry``, built-in ones first, broken ones included.
+
+    Args:
+        registry: of any kind.
+        without: constructor parameters that users do not give.
+    """
+    infos = []
+    for entry in registry.entries():
+        problem = registry.problem(entry)
+        facts = {"error": problem} if problem else facts_of(registry.load(entry), without)
+        infos.append(Info(entry.name, entry.target, entry.package, entry.version, **facts))
+    return infos
+
+
+def facts_of(cls: type, without: Iterable[str] = ()) -> dict[str, Any]:
+    """What a class says of itself: the fields of `Info` from ``summary`` on."""
+    texts, description, empty = documented(cls, "Args"), description_of(cls), inspect.Parameter.empty
+    paper = getattr(cls, "paper", "")
+    return {
+        "summary": prose(description.partition("\n\n")[0]),
+        "description": description,
+        "paper": paper,
+        "urls": _urls(paper),
+        "parameters": tuple(
+            ParameterInfo(name, None if default is empty else default, default is empty, texts.get(name, ""))
+            for name, default in parameters_of(cls).items()
+            if name not in without
+        ),
+    }
+
+
+def _describe_cache(entry: Entry) -> CacheInfo:
     if problem := caches.problem(entry):
         return CacheInfo(entry.name, entry.target, entry.package, entry.version, error=problem)
     cls: type[Cache] = caches.load(entry)
-    texts = documented(cls, "Args")
-    description = description_of(cls)
-    empty = inspect.Parameter.empty
     return CacheInfo(
         entry.name,
         entry.target,
         entry.package,
         entry.version,
-        summary=prose(description.partition("\n\n")[0]),
-        description=description,
-        paper=cls.paper,
-        urls=_urls(cls.paper),
-        parameters=tuple(
-            ParameterInfo(name, None if default is empty else default, default is empty, texts.get(name, ""))
-            for name, default in parameters_of(cls).items()
-        ),
+        **facts_of(cls),
         needs_attention=cls.needs_attention,
         needs_blocks=cls.needs_blocks,
         exact=cls.exact,

@@ -13,6 +13,7 @@ from typing import Any
 
 from cache_zoo.base import Cache
 from cache_zoo.errors import UsageError, require_choice, shown, suggest, type_problem
+from cache_zoo.suffixes.base import Suffix
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,16 @@ caches = Registry(
     },
     group="cache_zoo.caches",
 )
+suffixes = Registry(
+    kind="suffix",
+    base=Suffix,
+    builtin={
+        "all": "cache_zoo.suffixes.all:AllSuffix",
+        "window": "cache_zoo.suffixes.window:WindowSuffix",
+        "dropout": "cache_zoo.suffixes.dropout:DropoutSuffix",
+    },
+    group="cache_zoo.suffixes",
+)
 
 
 def list_caches() -> list[str]:
@@ -205,3 +216,26 @@ def make_cache(name: str, **parameters: Any) -> Cache:
     """
     cache: Cache = caches.make(name, **parameters)
     return cache
+
+
+def list_suffixes() -> list[str]:
+    """Names of all suffix rules, the built-in ones first.
+
+    Warns:
+        RuntimeWarning: an entry of an installed package does not load; it is left out.
+    """
+    return [entry.name for entry in suffixes.usable()]
+
+
+def make_suffix(name: str, **parameters: Any) -> Suffix:
+    """A new suffix rule, for example ``make_suffix("window", window=96)``.
+
+    Args:
+        name: one of `list_suffixes`, or ``"module:Class"``.
+        parameters: constructor arguments of that class.
+
+    Raises:
+        UsageError: unknown name or parameter (the message names the nearest valid one), or invalid value.
+    """
+    suffix: Suffix = suffixes.make(name, **parameters)
+    return suffix

@@ -89,7 +89,7 @@ class Rows:
         canvas.view(self.shape[0] * self.shape[1], *canvas.shape[2:]).index_copy_(0, self.index, packed)
 
     def read(self, canvas: Tensor) -> Tensor:
-        """The values of ``canvas`` ``[B, T, ...]`` (contiguous) at these rows, ``[N, ...]``."""
+        """The values of ``canvas`` ``[B, T, ...]`` (contiguous) at these rows, ``[N, ...]``, a copy."""
         return canvas.view(self.shape[0] * self.shape[1], *canvas.shape[2:]).index_select(0, self.index)
 
     def locate(self, part: Tensor) -> Tensor:

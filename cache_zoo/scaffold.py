@@ -1,4 +1,4 @@
-"""Templates for a new cache: files in this checkout, or an installable package of its own."""
+"""Templates for a new cache or strategy: files in this checkout, or an installable package of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 from cache_zoo.errors import UsageError, require
-from cache_zoo.registry import caches
+from cache_zoo.registry import Registry, caches
 
 _MAX_NAME = 24
 """Characters of a name, so that no generated line exceeds the project's limit."""
@@ -37,7 +37,7 @@ def new_cache(name: str, root: Path = ROOT) -> dict[Path, str]:
     Raises:
         UsageError: the name is invalid or taken, or ``root`` is not a checkout; nothing is written.
     """
-    words = _words(name)
+    words = _words(name, caches)
     readme, registry = root / "README.md", root / "cache_zoo" / "registry.py"
     require(
         readme.is_file() and registry.is_file(),
@@ -55,8 +55,13 @@ def new_cache(name: str, root: Path = ROOT) -> dict[Path, str]:
     )
 
 
-def new_package(name: str, folder: Path) -> dict[Path, str]:
-    """Write an installable package with one cache into ``folder``; cache-zoo finds it by its entry point.
+def new_package(name: str, folder: Path, registry: Registry = caches) -> dict[Path, str]:
+    """Write an installable package with one class into ``folder``; cache-zoo finds it by its entry point.
+
+    Args:
+        name: under which it is chosen.
+        folder: parent of the package's folder.
+        registry: of caches, or of strategies.
 
     Returns:
         The files written, each with a description.
@@ -64,37 +69,40 @@ def new_package(name: str, folder: Path) -> dict[Path, str]:
     Raises:
         UsageError: the name is invalid or taken, or the package's folder already exists; nothing is written.
     """
-    words = _words(name)
+    words, kind = _words(name, registry), registry.kind
     home = folder / words["package"]
     _refuse_existing(home)
     return _write(
         {
-            home / f"{words['module']}.py": (_fill("cache.py", words, _IMPORTS_ELSEWHERE), "the cache"),
+            home / f"{words['module']}.py": (_fill(f"{kind}.py", words, _IMPORTS_ELSEWHERE), f"the {kind}"),
             home / "pyproject.toml": (_fill("pyproject.toml", words), "the entry point by which cache-zoo finds it"),
-            home / "tests" / "test_contract.py": (_fill("test_contract.py", words), "runs the contract on it"),
-            home / "README.md": (_fill("README.md", words), "how to install and use it"),
+            home / "tests" / "test_contract.py": (_fill(f"test_{kind}.py", words), "runs the contract on it"),
+            home / "README.md": (_fill(f"{kind}.md", words), "how to install and use it"),
         }
     )
 
 
-def _words(name: str) -> dict[str, str]:
+def _words(name: str, registry: Registry) -> dict[str, str]:
     """The spellings of a free name in code and in prose."""
+    kind = registry.kind
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or _reserved(name):
         near = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
         if not re.match(r"[a-z]", near) or _reserved(near):
-            near = f"{near}_cache".lstrip("_0123456789")
-        raise UsageError(f"invalid cache name '{name}': use lower-case letters, digits and _, such as '{near}'")
+            near = f"{near}_{kind}".lstrip("_0123456789")
+        raise UsageError(f"invalid {kind} name '{name}': use lower-case letters, digits and _, such as '{near}'")
     require(len(name) <= _MAX_NAME, f"the name '{name}' is too long; the limit is {_MAX_NAME} characters")
-    for entry in caches.entries():
-        require(entry.name != name, f"cache '{name}' of {entry.origin} already exists; choose another name")
+    for entry in registry.entries():
+        require(entry.name != name, f"{kind} '{name}' of {entry.origin} already exists; choose another name")
     parts = name.split("_")
     camel = "".join(part.capitalize() for part in parts)
     return {
         "name": name,
-        "cls": camel if name.endswith("cache") else f"{camel}Cache",
-        "title": " ".join(parts).capitalize() + ("" if name.endswith("cache") else " cache"),
+        "cls": camel if name.endswith(kind) and name != kind else f"{camel}{kind.capitalize()}",
+        "title": " ".join(parts).capitalize() + ("" if name.endswith(kind) else f" {kind}"),
         "package": f"cache-zoo-{'-'.join(parts)}",
         "module": f"cache_zoo_{name}",
+        "kind": kind,
+        "group": registry.group,
     }
 
 

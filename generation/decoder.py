@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cache_zoo import Cache, Outcome, Step, UsageError, make_cache
+from cache_zoo import Cache, Outcome, Step, Suffix, UsageError, make_cache, make_suffix
 from cache_zoo.cache_bytes import PeakMeter
 from cache_zoo.errors import require
+from generation.compatibility import require_compatible
+from generation.end_of_text import UNTIL, EndOfText
 from generation.finite_logits import extremes, require_finite
 from generation.options import GenerationOptions, incompatibility
 from generation.output import Counts, GenerationOutput, Progress, TraceRecorder
 from generation.sampling import propose
-from generation.strategies.registry import strategies
-from generation.strategies.strategy import Strategy, View
+from generation.strategies.registry import make_strategy
+from generation.strategies.strategy import Board, Edit, Plan, Region, View
+from generation.visibility import Visibility, require_mask
 from models import ModelConfig, Transformer
-from models.work import Work
 
 
 @torch.inference_mode()
@@ -29,6 +31,8 @@ def generate(
     prompts: Sequence[Sequence[int]],
     cache: Cache | str | None = None,
     *,
+    suffix: Suffix | str | None = None,
+    store: str = "native",
     seed: int | Sequence[int] | None = None,
     trace: bool = False,
     **options: Any,
@@ -42,20 +46,22 @@ def generate(
         model: from `models.load_model`.
         prompts: lists of token ids, of any lengths; left padded here.
         cache: from `cache_zoo.make_cache`, or the name of one with default parameters; None: no cache.
+        suffix: from `cache_zoo.make_suffix`, or a name: which columns behind the block take part; None: all.
+        store: how the cache keeps keys and values, a name in `cache_zoo.stores.STORES`.
         seed: one for the batch (sequence ``i`` draws from ``seed + i``), or one per sequence.
         trace: record every forward in the output.
-        options: fields of `GenerationOptions`: strategy, gen_length, block_length, num_transfer_tokens or steps,
-            threshold, factor, sigma, alg, temperature, top_p, top_k, stop_until_eos, logits_eos_inf,
-            confidence_eos_eot_inf.
+        options: fields of `GenerationOptions`, such as strategy, gen_length, block_length, steps, threshold, alg and
+            temperature, and parameters of the strategy itself.
 
     Raises:
-        UsageError: unknown or invalid options, an empty prompt, one that does not fit, an unknown token.
+        UsageError: unknown or invalid options, choices that do not go together, an empty prompt, one that does not
+            fit, an unknown token.
         NotFiniteError: a logit is NaN or infinite; the message names the place where it arises.
 
     Warns:
         UserWarning: the cache can save nothing with these options.
     """
-    decoding = _Decoding(model, prompts, cache, seed, options)
+    decoding = _Decoding(model, prompts, cache, suffix, store, seed, options)
     recorder = TraceRecorder(decoding.tokens) if trace else None
     for _ in decoding.run(recorder):
         pass
@@ -68,6 +74,8 @@ def stream(
     prompts: Sequence[Sequence[int]],
     cache: Cache | str | None = None,
     *,
+    suffix: Suffix | str | None = None,
+    store: str = "native",
     seed: int | Sequence[int] | None = None,
     **options: Any,
 ) -> Iterator[Progress]:
@@ -83,7 +91,7 @@ def stream(
     Warns:
         UserWarning: as in `generate`.
     """
-    return _Decoding(model, prompts, cache, seed, options).progress()
+    return _Decoding(model, prompts, cache, suffix, store, seed, options).progress()
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig, options: GenerationOptions) -> None:
@@ -101,66 +109,86 @@ def check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig, options
         require(not unknown, f"prompt {number} has token ids outside the vocabulary of {vocab}: {unknown[:5]}")
 
 
-def _generators(seed: int | Sequence[int] | None, batch: int, device: torch.device) -> list[torch.Generator]:
+def _seeds(seed: int | Sequence[int] | None, batch: int) -> list[int]:
     if seed is None:
         seed = int(torch.randint(2**62, ()))
     seeds = [seed + i for i in range(batch)] if isinstance(seed, int) else list(seed)
     if len(seeds) != batch:
         raise UsageError(f"seed has {len(seeds)} entries for {batch} prompts; give one per prompt, or one number")
-    return [torch.Generator(device).manual_seed(value) for value in seeds]
+    return seeds
 
 
 class _Decoding:
-    """The state of one batch being decoded: ``B`` sequences still running, canvas ``[B, T]``."""
+    """The state of one batch being decoded: ``B`` sequences still running, canvas ``[B, T]``.
+
+    With classifier-free guidance the model and the cache see each sequence twice, the second time with its prompt
+    replaced by [MASK]; both contexts get the same tokens.
+    """
 
     def __init__(
         self,
         model: Transformer,
         prompts: Sequence[Sequence[int]],
         cache: Cache | str | None,
+        suffix: Suffix | str | None,
+        store: str,
         seed: int | Sequence[int] | None,
         given: dict[str, Any],
     ) -> None:
         self.options = options = GenerationOptions.make(**given)
-        self.strategy: Strategy = strategies.make(options.strategy, options=options)
+        self.strategy = make_strategy(options)
         self.cache = make_cache(cache) if isinstance(cache, str) else cache or Cache()
+        pruning = make_suffix(suffix) if isinstance(suffix, str) else suffix or Suffix()
         check_prompts(prompts, model.config, options)
+        require_compatible(self.cache, self.strategy, store)
         if reason := incompatibility(self.cache, options):
             warnings.warn(reason, UserWarning, stacklevel=4)  # past inference_mode
-        self.generators = _generators(seed, len(prompts), model.device)
+        seeds = _seeds(seed, len(prompts))
+        self.generators = [torch.Generator(model.device).manual_seed(value) for value in seeds]
         self.model, config, length = model, model.config, max(len(prompt) for prompt in prompts)
         tail = [config.mask_id] * options.gen_length
         padded = [[config.pad_id] * (length - len(prompt)) + list(prompt) + tail for prompt in prompts]
         self.ids = torch.tensor(padded, device=model.device)
         columns = torch.arange(self.ids.shape[1], device=model.device)
         starts = torch.tensor([length - len(prompt) for prompt in prompts], device=model.device)
-        self.canvas = model.canvas(columns >= starts[:, None], options.gen_length, options.block)
+        self.contexts = 1 if options.cfg_scale == 0 else 2
+        self.canvas = model.canvas(
+            (columns >= starts[:, None]).repeat(self.contexts, 1),
+            options.gen_length,
+            options.block,
+            window_shift=config.shift if options.first_forward == "decode" else 0,
+            steps=options.scheduled_steps,
+            seeds=seeds * self.contexts,
+            store=store,
+        )
         self.masked = (columns >= length).expand_as(self.ids).clone()
+        self.end_of_text = EndOfText(UNTIL if options.stop_until_eos else options.eos, config.eos_id, self.ids)
+        self.visibility = Visibility(pruning, self.canvas)
+        self.on_host = (self.masked[:, length:].cpu(),) * 2
         self.sequences = list(range(len(prompts)))
-        self.block_index = [0] * len(prompts)
+        self.regions: list[Region] = []
         self.block_step = [0] * len(prompts)
+        self.idle = [0] * len(prompts)
         self.tokens = self.ids[:, length:].clone()
         self.forwards = [0] * len(prompts)
-        self.left = [options.gen_length] * len(prompts)
         self.counts = Counts()
 
     def run(self, recorder: TraceRecorder | None = None) -> Iterator[Outcome]:
         """Yield after each forward until every sequence is finished."""
         meter = PeakMeter(self.model)
-        self.cache.start(self.canvas)
-        while self.sequences:
+        self._start()
+        while (plan := self._plan()) is not None:
             if recorder is not None:
                 recorder.begin()
-            progress = list(self.block_index), list(self.block_step)
-            step = Step(self.canvas, self.ids, self.masked, self.open, self.counts.forwards, *progress)
-            outcome, work = self._forward(step)
+            step = self._step(plan)
+            outcome = self._forward(step, plan)
             meter.read(self.cache, step)  # end_step may free some of it
-            self.cache.end_step(step, outcome)
+            self.cache.end_step(step, _in_both_contexts(outcome) if self.contexts == 2 else outcome)
             meter.read(self.cache, step)
-            self.counts.add(work, step)
+            self.counts.add(step)
             self.counts.cache_bytes = meter.peak
             if recorder is not None:
-                recorder.record(self.sequences, step, self.ids, outcome, work)
+                recorder.record(self.sequences, step, self.ids, outcome)
             yield outcome
             self._advance(step, outcome)
 
@@ -177,36 +205,152 @@ class _Decoding:
             tokens, committed = self.tokens.clone(), torch.zeros_like(self.tokens, dtype=torch.bool)
             tokens[self.sequences] = self.ids[:, start:]
             committed[self.sequences] = outcome.committed[:, start:]
-            blocks = dict(zip(self.sequences, self.block_index, strict=True))
+            blocks = {sequence: region.block for sequence, region in zip(self.sequences, self.regions, strict=True)}
             yield Progress(tokens, committed, blocks, replace(self.counts))
 
-    def _forward(self, step: Step) -> tuple[Outcome, Work]:
+    def _start(self) -> None:
+        self.cache.start(self.canvas)
+        if not getattr(self.cache, "_started", False):
+            raise TypeError(f"{type(self.cache).__name__}.start must call super().start(canvas) first")
+        self.strategy.start(self._board())
+
+    def _board(self) -> Board:
+        masked, open_ = self.on_host
+        ids, seeds = self.ids[:, self.canvas.prompt_length :], self.canvas.seeds[: len(self.sequences)]
+        return Board(ids, masked, open_, self.regions or None, list(self.block_step), seeds)
+
+    def _plan(self) -> Plan | None:
+        """What the strategy asks of the next forward; None once no sequence has anything left to decode."""
+        if not self.sequences:
+            return None
+        plan = self.strategy.plan(self._board())
+        kept = [b for b, region in enumerate(plan.regions) if region is not None]
+        if len(kept) < len(plan.regions):
+            plan = plan.keep(kept)
+            self._keep(kept)
+        regions = [region for region in plan.regions if region is not None]
+        for b, region in enumerate(regions):
+            if self.regions and region.block != self.regions[b].block:
+                self.block_step[b] = 0
+        self.regions = regions
+        return plan if regions else None
+
+    def _step(self, plan: Plan) -> Step:
+        """What caches see of the next forward."""
+        ids, masked, contexts, start = self.ids, self.masked, self.contexts, self.canvas.prompt_length
+        if contexts == 2:
+            without_prompt = torch.where(self.canvas.columns < start, self.model.config.mask_id, ids)
+            ids, masked = torch.cat((ids, without_prompt)), masked.repeat(2, 1)
+        return Step(
+            self.canvas,
+            ids,
+            masked,
+            self.end_of_text.open(self.masked, self.canvas).repeat(contexts, 1),
+            self.counts.forwards,
+            [region.block for region in self.regions] * contexts,
+            self.block_step * contexts,
+            [(start + region.start, start + region.end) for region in self.regions] * contexts,
+            self._widened(plan.candidates),
+            self._widened(plan.planned),
+            None if plan.last is None else plan.last * contexts,
+        )
+
+    def _widened(self, generated: Tensor | None) -> Tensor | None:
+        """``[B, G]`` as a canvas ``[B, T]`` of every context, with nothing in the prompt."""
+        if generated is None:
+            return None
+        generated = generated.to(self.ids.device)
+        prompt = generated.new_zeros(generated.shape[0], self.canvas.prompt_length)
+        return torch.cat((prompt, generated), dim=1).repeat(self.contexts, 1)
+
+    def _forward(self, step: Step, plan: Plan) -> Outcome:
         """One forward and what it commits."""
-        canvas, start = step.canvas, step.canvas.prompt_length
-        rows = self.cache.rows(step)
-        extra = self.cache.confidence_positions(step)
-        live = step.committable if extra is None else step.committable | (extra & step.masked)
-        if rows is not None:
-            live = live & rows.roll(canvas.shift, dims=1)
+        canvas, cache = step.canvas, self.cache
+        self._given = step.ids.clone(), step.masked.clone()
+        self.visibility.look(step, plan.lengths)
+        rows = cache.rows(step)
+        require_mask(rows, canvas, f"{type(cache).__name__}.rows")
+        self.visibility.choose(step, rows)
+        live = self._live(step, plan, all_run=rows is None and step.visible is None)
         # Row j - shift has the logits of position j; generated positions never wrap around.
         logit_rows = live.roll(-canvas.shift, dims=1)
-        forward = self.model.run(self.ids, rows, cache=self.cache, logit_rows=logit_rows, step=step)
+        logits = self.model.run(step.ids, cache=cache, logit_rows=logit_rows, step=step).logits
 
-        self._extremes = extremes(forward.logits)  # before they are overwritten
-        config, noise = self.model.config, self._noise(live[:, start:])
-        tokens, values = propose(
-            forward.logits, self.options, config.mask_id, noise, eos_id=config.eos_id, eot_id=config.eot_id
-        )
+        self._extremes = extremes(logits)  # before they are overwritten
+        if self.contexts == 2:
+            with_prompt, without = logits.chunk(2)
+            logits = without + (1 + self.options.cfg_scale) * (with_prompt - without)
+        return self._commit(step, live[: len(self.sequences)], logits)
+
+    def _live(self, step: Step, plan: Plan, all_run: bool) -> Tensor:
+        """BoolTensor ``[B, T]`` of every context: the positions whose logits this forward computes."""
+        extra = self.cache.confidence_positions(step)
+        require_mask(extra, step.canvas, f"{type(self.cache).__name__}.confidence_positions")
+        live = step.committable if extra is None else step.committable | (extra & step.masked)
+        wanted = self._widened(plan.logits)
+        if wanted is not None:
+            live = live | (wanted & step.masked)
+        if not all_run:
+            live = live & step.rows.mask.roll(step.canvas.shift, dims=1)
+        if self.contexts == 2:
+            live = live.view(2, -1, live.shape[1]).all(dim=0).repeat(2, 1)
+        return live
+
+    def _commit(self, step: Step, live: Tensor, logits: Tensor) -> Outcome:
+        """Propose a token for each position of ``live`` (``[B, T]``) and let the strategy decide."""
+        start, size, config = step.canvas.prompt_length, len(self.sequences), self.model.config
+        further: dict[str, Tensor] = {}
+        if self.cache.needs_entropy:
+            log_probability = logits.log_softmax(dim=1)
+            entropy = -(log_probability.exp() * log_probability).nan_to_num_().sum(dim=1)
+            further["entropy"] = torch.zeros_like(live, dtype=torch.float32).masked_scatter(live, entropy)
+        kept = logits.clone() if self.strategy.needs_logits else None
+        noise = self._noise(live[:, start:])
+        ends = {"eos_id": config.eos_id, "eot_id": config.eot_id}
+        tokens, values = propose(logits, self.options, config.mask_id, noise, **ends)
         proposed = self.ids.masked_scatter(live, tokens)
         confidence = torch.full(self.ids.shape, -torch.inf, device=self.ids.device).masked_scatter(live, values)
+        self._eligible = (live & step.committable[:size])[:, start:]
         view = View(
-            (live & step.committable)[:, start:], confidence[:, start:], self.masked[:, start:], self.block_step
+            self._eligible,
+            confidence[:, start:],
+            self.masked[:, start:],
+            self.block_step,
+            self.regions,
+            self.ids[:, start:],
+            proposed[:, start:],
+            live[:, start:],
+            step.rows.mask[:size, start:],
+            kept,
+            step.canvas.seeds[:size],
+            config.mask_id,
+            config.eos_id,
         )
+        decision = self.strategy.decide(view)
+        ids, masked = self._after(decision, view, proposed)
+        ids, masked = self.end_of_text.apply(ids, masked, step)
+        committed = (ids != self.ids) & ~masked
+        if isinstance(decision, Edit):
+            further["revoked"] = masked & ~self.masked
+        self.ids, self.masked = ids, masked
+        return Outcome(live, confidence, committed, masked, **further)
+
+    def _after(self, decision: Tensor | Edit, view: View, proposed: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens and masked positions ``[B, T]`` after the strategy's decision."""
+        start, name = self.canvas.prompt_length, type(self.strategy).__name__
+        self._outside = self._extremes.new_zeros(())
+        if isinstance(decision, Edit):
+            ids = torch.cat((self.ids[:, :start], decision.ids), dim=1)
+            return ids, (ids == view.mask_id) & (self.canvas.columns >= start)
+        if decision.dtype != torch.bool or decision.shape != view.eligible.shape:
+            raise TypeError(
+                f"{name} must return a BoolTensor {list(view.eligible.shape)}, not {decision.dtype} "
+                f"{list(decision.shape)}"
+            )
+        self._outside = (decision & ~view.eligible).any()
         committed = torch.zeros_like(self.masked)
-        committed[:, start:] = self.strategy.commit(view)
-        self.ids = torch.where(committed, proposed, self.ids)
-        self.masked = self.masked & ~committed
-        return Outcome(live, confidence, committed, self.masked), forward.work
+        committed[:, start:] = decision
+        return torch.where(committed, proposed, self.ids), self.masked & ~committed
 
     def _noise(self, live: Tensor) -> tuple[Tensor, Tensor] | None:
         """Two uniform numbers for each live position (BoolTensor ``[B, G]``).
@@ -222,49 +366,70 @@ class _Decoding:
         )
         return drawn[0][live], drawn[1][live]
 
-    @property
-    def open(self) -> Tensor:
-        """BoolTensor ``[B, T]``: positions to commit before a sequence is finished."""
-        if not self.options.stop_until_eos:
-            return self.masked
-        ended = (self.ids == self.model.config.eos_id) & (self.canvas.columns >= self.canvas.prompt_length)
-        return self.masked & (ended.cumsum(dim=1) == 0)
-
     def _advance(self, step: Step, outcome: Outcome) -> None:
-        """Move each sequence to its next open block; those that have none leave the batch."""
-        blocks = self.open[:, self.canvas.prompt_length :].unflatten(1, (-1, self.canvas.block_length)).sum(dim=2)
-        # Control flow synchronises with the device once per step, here; counts are exact in float32.
-        values = torch.cat((blocks.flatten().float(), self._extremes)).tolist()
-        require_finite(values[-2:], self.model, step, outcome.live, self.cache)
-        counts, width = [int(count) for count in values[:-2]], blocks.shape[1]
-        left = [counts[first : first + width] for first in range(0, len(counts), width)]
-        kept = []
+        """Bring to the host what the next plan needs, and check what cache and strategy did."""
+        start, size = self.canvas.prompt_length, len(self.sequences)
+        open_ = self.end_of_text.open(self.masked, self.canvas)[:, start:]
+        written = ((step.ids != self._given[0]) | (step.masked != self._given[1])).any()
+        changed = outcome.changed.any(dim=1)
+        # Control flow synchronises with the device once per step, here; small numbers are exact in float32.
+        flags = torch.cat((changed, torch.stack((written, self._outside.bool())))).float()
+        state = (self.masked[:, start:].float() + open_.float()).flatten()
+        values = torch.cat((state, flags, self._extremes)).cpu()
+        *moved, written_to, outside, least, most = values[state.shape[0] :].tolist()
+        self._check(step, outcome, bool(written_to), bool(outside), (least, most))
+        held = values[: state.shape[0]].view(size, -1)
+        self.on_host = held > 0, held > 1
         for b, sequence in enumerate(self.sequences):
             self.forwards[sequence] += 1
-            if sum(left[b]) == self.left[sequence]:
-                raise RuntimeError(
-                    f"{type(self.cache).__name__} ran no row that predicts a masked position of block "
-                    f"{self.block_index[b]} of sequence {sequence}, or {type(self.strategy).__name__} committed none"
-                )
-            self.left[sequence] = sum(left[b])
-            following = next((n for n, masks in enumerate(left[b]) if masks), None)
-            if following is None:
-                continue
-            same = following == self.block_index[b]
-            self.block_step[b] = self.block_step[b] + 1 if same else 0
-            self.block_index[b] = following
-            kept.append(b)
-        self.tokens[self.sequences] = self.ids[:, self.canvas.prompt_length :]
-        if len(kept) < len(self.sequences):
-            self._keep(kept)
+            self.block_step[b] += 1
+            self.idle[b] = 0 if moved[b] else self.idle[b] + 1
+            if self.idle[b] >= self.strategy.patience:
+                self._raise_stuck(b)
+        self.tokens[self.sequences] = self.ids[:, start:]
+
+    def _check(self, step: Step, outcome: Outcome, written: bool, outside: bool, limits: tuple[float, float]) -> None:
+        """Raise unless cache and strategy kept to what they may do and all logits are finite."""
+        cache, strategy = type(self.cache).__name__, type(self.strategy).__name__
+        if written:
+            raise RuntimeError(f"{cache} or {strategy} wrote into the tensors of a step or a view, which are read-only")
+        if outside:
+            raise RuntimeError(f"{strategy} committed positions that are not eligible")
+        require_finite(limits, self.model, step, outcome.live, self.cache)
+
+    def _raise_stuck(self, b: int) -> None:
+        """Name who is to blame for a sequence that nothing is committed of."""
+        where = f"of block {self.regions[b].block} of sequence {self.sequences[b]}"
+        if bool(self._eligible[b].any()):
+            raise RuntimeError(
+                f"{type(self.strategy).__name__} committed none of the positions {where} that it was offered, "
+                f"{self.idle[b]} forwards in a row"
+            )
+        raise RuntimeError(f"{type(self.cache).__name__} ran no row that predicts a masked position {where}")
 
     def _keep(self, kept: list[int]) -> None:
+        """Let all sequences but ``kept`` leave the batch."""
+        size = len(self.sequences)
         self.sequences = [self.sequences[b] for b in kept]
         self.generators = [self.generators[b] for b in kept]
-        self.block_index = [self.block_index[b] for b in kept]
+        self.regions = [self.regions[b] for b in kept] if self.regions else []
         self.block_step = [self.block_step[b] for b in kept]
+        self.idle = [self.idle[b] for b in kept]
         if kept:
             index = torch.tensor(kept, device=self.ids.device)
-            self.canvas = self.canvas.keep(index)
             self.ids, self.masked = self.ids[index], self.masked[index]
-            self.cache.drop_finished(index)
+            self.end_of_text.keep(index)
+            self.strategy.drop_finished(index)
+            in_contexts = torch.cat([index + context * size for context in range(self.contexts)])
+            self.canvas = self.canvas.keep(in_contexts)
+            self.visibility.keep(in_contexts)
+            self.cache.drop_finished(in_contexts)
+
+
+def _in_both_contexts(outcome: Outcome) -> Outcome:
+    """The outcome of a guided batch, as the cache sees it."""
+    both: dict[str, Any] = {}
+    for field in fields(outcome):
+        part = getattr(outcome, field.name)
+        both[field.name] = None if part is None else part.repeat(2, 1)
+    return Outcome(**both)

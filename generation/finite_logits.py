@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import isfinite, isnan
 
 import torch
 from torch import Tensor
 
 from cache_zoo import Cache, Step
-from cache_zoo.base import AttentionBlock, FeedForwardBlock
+from cache_zoo.blocks import AttentionBlock, FeedForwardBlock
 from models import Transformer
 
 
@@ -40,7 +41,7 @@ def require_finite(limits: Sequence[float], model: Transformer, step: Step, live
 
 def _origin(model: Transformer, step: Step, live: Tensor, cache: Cache) -> str:
     """The first non-finite value of a forward of all rows without a cache."""
-    probe, again = _Probe(), Step(step.canvas, step.ids, step.masked, step.open, step.index)
+    probe, again = _Probe(), replace(step)  # with all rows and columns
     try:
         logits = model.run(step.ids, cache=probe, logit_rows=live.roll(-step.canvas.shift, dims=1), step=again).logits
     except torch.OutOfMemoryError:

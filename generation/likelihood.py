@@ -196,7 +196,7 @@ def _logits(model: Transformer, batch: list[_Masked], counts: Counts) -> Iterato
     step = Step(model.canvas(valid), ids, masked, masked, counts.forwards)
     # The prompt is not empty, so a row that predicts an answer's token never wraps around.
     forward = model.run(ids, logit_rows=masked.roll(-config.shift, dims=1), step=step)
-    counts.add(forward.work, step)
+    counts.add(step)
     limits = extremes(forward.logits)
     yield from forward.logits.split([sum(canvas.mask) for canvas in batch])
     require_finite(limits.tolist(), model, step, masked, Cache())

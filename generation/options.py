@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from cache_zoo import Cache, UsageError
 from cache_zoo.errors import require, require_choice, require_type, shown
 
-ALGORITHMS = ("maskgit_plus", "entropy", "topk_margin", "random")
+ALGORITHMS = ("maskgit_plus", "entropy", "topk_margin", "random", "origin")
+UNRANKED = ("random", "origin")
+"""Algorithms whose order does not depend on confidences."""
+SCHEDULES = ("even", "dream", "dream_canvas")
+FIRST_FORWARDS = ("decode", "first_token")
+EOS_RULES = ("block", "drop", "fill")
 MAX_TOKENS = 131_072
 """Tokens of the longest canvas: no supported model has a longer context."""
 MAX_SEED = 2**32 - 1
 MAX_TEMPERATURE, MAX_SIGMA, _MIN_SCALE = 1_000, 100_000, 0.001
 """Beyond these a float32 soft-max or density is flat or not finite."""
+_MAX_GUIDANCE = 1_000
 _MAX_VOCABULARY = 10_000_000
 
 
@@ -24,26 +31,43 @@ class GenerationOptions:
     """How a canvas is decoded. Checked on construction.
 
     Attributes:
-        strategy: name of a decoding strategy in `generation.strategies.registry`.
+        strategy: name of a decoding strategy in `generation.strategies.registry`, or ``"module:Class"``.
         gen_length: tokens to generate.
         block_length: width of the semi-autoregressive blocks; divides ``gen_length``. None, or equal to
             ``gen_length``, decodes the whole canvas at once.
         num_transfer_tokens: tokens committed per forward.
-        steps: instead of ``num_transfer_tokens``: forwards over all blocks, distributed as in LLaDA (each block gets
-            ``steps / blocks``, and a remainder goes to its first forwards).
+        steps: instead of ``num_transfer_tokens``: forwards over all blocks, each block gets ``steps / blocks``.
+        schedule: how ``steps`` share the tokens. ``even``: as in LLaDA, a remainder goes to the first forwards of a
+            block. ``dream``: in each block as in Dream (arXiv 2508.15487), a share of the masks left that grows as
+            the time runs from 1 to ``eps``, rounded down, and the rest in the last forward; a forward may commit none.
+            ``dream_canvas``: the same over the whole canvas, at most the block (FlashDLM, arXiv 2505.21467).
+        eps: last time of Dream's schedules, between 0 and 1.
         threshold: commit every token of at least this confidence, and at least ``num_transfer_tokens`` (or the share
-            of ``steps``) of them (Fast-dLLM, arXiv 2505.22618, section 3.3).
+            of ``steps``) of them, never none (Fast-dLLM, arXiv 2505.22618, section 3.3).
+        alpha: lower ``threshold`` to ``threshold * (1 - alpha * (1 - r))``, where ``r`` is the share of masks among the
+            rows run from the block on (Streaming-dLLM, arXiv 2601.17917); None or 0: not at all.
         factor: commit the largest ``n`` with ``(n + 1)(1 - c_n) < factor``, where ``c_n`` is the n-th highest
             confidence, and at least as many as above (Fast-dLLM, theorem 1).
+        first_forward: what the first forward of a block commits: ``decode`` as any other, ``first_token`` the block's
+            first token whatever its confidence (Fast-dLLM, DPad and Sparse-dLLM on Dream).
         sigma: standard deviation in positions of the certainty prior, which multiplies confidences by the density of
             committed text around them (d2Cache, arXiv 2509.23094, section 4.1); None or 0: no prior. With
             ``alg=entropy``, whose confidences are negative, it reverses: positions near committed text come last.
         alg: confidence of a token: its probability (``maskgit_plus``), negative entropy (``entropy``), lead over the
-            second (``topk_margin``), or a random order (``random``).
+            second (``topk_margin``). ``random`` takes a random order, drawn once per sequence; ``origin`` too, and
+            each mask with the probability that Dream's schedule gives instead of a fixed number.
+        alg_temp: draw the positions, in proportion to the exponential of confidence over ``alg_temp``, instead of
+            taking the most confident ones (Dream); None or 0: take them.
         temperature: 0 takes the likeliest token; otherwise one is drawn, and its tempered probability is its
             confidence.
         top_p: keep the likeliest tokens of this mass. As in Dream, it shapes confidences at temperature 0 too.
         top_k: keep this many of the likeliest tokens.
+        cfg_scale: classifier-free guidance (LLaDA, arXiv 2502.09992): logits move away from those without the prompt
+            by this factor; 0: none. Every forward runs twice the rows.
+        eos: what an end-of-sequence token does. ``block``: a complete block that holds one ends the text, the rest
+            becomes end-of-sequence tokens. ``drop``: once one is committed, masks to its right are not decoded any more
+            and become such tokens at the end (Elastic-Cache, arXiv 2510.14973). ``fill``: everything to its right
+            becomes such tokens at once (FlashDLM). None: nothing.
         stop_until_eos: a sequence is finished once everything before its first end-of-sequence token is committed;
             positions behind it may stay masked.
         logits_eos_inf: never propose the end-of-sequence token and give it no share of the probability (LLaDA's
@@ -51,6 +75,7 @@ class GenerationOptions:
         confidence_eos_eot_inf: a position that proposes the end-of-sequence or end-of-turn token has confidence 0 and
             is committed last; neither token has a share of the probability from which other positions take their
             confidence (LLaDA's ``generate.py``). Needs ``alg=maskgit_plus``.
+        parameters: the strategy's own parameters; `make` and `as_keywords` have them beside the others.
     """
 
     strategy: str = "vanilla"
@@ -58,28 +83,55 @@ class GenerationOptions:
     block_length: int | None = 32
     num_transfer_tokens: int = 1
     steps: int | None = None
+    schedule: str = "even"
+    eps: float = 1e-3
     threshold: float | None = None
+    alpha: float | None = None
     factor: float | None = None
+    first_forward: str = "decode"
     sigma: float | None = None
     alg: str = "maskgit_plus"
+    alg_temp: float | None = None
     temperature: float = 0.0
     top_p: float | None = None
     top_k: int | None = None
+    cfg_scale: float = 0.0
+    eos: str | None = None
     stop_until_eos: bool = False
     logits_eos_inf: bool = False
     confidence_eos_eot_inf: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
     def make(cls, /, **options: Any) -> GenerationOptions:
-        """Options from keywords.
+        """Options from keywords: the attributes but ``parameters``, and the strategy's own parameters.
 
         Raises:
             UsageError: unknown key, value or combination.
         """
-        known = [field.name for field in fields(cls)]
+        from generation.strategies.registry import strategies  # whose strategies are made from options
+
+        name = options.get("strategy", cls.strategy)
+        require_type("strategy", name, str)
+        common = [entry.name for entry in fields(cls) if entry.name != "parameters"]
+        defaults = strategies.parameters(name)
+        own = [key for key in defaults if key != "options"]
+        for key in own:
+            require(
+                key not in (*common, "parameters"),
+                f"strategy '{name}' has a parameter '{key}', which is the name of a generation option; rename it",
+            )
         for key in options:
-            require_choice("generation option", key, known)
-        return cls(**options)
+            require_choice("generation option", key, [*common, *own])
+        given = {key: options.pop(key) for key in own if key in options}
+        made = cls(**options, parameters=given)
+        strategies.make(name, options=made, **given)  # it checks its own parameters
+        return made
+
+    def as_keywords(self) -> dict[str, Any]:
+        """What `make` takes: all options and the strategy's own parameters, flat."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return values | dict(values.pop("parameters"))
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -94,13 +146,105 @@ class GenerationOptions:
             self.num_transfer_tokens <= block,
             f"num_transfer_tokens must be at most the block_length, {block}, not {shown(self.num_transfer_tokens)}",
         )
-        if self.steps is not None:
-            self._check_steps(self.steps)
+        for key, choices in (("alg", ALGORITHMS), ("schedule", SCHEDULES), ("first_forward", FIRST_FORWARDS)):
+            require_choice(key, getattr(self, key), choices)
+        if self.eos is not None:
+            require_choice("eos", self.eos, EOS_RULES)
+        self._check_schedule()
+        self._check_rules()
+
+    @property
+    def block(self) -> int:
+        """Effective block length: ``gen_length`` if none was given."""
+        return self.gen_length if self.block_length is None else self.block_length
+
+    @property
+    def random(self) -> bool:
+        """Whether decoding draws random numbers."""
+        return self.temperature > 0 or self.alg in UNRANKED or bool(self.alg_temp)
+
+    @property
+    def scheduled_steps(self) -> int | None:
+        """Forwards that the schedule gives the whole generation; None: confidences decide how many there are."""
+        if not self.counted:
+            return None
+        return self.steps or self.gen_length // self.block * -(-self.block // self.num_transfer_tokens)
+
+    @property
+    def counted(self) -> bool:
+        """Whether the number of tokens that a forward commits does not depend on confidences."""
+        return self.threshold is None and self.factor is None
+
+    def _check_types(self) -> None:
+        for key, hint in get_type_hints(type(self)).items():
+            if key == "parameters":
+                continue  # the strategy checks them
+            kinds, value = get_args(hint) or (hint,), getattr(self, key)
+            require_type(key, value, kinds[0], NoneType in kinds)
+            require(not isinstance(value, float) or math.isfinite(value), f"{key} must be a finite number, not {value}")
+
+    def _check_ranges(self) -> None:
+        between("gen_length", self.gen_length, 1, MAX_TOKENS)
+        require(self.block >= 1, f"block_length must be at least 1, not {shown(self.block)}")
+        least = self.num_transfer_tokens
+        require(least >= 1, f"num_transfer_tokens must be at least 1, not {shown(least)}")
+        require(self.factor is None or self.factor > 0, f"factor must be above 0, not {self.factor}")
+        require(0 < self.eps < 1, f"eps must be between 0 and 1, not {self.eps}")
+        require(self.alpha is None or 0 <= self.alpha <= 1, f"alpha must be 0 to 1, not {self.alpha}")
+        between("cfg_scale", self.cfg_scale, 0, _MAX_GUIDANCE)
+        for key, most in (("sigma", MAX_SIGMA), ("temperature", MAX_TEMPERATURE), ("alg_temp", MAX_TEMPERATURE)):
+            value = getattr(self, key)
+            require(value is None or value >= 0, f"{key} must not be negative, not {value}")
+            if value != 0:
+                between(key, value, _MIN_SCALE, most)
+        require(self.top_p is None or 0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, not {self.top_p}")
+        between("top_k", self.top_k, 1, _MAX_VOCABULARY)
+
+    def _check_schedule(self) -> None:
+        steps, blocks = self.steps, self.gen_length // self.block
+        if steps is None:
+            require(self.alg != "origin", "alg=origin draws by the times of Dream's schedule; give schedule=dream")
+            require(self.schedule == "even", f"schedule={self.schedule} shares out the tokens of steps; give steps")
+            return
+        require(
+            self.num_transfer_tokens == 1,
+            f"steps ({steps}) and num_transfer_tokens ({self.num_transfer_tokens}) are two schedules; give one",
+        )
+        require(
+            blocks <= steps <= self.gen_length,
+            f"steps must lie between the number of blocks ({blocks}) and gen_length ({self.gen_length}), "
+            f"not {shown(steps)}",
+        )
+        require(
+            steps % blocks == 0,
+            f"steps {steps} is not divisible by the {blocks} blocks; the nearest multiple is "
+            f"{max(1, round(steps / blocks)) * blocks}",
+        )
+        require(
+            self.alg != "origin" or self.schedule == "dream",
+            f"alg=origin draws by the times of Dream's schedule; give schedule=dream, not {self.schedule}",
+        )
+
+    def _check_rules(self) -> None:
+        """Raise `UsageError` for rules that contradict each other or could have no effect."""
         require(
             self.threshold is None or self.factor is None,
             f"threshold ({self.threshold}) and factor ({self.factor}) are two rules for the same choice; give one",
         )
-        require_choice("alg", self.alg, ALGORITHMS)
+        require(not self.alpha or self.threshold is not None, f"alpha ({self.alpha}) lowers a threshold; give one")
+        require(
+            not self.alpha or self.alg != "entropy",
+            f"alpha ({self.alpha}) lowers thresholds of probabilities; alg=entropy has none, try alg=maskgit_plus",
+        )
+        rule = "threshold" if self.threshold is not None else "factor"
+        if not self.counted and (self.alg in UNRANKED or self.alg_temp):
+            drawn = f"alg={self.alg}" if self.alg in UNRANKED else f"alg_temp={self.alg_temp}"
+            raise UsageError(f"{rule} takes the most confident tokens and {drawn} draws which to take; give one")
+        require(
+            not self.alg_temp or self.alg not in UNRANKED,
+            f"alg_temp={self.alg_temp} draws by confidences; alg={self.alg} has none, try alg=entropy",
+        )
+        require(not self.sigma or self.alg != "origin", f"sigma={self.sigma} ranks tokens; alg=origin does not")
         threshold = self.threshold or 0
         if self.alg == "entropy":
             require(
@@ -117,52 +261,9 @@ class GenerationOptions:
             not self.confidence_eos_eot_inf or self.alg == "maskgit_plus",
             f"confidence_eos_eot_inf changes the confidence of alg=maskgit_plus; alg={self.alg} has another one",
         )
-
-    @property
-    def block(self) -> int:
-        """Effective block length: ``gen_length`` if none was given."""
-        return self.gen_length if self.block_length is None else self.block_length
-
-    @property
-    def random(self) -> bool:
-        """Whether decoding draws random numbers."""
-        return self.temperature > 0 or self.alg == "random"
-
-    def _check_types(self) -> None:
-        for key, hint in get_type_hints(type(self)).items():
-            kinds, value = get_args(hint) or (hint,), getattr(self, key)
-            require_type(key, value, kinds[0], NoneType in kinds)
-            require(not isinstance(value, float) or math.isfinite(value), f"{key} must be a finite number, not {value}")
-
-    def _check_ranges(self) -> None:
-        between("gen_length", self.gen_length, 1, MAX_TOKENS)
-        require(self.block >= 1, f"block_length must be at least 1, not {shown(self.block)}")
-        least = self.num_transfer_tokens
-        require(least >= 1, f"num_transfer_tokens must be at least 1, not {shown(least)}")
-        require(self.factor is None or self.factor > 0, f"factor must be above 0, not {self.factor}")
-        for key, most in (("sigma", MAX_SIGMA), ("temperature", MAX_TEMPERATURE)):
-            value = getattr(self, key)
-            require(value is None or value >= 0, f"{key} must not be negative, not {value}")
-            if value != 0:
-                between(key, value, _MIN_SCALE, most)
-        require(self.top_p is None or 0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, not {self.top_p}")
-        between("top_k", self.top_k, 1, _MAX_VOCABULARY)
-
-    def _check_steps(self, steps: int) -> None:
         require(
-            self.num_transfer_tokens == 1,
-            f"steps ({steps}) and num_transfer_tokens ({self.num_transfer_tokens}) are two schedules; give one",
-        )
-        blocks = self.gen_length // self.block
-        require(
-            blocks <= steps <= self.gen_length,
-            f"steps must lie between the number of blocks ({blocks}) and gen_length ({self.gen_length}), "
-            f"not {shown(steps)}",
-        )
-        require(
-            steps % blocks == 0,
-            f"steps {steps} is not divisible by the {blocks} blocks; the nearest multiple is "
-            f"{max(1, round(steps / blocks)) * blocks}",
+            self.eos is None or not self.stop_until_eos,
+            f"eos={self.eos} and stop_until_eos are two rules for the end of the text; give one",
         )
 
 

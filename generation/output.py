@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cache_zoo import Outcome, Step
-from models.work import Work
+from cache_zoo.work import Work
 
 
 @dataclass
@@ -18,7 +18,10 @@ class Counts:
 
     Attributes:
         forwards: forwards run (NFE).
-        rows: rows run, the mean over layers (caches that choose rows per layer make it fractional).
+        rows: rows run, the mean over layers (caches that choose rows per layer make it fractional): those that went
+            through the feed-forward sub-block.
+        query_rows: rows whose query was computed, the mean over layers.
+        kv_rows: rows whose key and value were computed, the mean over layers; a key or a value alone counts half.
         rows_full: rows that the same forwards would have run without a cache.
         keys: query-key pairs attended (of one head), summed over layers.
         logits: rows the head was applied to.
@@ -28,8 +31,10 @@ class Counts:
 
     forwards: int = 0
     rows: float = 0.0
+    query_rows: float = 0.0
+    kv_rows: float = 0.0
     rows_full: int = 0
-    keys: int = 0
+    keys: float = 0
     logits: int = 0
     flops: int = 0
     cache_bytes: int = 0
@@ -39,12 +44,15 @@ class Counts:
         """Rows run over rows that full recomputation would have run in the same forwards."""
         return self.rows / self.rows_full
 
-    def add(self, work: Work, step: Step) -> None:
-        """Count one forward."""
+    def add(self, step: Step) -> None:
+        """Count the forward of ``step``."""
+        work, layers = step.work, step.canvas.num_layers
         self.forwards += 1
-        self.rows += work.row_layers / step.canvas.num_layers
+        self.rows += sum(work.feed_forward) / layers
+        self.query_rows += sum(work.queries) / layers
+        self.kv_rows += sum(work.keys_values) / layers
         self.rows_full += sum(step.canvas.lengths)
-        self.keys += work.keys
+        self.keys += sum(work.pairs)
         self.logits += work.logits
         self.flops += work.flops
 
@@ -79,6 +87,9 @@ class TraceStep:
         blocks: per active sequence, its block.
         rows: per active sequence, the positions that ran (in any layer).
         layer_rows: per layer and active sequence, the positions whose queries ran.
+        bounds: per active sequence, its region: first column and the column behind the last one.
+        visible: per active sequence, the columns that could run and be attended.
+        work: the work of this forward, of all contexts.
         committed: BoolTensor ``[B, gen_length]``, over all sequences of the batch.
         canvas: LongTensor ``[B, gen_length]``, the generated part after the forward.
         confidence: float32 ``[B, gen_length]``, the decoder's unscaled confidence at the masked positions whose logits
@@ -91,6 +102,9 @@ class TraceStep:
     blocks: list[int]
     rows: list[list[int]]
     layer_rows: list[list[list[int]]]
+    bounds: list[tuple[int, int]]
+    visible: list[int]
+    work: Work
     committed: Tensor
     canvas: Tensor
     confidence: Tensor
@@ -129,22 +143,27 @@ class TraceRecorder:
         """Start the clock of the next forward."""
         self._start = self._now()
 
-    def record(self, sequences: list[int], step: Step, ids: Tensor, outcome: Outcome, work: Work) -> None:
+    def record(self, sequences: list[int], step: Step, ids: Tensor, outcome: Outcome) -> None:
         """Add the forward just run; ``ids`` is the canvas ``[B, T]`` after it."""
         seconds = self._now() - self._start
-        start, layers = step.canvas.prompt_length, step.canvas.num_layers
+        start, layers, work = step.canvas.prompt_length, step.canvas.num_layers, step.work
+        some = slice(len(sequences))  # of the first context
         self._tokens[sequences] = ids[:, start:]
         committed = torch.zeros_like(self._tokens, dtype=torch.bool)
         committed[sequences] = outcome.committed[:, start:]
         confidence = torch.full(self._tokens.shape, -torch.inf, device=self._tokens.device)
         confidence[sequences] = outcome.confidence[:, start:]
         none: list[list[int]] = [[] for _ in sequences]
+        layer_rows = [work.rows[n].positions()[some] if n in work.rows else none for n in range(layers)]
         self.steps.append(
             TraceStep(
                 active=list(sequences),
-                blocks=list(step.block_index),
-                rows=step.rows.positions(),
-                layer_rows=[work.rows[n].positions() if n in work.rows else none for n in range(layers)],
+                blocks=step.block_index[some],
+                rows=step.rows.positions()[some],
+                layer_rows=layer_rows,
+                bounds=step.bounds[some],
+                visible=step.columns.counts[some],
+                work=work,
                 committed=committed,
                 canvas=self._tokens.clone(),
                 confidence=confidence,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 import torch
 from torch import Tensor
 
@@ -100,3 +102,24 @@ def draw(logits: Tensor, uniform: Tensor) -> Tensor:
     mass = logits.double().softmax(dim=1).cumsum(dim=1)
     at = torch.searchsorted(mass, uniform.double()[:, None] * mass[:, -1:], right=True).squeeze(1)
     return at.clamp_(max=logits.shape[1] - 1)
+
+
+def uniform_of(seeds: list[int], length: int, purpose: str) -> Tensor:
+    """Uniform numbers in [0, 1) of each sequence for one purpose, float32 ``[B, length]``, on the CPU.
+
+    They depend on the sequence's seed and on ``purpose`` alone, neither on the batch nor on what was drawn before.
+    """
+    drawn = []
+    for seed in seeds:
+        # mixed, because neighbouring seeds are common and the same seed draws tokens
+        mixed = int.from_bytes(blake2b(f"{purpose} {seed}".encode(), digest_size=8).digest(), "little")
+        drawn.append(torch.rand(length, generator=torch.Generator().manual_seed(mixed)))
+    return torch.stack(drawn)
+
+
+def gumbel(uniform: Tensor) -> Tensor:
+    """Standard Gumbel noise from ``uniform`` numbers in [0, 1), finite.
+
+    The ``k`` highest of ``log p + gumbel`` are ``k`` draws in proportion to ``p`` without replacement.
+    """
+    return -(-(uniform.clamp(min=torch.finfo(uniform.dtype).tiny)).log()).log()

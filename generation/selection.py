@@ -2,26 +2,75 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from generation.options import GenerationOptions
 
 
-def quota(options: GenerationOptions, forwards: int) -> int:
+def quota(options: GenerationOptions, forwards: int, masks: int, *, block: int = 0, later: int = 0) -> int:
     """Tokens to commit in a block after ``forwards`` forwards.
 
-    With ``steps`` it is LLaDA's schedule (arXiv 2502.09992, appendix A.3): a block of ``n`` masks and ``S`` forwards
-    commits ``n // S`` per forward, and one more in each of the first ``n % S``.
+    With ``steps`` a block has ``S = steps / blocks`` forwards. ``schedule=even`` is LLaDA's (arXiv 2502.09992, appendix
+    A.3): a block of ``n`` tokens commits ``n // S`` per forward, and one more in each of the first ``n % S``.
+    ``schedule=dream`` is Dream's (arXiv 2508.15487): the share of the masks left that `dream_share` gives, rounded
+    down, and the rest in the last forward; it may be 0. ``schedule=dream_canvas`` is FlashDLM's (arXiv 2505.21467): the
+    same over the masks and the forwards of the whole canvas, at most the block, and in a block's last forward its rest.
+
+    Args:
+        options: ``steps``, ``schedule``, ``eps``, ``num_transfer_tokens`` and the lengths are read.
+        forwards: forwards spent in the block before.
+        masks: positions of the block still to commit.
+        block: index of the block.
+        later: positions still to commit behind it.
     """
     if options.steps is None:
         return options.num_transfer_tokens
-    per_block = options.steps // (options.gen_length // options.block)
-    base, surplus = divmod(options.block, per_block)
-    return base + (forwards < surplus)
+    per_block = block_forwards(options)
+    if options.schedule == "even":
+        base, surplus = divmod(options.block, per_block)
+        return base + (forwards < surplus)
+    if forwards >= per_block - 1:
+        return masks
+    if options.schedule == "dream":
+        return int(masks * dream_share(per_block, options.eps, forwards))
+    share = dream_share(options.steps, options.eps, block * per_block + forwards)
+    return min(masks, int((masks + later) * share))
 
 
-def commit_best(score: Tensor, eligible: Tensor, least: Tensor, options: GenerationOptions) -> Tensor:
+def block_forwards(options: GenerationOptions) -> int:
+    """Forwards that ``steps`` give each block; ``steps`` must be set."""
+    assert options.steps is not None
+    return options.steps // (options.gen_length // options.block)
+
+
+def dream_share(forwards: int, eps: float, number: int) -> Tensor:
+    """Share of the masks that Dream commits in forward ``number``, ``1 - t[number + 1] / t[number]``, scalar float32.
+
+    Args:
+        forwards: of the schedule; its times ``t`` run evenly from 1 to ``eps``.
+        eps: the last time.
+        number: from 0 to ``forwards - 1``.
+    """
+    times = dream_times(forwards, eps)
+    return 1 - times[number + 1] / times[number]
+
+
+@lru_cache
+def dream_times(forwards: int, eps: float) -> Tensor:
+    """Times of Dream's schedule before each forward and after the last one, float32 ``[forwards + 1]``, on the CPU.
+
+    A position with a uniform number ``u`` that is committed as soon as ``u >= t`` is committed in forward ``number``
+    with probability `dream_share`, if it has not been before (Dream's ``alg=origin``).
+    """
+    return torch.linspace(1, eps, forwards + 1)
+
+
+def commit_best(
+    score: Tensor, eligible: Tensor, least: Tensor, options: GenerationOptions, threshold: Tensor | None = None
+) -> Tensor:
     """The best eligible positions: as many as threshold or factor allow, and at least ``least``.
 
     Equal scores go to the lowest position.
@@ -31,6 +80,7 @@ def commit_best(score: Tensor, eligible: Tensor, least: Tensor, options: Generat
         eligible: BoolTensor ``[B, G]``.
         least: LongTensor ``[B]``; if fewer are eligible, all of them are committed.
         options: ``threshold`` and ``factor`` are read.
+        threshold: float32 ``[B]``, one per sequence instead of that of ``options``.
 
     Returns:
         BoolTensor ``[B, G]``.
@@ -39,11 +89,30 @@ def commit_best(score: Tensor, eligible: Tensor, least: Tensor, options: Generat
     ordered, order = score.sort(dim=1, descending=True, stable=True)
     number = least
     if options.threshold is not None:
-        number = torch.maximum(least, (ordered >= options.threshold).sum(dim=1))
+        limit = options.threshold if threshold is None else threshold[:, None]
+        number = torch.maximum(least, (ordered >= limit).sum(dim=1))
     elif options.factor is not None:
         number = torch.maximum(least, factor_count(ordered, options.factor))
     rank = torch.arange(score.shape[1], device=score.device)
     return torch.zeros_like(eligible).scatter_(1, order, rank < number[:, None]) & eligible
+
+
+def damped_threshold(threshold: float, alpha: float, masked: Tensor, ran: Tensor, starts: list[int]) -> Tensor:
+    """Streaming-dLLM's dynamic threshold ``threshold * (1 - alpha * (1 - r))`` (arXiv 2601.17917), float32 ``[B]``.
+
+    ``r`` is the share of masks among the rows that ran from the start of the block on, those of the suffix included. In
+    the first forward of a block nothing of it is committed yet, so ``r`` is 1, and the threshold as it was given.
+
+    Args:
+        threshold, alpha: as in `GenerationOptions`.
+        masked: BoolTensor ``[B, G]``, masks before the step.
+        ran: BoolTensor ``[B, G]``, positions whose row ran.
+        starts: first column of each sequence's block, in the generated part.
+    """
+    columns = torch.arange(masked.shape[1], device=masked.device)
+    behind = ran & (columns >= torch.tensor(starts, device=masked.device)[:, None])
+    share = (behind & masked).sum(dim=1) / behind.sum(dim=1).clamp(min=1)
+    return threshold * (1 - alpha * (1 - share))
 
 
 def factor_count(ordered: Tensor, factor: float) -> Tensor:

@@ -24,13 +24,22 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from cache_zoo import Cache, caches, make_cache
+from cache_zoo import Cache, KVCache, Step, Suffix, caches, make_cache
 from generation.decoder import generate
 from generation.finite_logits import NotFiniteError
 from generation.output import GenerationOutput
 from models import Transformer, load_model
 from models.tiny import SMALLEST, make_tiny
+
+
+class _NearSuffix(Suffix):
+    """Three columns behind the block take part."""
+
+    def visible(self, step: Step) -> Tensor:
+        return step.canvas.columns < step.block_end + 3
+
 
 GEN_LENGTH = 16
 FAMILIES = tuple(SMALLEST)
@@ -47,6 +56,9 @@ DECODERS: dict[str, dict[str, Any]] = {
     "random-order": {"block_length": 8, "alg": "random", "seed": 3, "num_transfer_tokens": 3},
     "until-eos": {"block_length": 4, "stop_until_eos": True},
     "eos-last": {"block_length": 8, "logits_eos_inf": True, "confidence_eos_eot_inf": True},
+    "idle-forwards": {"block_length": 8, "steps": 12, "schedule": "dream"},
+    "guided": {"block_length": 8, "cfg_scale": 0.5, "num_transfer_tokens": 2},
+    "pruned": {"block_length": 4, "suffix": _NearSuffix()},
 }
 _PROMPT_LENGTHS = (11, 5, 8)
 
@@ -100,13 +112,14 @@ def checks(cache: str, *variants: Mapping[str, Any]) -> list[Check]:
         UsageError: unknown cache, or its import fails.
     """
     cls: type[Cache] = caches.get(cache)
-    contract = [Check("names_its_source_and_reports_its_memory", cache)]
+    decoders = [name for name, options in DECODERS.items() if not cls.needs_planned or options.get("alg") == "random"]
+    contract = [Check("names_its_source_and_reports_its_memory", cache, decoder=decoders[0])]
     for parameters, family in itertools.product(({}, *variants), FAMILIES):
-        contract.append(Check("never_reads_fresh_memory", cache, parameters, family))
-        for decoder in DECODERS:
+        contract.append(Check("never_reads_fresh_memory", cache, parameters, family, decoders[0]))
+        for decoder in decoders:
             contract.append(Check("decodes_the_same_alone_and_again", cache, parameters, family, decoder))
     if cls.exact_with is not None:
-        for family, decoder in itertools.product(FAMILIES, DECODERS):
+        for family, decoder in itertools.product(FAMILIES, decoders):
             contract.append(Check("recomputing_everything_equals_no_cache", cache, cls.exact_with, family, decoder))
     return contract
 
@@ -119,58 +132,69 @@ def _decodes_the_same_alone_and_again(check: Check) -> None:
         options = DECODERS[check.decoder]
         seed = {"seed": options["seed"] + number} if "seed" in options else {}
         out = check.decode(cache, [prompts[number]], trace=True, **seed)
-        _check_trace_and_counters(out, check.family, [prompts[number]])
+        _check_trace_and_counters(out, check, [prompts[number]])
         return out
 
     first, again = alone(0), alone(0)
     _require(torch.equal(again.tokens, first.tokens), "a second generation with one object differs from the first")
     _require(again.counts == first.counts, "a second generation with one object counts other work than the first")
     batch = check.decode(cache, trace=True)
-    _check_trace_and_counters(batch, check.family, prompts)
+    _check_trace_and_counters(batch, check, prompts)
     for number, single in enumerate((first, alone(1), alone(2))):
         same = torch.equal(single.tokens[0], batch.tokens[number])
         _require(same, f"sequence {number} of a batch differs from decoding it alone")
         _require(single.nfe == batch.forwards[number], f"sequence {number} of a batch takes other forwards than alone")
 
 
-def _check_trace_and_counters(out: GenerationOutput, family: str, prompts: list[list[int]]) -> None:
-    _trace_replays_to_the_tokens(out, _model(family))
-    _counters_equal_a_hand_count(out, _model(family), prompts)
+def _check_trace_and_counters(out: GenerationOutput, check: Check, prompts: list[list[int]]) -> None:
+    _trace_replays_to_the_tokens(out, check)
+    _counters_equal_a_hand_count(out, check, prompts)
 
 
-def _trace_replays_to_the_tokens(out: GenerationOutput, model: Transformer) -> None:
-    trace = out.trace or []
+def _trace_replays_to_the_tokens(out: GenerationOutput, check: Check) -> None:
+    trace, mask_id = out.trace or [], _model(check.family).config.mask_id
+    may_idle = DECODERS[check.decoder].get("schedule", "even") != "even"
     _require(len(trace) == out.nfe == out.counts.forwards, "forwards traced and counted differ")
-    canvas = torch.full_like(out.tokens, model.config.mask_id)
+    canvas = torch.full_like(out.tokens, mask_id)
     committed = torch.zeros_like(canvas, dtype=torch.bool)
     for entry in trace:
         _require(not (committed & entry.committed).any(), "a position was committed twice")
-        _require(entry.committed[entry.active].any(dim=1).all(), "a forward committed nothing for a sequence")
+        _require(may_idle or entry.committed[entry.active].any(dim=1).all(), "a forward committed nothing")
         committed |= entry.committed
         canvas = torch.where(entry.committed, entry.canvas, canvas)
         _require(torch.equal(canvas, entry.canvas), "a position changed that was not committed")
     _require(torch.equal(canvas, out.tokens), "the tokens are not those that were committed")
-    _require((canvas[committed] != model.config.mask_id).all(), "[MASK] was committed")
+    _require((canvas[committed] != mask_id).all(), "[MASK] was committed")
 
 
-def _counters_equal_a_hand_count(out: GenerationOutput, model: Transformer, prompts: list[list[int]]) -> None:
-    trace = out.trace or []
+def _counters_equal_a_hand_count(out: GenerationOutput, check: Check, prompts: list[list[int]]) -> None:
+    trace, layers = out.trace or [], _model(check.family).config.num_layers
+    contexts = 2 if DECODERS[check.decoder].get("cfg_scale") else 1
     lengths = [len(prompt) + GEN_LENGTH for prompt in prompts]
     padding = [max(lengths) - length for length in lengths]
-    rows = keys = full = 0
+    cls = caches.get(check.cache)
+    # a cache with an attention of its own may attend fewer pairs, and compute fewer feed-forward outputs than queries
+    plain = getattr(cls, "attention", None) in (Cache.attention, KVCache.attention)
+    full = 0
     for entry in trace:
-        full += sum(lengths[b] for b in entry.active)
-        for layer in entry.layer_rows:
-            rows += sum(len(positions) for positions in layer)
-            keys += sum(len(p) * lengths[b] for b, p in zip(entry.active, layer, strict=True))
-            for b, positions in zip(entry.active, layer, strict=True):
+        full += contexts * sum(lengths[b] for b in entry.active)
+        work = entry.work
+        for layer, rows in enumerate(entry.layer_rows):
+            ran = contexts * sum(map(len, rows))
+            pairs = contexts * sum(len(p) * seen for p, seen in zip(rows, entry.visible, strict=True))
+            _require(work.feed_forward[layer] <= ran, "a feed-forward output was computed of a row without a query")
+            _require(work.pairs[layer] <= pairs + 1e-6, f"{work.pairs[layer]} query-key pairs counted, {pairs} exist")
+            if plain:
+                _require(work.feed_forward[layer] == work.queries[layer] == ran, f"{ran} rows ran, counted were others")
+                _require(work.pairs[layer] == pairs, f"{work.pairs[layer]} query-key pairs counted, not {pairs}")
+            for b, positions in zip(entry.active, rows, strict=True):
                 _require(all(position >= padding[b] for position in positions), "a row of padding ran")
-    counts, layers = out.counts, model.config.num_layers
-    _require(
-        math.isclose(counts.rows, rows / layers, rel_tol=1e-12), f"{counts.rows} rows counted, {rows / layers} ran"
-    )
+    counts = out.counts
+    rows_run = sum(sum(entry.work.feed_forward) for entry in trace) / layers
+    _require(math.isclose(counts.rows, rows_run, rel_tol=1e-12), f"{counts.rows} rows counted, {rows_run} ran")
+    attended = sum(sum(entry.work.pairs) for entry in trace)
+    _require(math.isclose(counts.keys, attended, rel_tol=1e-12), f"{counts.keys} pairs counted, not {attended}")
     _require(counts.rows_full == full, f"{counts.rows_full} rows of full recomputation counted, not {full}")
-    _require(counts.keys == keys, f"{counts.keys} query-key pairs counted, not {keys}")
     _require(0 < counts.compute_ratio <= 1, f"the compute ratio is {counts.compute_ratio}")
     took_part = [sum(b in entry.active for entry in trace) for b in range(len(prompts))]
     _require(out.forwards == took_part, f"sequences took part in {took_part} forwards, counted were {out.forwards}")

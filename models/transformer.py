@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cache_zoo import Cache, Canvas, Rows, Step
+from cache_zoo import Cache, Canvas, Columns, Rows, Step
+from cache_zoo.state import compact
+from cache_zoo.work import Work
 from models.config import ModelConfig
-from models.work import Work
 
 _MAX_OBSERVED_WEIGHTS = 1 << 24
 """Attention weights in memory while their head mean is computed: 64 MiB in float32."""
@@ -64,8 +65,11 @@ class Transformer(nn.Module):
     def device(self) -> torch.device:
         return self.embedding.weight.device
 
-    def canvas(self, valid: Tensor, gen_length: int = 0, block_length: int = 0) -> Canvas:
-        """The canvas of left-padded sequences with real positions ``valid`` (BoolTensor ``[B, T]``)."""
+    def canvas(self, valid: Tensor, gen_length: int = 0, block_length: int = 0, **further: Any) -> Canvas:
+        """The canvas of left-padded sequences with real positions ``valid`` (BoolTensor ``[B, T]``).
+
+        ``further`` are attributes of `Canvas` that do not follow from the model, such as ``seeds``.
+        """
         config = self.config
         return Canvas(
             valid=valid,
@@ -76,10 +80,12 @@ class Transformer(nn.Module):
             block_length=block_length,
             shift=config.shift,
             num_layers=config.num_layers,
+            num_heads=config.num_heads,
             num_kv_heads=config.num_kv_heads,
             head_dim=config.head_dim,
             hidden_size=config.hidden_size,
             dtype=self.dtype,
+            **{"window_shift": config.shift, **further},
         )
 
     def forward(self, ids: Tensor, logit_rows: Tensor) -> Tensor:
@@ -100,7 +106,7 @@ class Transformer(nn.Module):
 
         Args:
             ids: LongTensor ``[B, T]``.
-            rows: BoolTensor ``[B, T]``, positions to run; None: all valid ones.
+            rows: BoolTensor ``[B, T]``, positions to run; None: those of ``step``, by default all valid ones.
             cache: advises the layers, started on the canvas of ``step``; None: no cache.
             logit_rows: BoolTensor ``[B, T]``, a subset of ``rows``; None: all rows that run.
             step: the decoder's state, with its canvas; None: every position is valid and nothing is masked.
@@ -122,16 +128,17 @@ class Transformer(nn.Module):
         return Step(self.canvas(~nothing), ids, nothing, nothing)
 
     def _run(self, ids: Tensor, cache: Cache, logit_rows: Tensor | None, step: Step) -> Forward:
-        rope, work = _Rotation(self._angles(ids.shape[1]), step.canvas.positions), Work()
+        rope, work = _Rotation(self._angles(ids.shape[1]), step.canvas.positions), step.work
         x = self.embedding(ids.flatten()[step.rows.index])
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
+            x = cache.enter(index, x, step)
             x = x + cache.attention(index, x, _Attention(index, layer, self.config, step, rope, work), step)
-            x = x + cache.feed_forward(index, x, _FeedForward(layer, work), step)
+            x = x + cache.feed_forward(index, x, _FeedForward(index, layer, work), step)
         if logit_rows is not None:
             x = x[step.rows.locate(logit_rows.flatten().nonzero().squeeze(1))]
         work.logits = x.shape[0]
-        work.linear(x.shape[0], self.head.weight.numel())
+        work.products(x.shape[0] * self.head.weight.numel())
         return Forward(self.head(self.norm(x)).float(), work)
 
     def _angles(self, length: int) -> Tensor:
@@ -185,14 +192,23 @@ class _Attention:
         return self.layer.attention_norm(x)
 
     def project(self, h: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-        query_key, value = self._linear(h, 0, 3).split([sum(self.config.qkv_sizes[:2]), self.config.qkv_sizes[2]], 1)
-        return *self._rotate(query_key, rows), value.unflatten(1, (-1, self.config.head_dim))
+        query_key, value = self._linear(h, 0, 3, rows).split(
+            [sum(self.config.qkv_sizes[:2]), self.config.qkv_sizes[2]], 1
+        )
+        return *self._rotated(query_key, rows), self._heads(value)
+
+    def query(self, h: Tensor, rows: Rows) -> Tensor:
+        return self.rope.turn(self._heads(self._linear(h, 0, 1, rows)), rows)
 
     def query_key(self, h: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        return self._rotate(self._linear(h, 0, 2), rows)
+        return self._rotated(self._linear(h, 0, 2, rows), rows)
+
+    def key_value(self, h: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        key, value = self._heads(self._linear(h, 1, 3, rows)).chunk(2, dim=1)
+        return self.rope.turn(key, rows), value
 
     def value(self, h: Tensor) -> Tensor:
-        return self._linear(h, 2, 3).unflatten(1, (-1, self.config.head_dim))
+        return self._heads(self._linear(h, 2, 3))
 
     def attend(
         self,
@@ -204,53 +220,93 @@ class _Attention:
         mask: Tensor | None = None,
         counts: list[int] | None = None,
     ) -> Tensor:
-        if counts is None:
-            mask, counts = self.step.canvas.key_mask, self.step.canvas.lengths
-        self._count(rows, counts)
-        mixed = F.scaled_dot_product_attention(
-            self._grouped(query, rows),
-            keys.transpose(1, 2),
-            values.transpose(1, 2),
-            attn_mask=None if mask is None else mask[:, None, None, :],
-        )
+        if mask is None:
+            columns = self.step.columns
+            self._require_layout(keys, columns)
+            mask = None if columns.mask is None else columns.mask[:, None, None]
+            self._count(rows, columns.counts)
+            keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+        else:
+            if counts is None:
+                self._count_mask(rows, mask)
+            else:
+                self._count(rows, counts)
+            keys, values, mask = self._shown(keys.transpose(1, 2), values.transpose(1, 2), mask)
+        mixed = F.scaled_dot_product_attention(self._grouped(query, rows), keys, values, attn_mask=mask)
         return self._ungrouped(mixed, rows)
 
     def attend_observed(self, query: Tensor, rows: Rows, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        canvas, config = self.step.canvas, self.config
-        self._count(rows, canvas.lengths)
-        grouped = self._grouped(query, rows) / math.sqrt(config.head_dim)
-        keys, values = keys.permute(0, 2, 3, 1), values.transpose(1, 2)
+        columns, config = self.step.columns, self.config
+        self._require_layout(keys, columns)
+        self._count(rows, columns.counts)
+        grouped = self._grouped(query, rows)
+        values = values.transpose(1, 2)
         batch, heads, queries, _ = grouped.shape
-        mean = query.new_zeros(batch, rows.width, keys.shape[3], dtype=torch.float32)
+        mean = query.new_zeros(batch, rows.width, keys.shape[1], dtype=torch.float32)
         mixed = torch.empty_like(grouped)
-        at_once = max(1, _MAX_OBSERVED_WEIGHTS // (batch * queries * keys.shape[3]))
+        at_once = max(1, _MAX_OBSERVED_WEIGHTS // (batch * queries * keys.shape[1]))
         for first in range(0, heads, at_once):
             some = slice(first, first + at_once)
-            scores = torch.matmul(grouped[:, some], keys[:, some])
-            if canvas.key_mask is not None:
-                scores.masked_fill_(~canvas.key_mask[:, None, None, :], -torch.inf)
-            weights = scores.softmax(dim=-1, dtype=torch.float32)
+            weights = self._softmax(grouped[:, some], keys[:, :, some])
             mixed[:, some] = torch.matmul(weights.to(values.dtype), values[:, some])
             mean += weights.unflatten(2, (-1, rows.width)).sum(dim=(1, 2))
-        return self._ungrouped(mixed, rows), rows.unpad(mean / config.num_heads)
+        return self._ungrouped(mixed, rows), rows.unpad(columns.scatter(mean / config.num_heads))
+
+    def weights(self, query: Tensor, rows: Rows, keys: Tensor) -> Tensor:
+        columns = self.step.columns
+        self._require_layout(keys, columns)
+        pairs = sum(count * length for count, length in zip(rows.counts, columns.counts, strict=True))
+        self.work.products(pairs * query.shape[1] * query.shape[2])
+        weights = self._softmax(self._grouped(query, rows), keys).unflatten(2, (-1, rows.width)).flatten(1, 2)
+        return rows.unpad(weights.transpose(1, 2))
 
     def output(self, mixed: Tensor) -> Tensor:
-        self.work.linear(mixed.shape[0], self.layer.attention_out.weight.numel())
+        self.work.products(mixed.shape[0] * self.layer.attention_out.weight.numel())
         return self.layer.attention_out(mixed)
 
-    def _linear(self, h: Tensor, first: int, last: int) -> Tensor:
+    def _linear(self, h: Tensor, first: int, last: int, rows: Rows | None = None) -> Tensor:
         """Parts ``first`` to ``last`` (exclusive) of the fused projection: query, key, value."""
         sizes = self.config.qkv_sizes
         part = slice(sum(sizes[:first]), sum(sizes[:last]))
         weight, bias = self.layer.qkv.weight[part], self.layer.qkv.bias
-        self.work.linear(h.shape[0], weight.numel())
+        work, number = self.work, h.shape[0]
+        work.products(number * weight.numel())
+        if rows is not None and first == 0:
+            work.queries[self.index] += number
+            before = work.rows.get(self.index)
+            work.rows[self.index] = rows if before is None else Rows.from_mask(before.mask | rows.mask)
+        work.keys_values[self.index] += number * (last - max(first, 1)) / 2
         return F.linear(h, weight, None if bias is None else bias[part])
 
-    def _rotate(self, query_key: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+    def _heads(self, projected: Tensor) -> Tensor:
+        """``[N, heads * E]`` to ``[N, heads, E]``."""
+        return projected.unflatten(1, (-1, self.config.head_dim))
+
+    def _rotated(self, query_key: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         """Rotate ``[N, (H + G) * E]``; returns query ``[N, H, E]`` and key ``[N, G, E]``."""
-        turned = self.rope.turn(query_key.unflatten(1, (-1, self.config.head_dim)), rows)
+        turned = self.rope.turn(self._heads(query_key), rows)
         query, key = turned.split([self.config.num_heads, self.config.num_kv_heads], dim=1)
         return query, key
+
+    def _softmax(self, grouped: Tensor, keys: Tensor) -> Tensor:
+        """Weights, float32 ``[B, G, Q, S]``, of queries ``[B, G, Q, E]`` over ``keys`` ``[B, S, G, E]``."""
+        scores = torch.matmul(grouped / math.sqrt(self.config.head_dim), keys.permute(0, 2, 3, 1))
+        mask = self.step.columns.mask
+        if mask is not None:
+            scores.masked_fill_(~mask[:, None, None, :], -torch.inf)
+        return scores.softmax(dim=-1, dtype=torch.float32)
+
+    def _shown(self, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Keys and values ``[B, G, S, E]`` without those that ``mask`` (see `attend`) hides, and what is left of it."""
+        if mask.dim() == 4:
+            # a key that some row attends stays for all; 0 times what no row attends must be 0
+            hidden = ~mask.any(dim=2).unflatten(1, (keys.shape[1], -1)).any(dim=2).unsqueeze(-1)
+            grouped = mask.unflatten(1, (keys.shape[1], -1)).flatten(2, 3)
+            return keys.masked_fill(hidden, 0), values.masked_fill(hidden, 0), grouped
+        by_head = mask.unsqueeze(1) if mask.dim() == 2 else mask
+        index, shown = compact(by_head)
+        index = index.unsqueeze(-1).expand(-1, keys.shape[1], -1, keys.shape[3])
+        return keys.gather(2, index), values.gather(2, index), None if shown is None else shown.unsqueeze(2)
 
     def _grouped(self, query: Tensor, rows: Rows) -> Tensor:
         """``[N, H, E]`` to ``[B, G, (H / G) * W, E]``: heads that share keys become queries of one head."""
@@ -261,23 +317,39 @@ class _Attention:
         """The inverse of `_grouped` with heads joined, ``[N, H * E]``."""
         return rows.unpad(mixed.unflatten(2, (-1, rows.width)).permute(0, 3, 1, 2, 4).flatten(2))
 
+    def _require_layout(self, keys: Tensor, columns: Columns) -> None:
+        expected = columns.length if columns.index is None else columns.index.shape[1]
+        if keys.shape[1] != expected:
+            raise ValueError(f"there are {keys.shape[1]} keys for the {expected} columns of the step; give a mask")
+
     def _count(self, rows: Rows, keys: list[int]) -> None:
-        pairs = sum(count * length for count, length in zip(rows.counts, keys, strict=True))
-        self.work.keys += pairs
-        self.work.flops += 4 * pairs * self.config.hidden_size
-        self.work.rows[self.index] = rows
+        self._count_pairs(sum(count * length for count, length in zip(rows.counts, keys, strict=True)))
+
+    def _count_mask(self, rows: Rows, mask: Tensor) -> None:
+        if mask.dim() == 4:
+            places = torch.arange(rows.width, device=mask.device)
+            real = places < torch.tensor(rows.counts, device=mask.device)[:, None]
+            self._count_pairs(int((mask & real[:, None, :, None]).sum()) / mask.shape[1])
+        else:
+            shown = mask.sum(dim=-1).float()
+            self._count(rows, (shown.mean(dim=1) if mask.dim() == 3 else shown).tolist())
+
+    def _count_pairs(self, pairs: float) -> None:
+        self.work.pairs[self.index] += pairs
+        self.work.products(2 * pairs * self.config.hidden_size)
 
 
 @dataclass(frozen=True)
 class _FeedForward:
     """The gated feed-forward sub-block of one layer in one forward; implements `cache_zoo.FeedForwardBlock`."""
 
+    index: int
     layer: Layer
     work: Work
 
     def __call__(self, x: Tensor) -> Tensor:
         layer = self.layer
-        self.work.row_layers += x.shape[0]
-        self.work.linear(x.shape[0], layer.gate_up.weight.numel() + layer.down.weight.numel())
+        self.work.feed_forward[self.index] += x.shape[0]
+        self.work.products(x.shape[0] * (layer.gate_up.weight.numel() + layer.down.weight.numel()))
         gate, up = layer.gate_up(layer.feed_forward_norm(x)).chunk(2, dim=1)
         return layer.down(F.silu(gate) * up)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pytest
+import torch
 from torch import Tensor
 
-from cache_zoo import Cache, KVCache, Step, UsageError, list_caches
+from cache_zoo import AttentionBlock, Cache, Canvas, KVCache, Step, UsageError, list_caches
 from generation.testing import Check, checks
 
 # Settings far from the defaults, so that small canvases see every branch of the built-in caches.
@@ -46,11 +47,11 @@ class Sloppy(KVCache):
 class Forgetful(Sloppy):
     """Does not forget the last generation."""
 
-    seen = False
+    forwards = 0
 
     def rows(self, step: Step) -> Tensor | None:
-        fresh, self.seen = not self.seen, True
-        return None if fresh else self.block(step)
+        self.forwards += 1
+        return None if self.forwards % 3 == 0 else self.block(step)
 
 
 class Social(Sloppy):
@@ -61,10 +62,14 @@ class Social(Sloppy):
 
 
 class Careless(Sloppy):
-    """Attends to keys and values before they were written."""
+    """Computes with memory that nothing was written to."""
 
-    def rows(self, step: Step) -> Tensor | None:
-        return self.block(step)
+    def start(self, canvas: Canvas) -> None:
+        super().start(canvas)
+        self.memory = torch.empty(8)
+
+    def attention(self, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
+        return super().attention(layer, x, attn, step) + 0 * self.memory.sum()
 
 
 class Boastful(Sloppy):

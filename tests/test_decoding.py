@@ -24,7 +24,11 @@ def test_the_surplus_of_a_quota_goes_to_the_first_steps(
     gen_length: int, block_length: int, steps: int, expected: list[int]
 ) -> None:
     options = GenerationOptions(gen_length=gen_length, block_length=block_length, steps=steps)
-    assert [quota(options, forwards) for forwards in range(len(expected))] == expected
+    masks, committed = block_length, []
+    for forwards in range(len(expected)):
+        committed.append(quota(options, forwards, masks))
+        masks -= committed[-1]
+    assert committed == expected
     assert sum(expected) == block_length
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cache_zoo import Cache, KVCache, Outcome, Rows, Step, caches
-from cache_zoo.base import AttentionBlock
+from cache_zoo.blocks import AttentionBlock
 from generation import generate
 from models import Transformer
 
@@ -86,6 +86,7 @@ class Late(Cache):
     paper = "made up"
 
     def start(self, canvas: Any) -> None:
+        super().start(canvas)
         self.held: Tensor | None = None
 
     def rows(self, step: Step) -> None:
@@ -192,6 +193,7 @@ class Borrower(Cache):
     paper = "made up"
 
     def start(self, canvas: Any) -> None:
+        super().start(canvas)
         self.canvas, self.names = canvas, {"valid": canvas.valid, "columns": canvas.columns[:, 1:]}
         self.own = torch.zeros(100, dtype=torch.uint8)
 

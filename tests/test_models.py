@@ -118,7 +118,7 @@ def test_only_the_rows_asked_for_run(tiny_models: dict[str, Transformer]) -> Non
     full, part = model.run(ids), model.run(ids, logit_rows=logit_rows)
     torch.testing.assert_close(part.logits, full.logits[[3, 11]])
     assert (full.work.logits, part.work.logits) == (20, 2)
-    assert full.work.row_layers == 20 * model.config.num_layers
+    assert full.work.feed_forward == [20] * model.config.num_layers
     config = model.config
     per_row = config.hidden_size * (sum(config.qkv_sizes) + config.hidden_size + 3 * config.intermediate_size)
     attention = 2 * 20 * 20 * config.hidden_size

@@ -11,7 +11,7 @@ import pytest
 from torch import Tensor
 
 from cache_zoo import KVCache, Step
-from cache_zoo.base import AttentionBlock
+from cache_zoo.blocks import AttentionBlock
 from generation import NotFiniteError, generate, log_likelihoods, stream
 from generation.demo import main
 from models import Transformer, load_model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -125,7 +127,10 @@ def test_a_package_needs_a_free_name(tmp_path: Path) -> None:
 def test_commands_that_are_none_exit_with_2(tmp_path: Path) -> None:
     unknown = run("-m", "evaluation", "list", "d3cache")
     assert (unknown.returncode, unknown.stdout) == (2, "")
-    assert unknown.stderr.startswith("error: unknown cache 'd3cache': did you mean 'd2cache'?")
+    assert unknown.stderr.startswith("error: unknown name 'd3cache': did you mean 'd2cache'?")
+    other = run("-m", "evaluation", "list", "d2cache", "kind=strategies")
+    assert (other.returncode, other.stdout) == (2, "")
+    assert other.stderr.startswith("error: unknown strategy 'd2cache': ")
     assert (
         run("-m", "evaluation", "new").stderr == "error: NAME is missing; usage: cache-zoo new NAME [key=value ...]\n"
     )
@@ -133,14 +138,28 @@ def test_commands_that_are_none_exit_with_2(tmp_path: Path) -> None:
     assert (misspelt.returncode, misspelt.stderr.count("\n")) == (2, 1)
     assert misspelt.stderr.startswith("error: unknown option 'jsn': did you mean 'json'?")
     unlike = run("-m", "evaluation", "list", "qqq")
-    assert unlike.stderr.startswith("error: unknown cache 'qqq': the valid choices are d2cache, ")
+    assert unlike.stderr.startswith("error: unknown name 'qqq': the valid choices are d2cache, ")
     aside = run("-m", "evaluation", "new", "far_sighted", f"into={tmp_path}")
     assert (aside.returncode, aside.stderr) == (2, "error: into= is the folder of a package; it needs package=true\n")
     refused = run("-m", "evaluation", "new", "My-Cache", "package=true", f"into={tmp_path}")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
 
+def test_the_list_has_every_kind_with_its_parameters() -> None:
+    shown = run("-m", "evaluation", "list")
+    assert shown.returncode == 0, shown.stderr
+    headings = [line.partition(":")[0] for line in shown.stdout.splitlines() if re.match(r"[A-Z]+: ", line)]
+    assert headings == ["CACHES", "STRATEGIES"]
+    assert "parameters  window=16\n" in shown.stdout
+    one = run("-m", "evaluation", "list", "sliding", "kind=strategies")
+    assert one.stdout.count("max_block_length") == 2
+    found = json.loads(run("-m", "evaluation", "list", "json=true").stdout)
+    assert {entry["kind"] for entry in found} == {"cache", "strategy"}
+    (window,) = [entry for entry in found if (entry["kind"], entry["name"]) == ("strategy", "window")]
+    assert [parameter["name"] for parameter in window["parameters"]] == ["window"]
+
+
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = f"{sys.executable} -u -m evaluation list | head -1"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("none\n", "")
+    assert (done.stdout, done.stderr) == ("CACHES: cache=NAME cache.PARAMETER=VALUE\n", "")

@@ -65,9 +65,8 @@ def test_the_list_has_it_and_says_why_the_broken_one_is_not_usable(installed: Pa
     assert warning.startswith("warning: cache 'sinking' of sliding-window-cache 1.2 can't be used: ")
     assert warning.endswith("RuntimeError: this module needs a newer torch")
 
-    infos = {
-        one["name"]: one for one in json.loads(run("-m", "evaluation", "list", "json=true", installed=installed).stdout)
-    }
+    listed = run("-m", "evaluation", "list", "kind=caches", "json=true", installed=installed)
+    infos = {one["name"]: one for one in json.loads(listed.stdout)}
     window: dict[str, Any] = infos["window"]
     assert (window["package"], window["version"], window["error"]) == ("sliding-window-cache", "1.2", None)
     assert window["urls"] == ["https://example.org/sliding-window"]

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cache_zoo.base import AttentionBlock, FeedForwardBlock, KVCache
+from cache_zoo.base import KVCache
+from cache_zoo.blocks import AttentionBlock, FeedForwardBlock
 from cache_zoo.errors import require
 from cache_zoo.rows import Rows
 from cache_zoo.state import Canvas, Step
@@ -44,71 +45,84 @@ class DLLMCache(KVCache):
 
     def start(self, canvas: Canvas) -> None:
         super().start(canvas)
-        # Packed like the residual stream, [N, D] per layer; the first step fills them.
+        # Outputs [B, T, D] per layer; the first step fills them.
         self._attention_out: list[Tensor] = [torch.empty(0)] * canvas.num_layers
         self._feed_forward_out: list[Tensor] = [torch.empty(0)] * canvas.num_layers
-        self._split(canvas)
+        self._parts: tuple[Tensor, Rows, Rows] | None = None
 
     def attention(self, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
         prompt_due, response_due = step.index % self.kp == 0, step.index % self.kr == 0
         if layer == 0 or (prompt_due and response_due):
             self._chosen = step.rows
-            self._attention_out[layer] = super().attention(layer, x, attn, step)
-            return self._attention_out[layer]
+            return self._stored(self._attention_out, layer, super().attention(layer, x, attn, step), step)
 
-        chosen = [rows for rows, due in ((self._prompt, prompt_due), (self._response, response_due)) if due]
+        prompt, response = self._split(step)
+        chosen = [rows for rows, due in ((prompt, prompt_due), (response, response_due)) if due]
         for rows in chosen:
             self._renew_values(rows, layer, x, attn, step)
         if not response_due and self.rou > 0:
-            before = self._response.read(self._values[layer])
-            value = self._renew_values(self._response, layer, x, attn, step)
-            similarity = F.cosine_similarity(value.flatten(1), before.flatten(1))
-            chosen.append(self._least(similarity, int(self.rou * step.canvas.gen_length)))
-
+            _, before = self.store.read_rows(layer, response)
+            value = self._renew_values(response, layer, x, attn, step)
+            chosen.append(self._least(response, F.cosine_similarity(value.flatten(1), before.flatten(1))))
         self._chosen = _union(chosen, step.canvas)
+        if step.fresh is not None:
+            self._renew_values(Rows.from_mask(step.fresh), layer, x, attn, step)
+            self._chosen = Rows.from_mask(self._chosen.mask | step.fresh)
+
+        out = None
         if len(self._chosen):
-            at = step.rows.locate(self._chosen.index)
-            query, key = attn.query_key(attn.norm(x[at]), self._chosen)
-            self._chosen.write(self._keys[layer], key)
-            mixed = attn.attend(query, self._chosen, self._keys[layer], self._values[layer])
-            self._attention_out[layer][at] = attn.output(mixed)
-        return self._attention_out[layer]
+            query, key = attn.query_key(attn.norm(x[step.rows.locate(self._chosen.index)]), self._chosen)
+            self.store.write(layer, self._chosen, key)
+            out = attn.output(attn.attend(query, self._chosen, *self.store.read(layer, step.columns)))
+        return self._stored(self._attention_out, layer, out, step)
 
     def feed_forward(self, layer: int, x: Tensor, ffn: FeedForwardBlock, step: Step) -> Tensor:
-        if self._chosen is step.rows:
-            self._feed_forward_out[layer] = ffn(x)
-        elif len(self._chosen):
-            at = step.rows.locate(self._chosen.index)
-            self._feed_forward_out[layer][at] = ffn(x[at])
-        return self._feed_forward_out[layer]
+        out = None
+        if len(self._chosen):
+            out = ffn(x if self._chosen is step.rows else x[step.rows.locate(self._chosen.index)])
+        return self._stored(self._feed_forward_out, layer, out, step)
 
     def drop_finished(self, kept: Tensor) -> None:
         super().drop_finished(kept)
-        rows = self._canvas.all_rows
-        stay = torch.isin(rows.index // self._canvas.shape[1], kept)
-        self._attention_out = [out[stay] for out in self._attention_out]
-        self._feed_forward_out = [out[stay] for out in self._feed_forward_out]
-        self._split(self._canvas.keep(kept))
+        self._attention_out = [out[kept] for out in self._attention_out]
+        self._feed_forward_out = [out[kept] for out in self._feed_forward_out]
 
-    def _split(self, canvas: Canvas) -> None:
-        """Rows of the prompt and of the response."""
-        response = canvas.columns >= canvas.prompt_length
-        self._canvas = canvas
-        self._prompt = Rows.from_mask(canvas.valid & ~response)
-        self._response = Rows.from_mask(canvas.valid & response)
+    def _split(self, step: Step) -> tuple[Rows, Rows]:
+        """The visible rows of the prompt and of the response."""
+        canvas = step.canvas
+        visible = canvas.valid if step.visible is None else step.visible
+        if self._parts is None or self._parts[0] is not visible:
+            response = canvas.columns >= canvas.prompt_length
+            self._parts = visible, Rows.from_mask(visible & ~response), Rows.from_mask(visible & response)
+        return self._parts[1:]
+
+    def _stored(self, stores: list[Tensor], layer: int, out: Tensor | None, step: Step) -> Tensor:
+        """Keep the outputs ``out`` of the chosen rows; returns those of all rows of the step, ``[N, D]``."""
+        if out is not None:
+            if step.index == 0:
+                stores[layer] = self._chosen.scatter(out)
+            else:
+                self._chosen.write(stores[layer], out)
+            if self._chosen is step.rows:
+                return out
+        return stores[layer].flatten(0, 1) if step.rows.complete else step.rows.read(stores[layer])
 
     def _renew_values(self, rows: Rows, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
         """Recompute, store and return the values of ``rows``, ``[N, G, E]``."""
         value = attn.value(attn.norm(x[step.rows.locate(rows.index)]))
-        rows.write(self._values[layer], value)
+        self.store.write(layer, rows, value=value)
         return value
 
-    def _least(self, similarity: Tensor, count: int) -> Rows:
-        """The ``count`` response rows of each sequence with the least ``similarity``; ties go to the lowest."""
-        per_sequence = self._response.pad(similarity)
-        order = per_sequence.sort(dim=1, stable=True).indices[:, :count].sort(dim=1).values
-        index = self._response.index.view(per_sequence.shape).gather(1, order)
-        return Rows(index.flatten(), [count] * index.shape[0], self._response.shape)
+    def _least(self, response: Rows, similarity: Tensor) -> Rows:
+        """The share ``rou`` of each sequence's ``response`` with the least ``similarity``; ties go to the lowest."""
+        counts = [int(self.rou * count) for count in response.counts]
+        if response.uniform:
+            order = response.pad(similarity).sort(dim=1, stable=True).indices[:, : counts[0]].sort(dim=1).values
+            return Rows(response.index.view(len(counts), -1).gather(1, order).flatten(), counts, response.shape)
+        by_column = torch.full(response.shape, torch.inf, device=similarity.device)
+        response.write(by_column, similarity.float())
+        rank = by_column.argsort(dim=1, stable=True).argsort(dim=1)
+        return Rows.from_mask(rank < torch.tensor(counts, device=rank.device)[:, None])
 
 
 def _union(parts: list[Rows], canvas: Canvas) -> Rows:

@@ -18,8 +18,8 @@ class PrefixCache(KVCache):
     the block and everything behind it run.
 
     Deviates from the released script: a block that its first forward completes takes no second forward; with shifted
-    models (Dream) the window of rows moves one to the left, and the first forward commits like any other instead of
-    forcing the block's first token.
+    models (Dream) the window of rows moves one to the left, unless ``first_forward=first_token`` has the first forward
+    commit the block's first token, as the script does.
 
     Args:
         use_dual: freeze everything behind the block as well; the same as `cache_zoo.methods.dual.DualCache`.
@@ -38,6 +38,7 @@ class PrefixCache(KVCache):
         if all(fresh):
             return None
         canvas = step.canvas
-        end = step.block_start + canvas.block_length if self.use_dual else canvas.shape[1]
-        window = (canvas.columns >= step.block_start - canvas.shift) & (canvas.columns < end - canvas.shift)
+        end = step.block_end if self.use_dual else canvas.shape[1]
+        rows = canvas.columns + canvas.window_shift
+        window = (rows >= step.block_start) & (rows < end)
         return window | torch.tensor(fresh, device=canvas.device).unsqueeze(1)

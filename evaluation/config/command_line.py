@@ -19,9 +19,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from cache_zoo import UsageError, caches
+from cache_zoo import UsageError
 from cache_zoo.errors import first_line, require, shown, suggest
-from evaluation.config import cache_choices, recipes
+from evaluation.config import recipes, registered_choices
 from evaluation.config.settings import Settings
 from evaluation.config.task_names import check_name
 
@@ -44,7 +44,7 @@ def cells(overrides: list[str], sweep: bool = False) -> list[Settings]:
         UsageError: an argument of another form, an unknown key, choice or task, an unusable value, or a recipe without
             an entry for a cell.
     """
-    cache_choices.register()
+    registered_choices.register()
     overrides = whole_lists(overrides)
     parsed = _parse(overrides)
     if launcher(overrides):
@@ -102,7 +102,7 @@ def with_recipe(overrides: list[str]) -> list[str]:
 
 def composed(overrides: list[str], with_hydra: bool = False) -> DictConfig:
     """The configuration of one cell, with its recipe; ``with_hydra`` adds hydra's own node."""
-    cache_choices.register()
+    registered_choices.register()
     return _compose(with_recipe(whole_lists(overrides)), "the command line", with_hydra)
 
 
@@ -114,7 +114,7 @@ def choices(group: str) -> list[str]:
 def groups() -> list[str]:
     """Names of the groups of choices."""
     folders = {path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "hydra"}
-    return sorted({*folders, cache_choices.GROUP})
+    return sorted({*folders, *registered_choices.GROUPS})
 
 
 def _parse(overrides: list[str]) -> list[Override]:
@@ -182,8 +182,9 @@ def _check_choice(override: Override) -> None:
     known = list(_keys_by_choice(group))
     if given in known:
         return
-    if group == cache_choices.GROUP and given in caches.names():
-        caches.get(given)  # raises, and says why
+    registry = registered_choices.GROUPS.get(group)
+    if registry is not None and given in registry.names():
+        registry.get(given)  # raises, and says why
     others = "; any other task of lm-eval is dataset.name=NAME" if group == "dataset" else ""
     raise UsageError(f"unknown choice {shown(f'{group}={given}')}: {suggest(str(given), known)}{others}")
 
@@ -219,8 +220,8 @@ def _elsewhere(base: Mapping[str, Any], key: str, known: list[str]) -> str:
 
 def _keys_by_choice(group: str) -> dict[str, list[str]]:
     """Choices of ``group`` and the keys of each."""
-    if group == cache_choices.GROUP:
-        return cache_choices.keys()
+    if group in registered_choices.GROUPS:
+        return registered_choices.keys(group)
     return {path.stem: _keys_of(path) for path in sorted((CONFIGS / group).glob("*.yaml"))}
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_NAMED = ("model.name", "model.path", "cache.name", "dataset.name", "output_dir")
+from evaluation.config.identity import NEUTRAL
+
+_NAMED = ("model.name", "model.path", "cache.name", "suffix.name", "store", "dataset.name", "output_dir")
 
 
 def options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a flat configuration, the keys that neither the axes of a run nor its folder name."""
-    return {key: value for key, value in config.items() if key not in _NAMED and key.split(".")[0] != "recipe"}
+    """Of a flat configuration, the keys that neither its axes nor its folder name; missing ones have neutral values."""
+    values = {**config, **{key: value for key, value in NEUTRAL.items() if key not in config}}
+    return {key: value for key, value in values.items() if key not in _NAMED and key.split(".")[0] != "recipe"}
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

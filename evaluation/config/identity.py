@@ -18,24 +18,34 @@ from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.config.task_table import OWN_TASKS
 
-BASELINE = "none"
-"""The cache of a baseline."""
+BASELINE = {"cache": "none", "suffix": "all", "store": "native"}
+"""The method of a baseline, by group or key: no cache, nothing dropped. The method is what may differ between runs that
+are compared; the rest is their `setting`."""
 
 NOT_COUNTED = "output_dir recipe attn_implementation sandbox_disable force retry jobs trace".split()
 """Keys that do not define a run: its place, the origin of its values, what to do with it."""
 
 NEUTRAL: dict[str, Any] = {
+    "suffix.name": BASELINE["suffix"],
+    "store": BASELINE["store"],
     "model.system_prompt": None,
     "model.end_tokens": [],
     "model.stop_words": [],
+    "generation.schedule": "even",
+    "generation.eps": 0.001,
     "generation.steps": None,
     "generation.threshold": None,
     "generation.factor": None,
+    "generation.alpha": None,
     "generation.alg": "maskgit_plus",
+    "generation.alg_temp": None,
     "generation.sigma": None,
     "generation.temperature": 0,
     "generation.top_p": None,
     "generation.top_k": None,
+    "generation.first_forward": "decode",
+    "generation.cfg_scale": 0,
+    "generation.eos": None,
     "generation.stop_until_eos": False,
     "generation.logits_eos_inf": False,
     "generation.confidence_eos_eot_inf": False,
@@ -69,13 +79,27 @@ def counted(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def setting(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What two runs must share to be compared, flat: everything but the cache and the place of the data.
+    """What two runs must share to be compared, flat: everything but the method and the place of the data.
+
+    The method is cache, suffix and store: three ways to do less work for one decoding, so they have one baseline, the
+    run that does all of it. Options of the decoder are no part of it, even where a paper brings them along with its
+    cache: a threshold speeds up every cache and would be taken for the effect of one.
 
     Raises:
         UsageError: as in `counted`.
     """
     values = _normal(config)
-    return {key: values[key] for key in values if key.split(".")[0] != "cache" and key not in _NOT_COMPARED}
+    return {key: values[key] for key in values if not _of_method(key) and key not in _NOT_COMPARED}
+
+
+def is_baseline(config: Mapping[str, Any]) -> bool:
+    """Whether a run has no cache, sees the whole suffix and stores natively.
+
+    Raises:
+        UsageError: as in `counted`.
+    """
+    method = {key: value for key, value in counted(config).items() if _of_method(key)}
+    return method == {"cache.name": BASELINE["cache"]}
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -84,12 +108,27 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def run_name(config: Mapping[str, Any]) -> str:
-    """Name of the run folder: model, cache, strategy, dataset and `config_hash`."""
-    values = _flat(config)
-    target = values.get("cache._target_")
-    cache = str(target).rpartition(".")[2] if target else values.get("cache.name")
-    axes = (values.get("model.name"), cache, values.get("generation.strategy"), values.get("dataset.name"))
+    """Name of the run folder: model, method, strategy, dataset and `config_hash`.
+
+    The method is the name of the cache, followed by suffix and store where they are not those of a baseline:
+    ``dual+window+int8``.
+    """
+    values = {**NEUTRAL, **_flat(config)}
+    others = {"suffix": _label(values, "suffix"), "store": values["store"]}
+    added = [name for key, name in others.items() if name != BASELINE[key]]
+    method = "+".join(map(str, [_label(values, "cache"), *added]))
+    axes = (values.get("model.name"), method, values.get("generation.strategy"), values.get("dataset.name"))
     return "__".join([*(str(axis).replace("/", "-") for axis in axes), config_hash(config)])
+
+
+def _label(values: Mapping[str, Any], group: str) -> Any:
+    """Name of the class that a group chooses."""
+    target = values.get(f"{group}._target_")
+    return str(target).rpartition(".")[2] if target else values.get(f"{group}.name")
+
+
+def _of_method(key: str) -> bool:
+    return key.split(".")[0] in BASELINE
 
 
 def _normal(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,8 +136,9 @@ def _normal(config: Mapping[str, Any]) -> dict[str, Any]:
     _model(values)
     _dataset(values)
     _generation(values)
-    if "cache._target_" in values:
-        values.pop("cache.name", None)  # from the choice that the class was added to
+    for group in ("cache", "suffix"):
+        if f"{group}._target_" in values:
+            values.pop(f"{group}.name", None)  # from the choice that the class was added to
     family = values.pop("model.family", None)  # the weights decide; another family is refused
     if values["likelihood.estimator"] == family:
         values["likelihood.estimator"] = None
@@ -137,21 +177,27 @@ def _generation(values: dict[str, Any]) -> None:
         block = values["generation.block_length"] = length
     if values["generation.top_p"] == 1:
         values["generation.top_p"] = None
-    if values["generation.alg"] == "random" and values["generation.temperature"] == 0:
+    if values["generation.alg"] in ("random", "origin") and values["generation.temperature"] == 0:
         values |= {"generation.top_p": None, "generation.top_k": None}  # no effect
     if values["generation.logits_eos_inf"] is True:
         values["generation.stop_until_eos"] = False  # no such token appears
     if values.get("generation.strategy") != "vanilla":
         return  # other strategies may read options differently
-    if values["generation.sigma"] == 0:
-        values["generation.sigma"] = None
+    for key in ("sigma", "alpha", "alg_temp"):
+        if values[f"generation.{key}"] == 0:
+            values[f"generation.{key}"] = None
+    if values["generation.logits_eos_inf"] is True:
+        values["generation.eos"] = None  # as above
+    if values["generation.schedule"] != "even":
+        return  # steps are read differently
+    values["generation.eps"] = NEUTRAL["generation.eps"]  # no effect
     number = _tokens_per_forward(length, block, values["generation.steps"])
     if number is not None:
         values |= {"generation.steps": None, "generation.num_transfer_tokens": number}
     number = values.get("generation.num_transfer_tokens")
     if values["generation.steps"] is None and _positive(number) and _positive(block) and number >= block:
         # each forward commits a whole block: no rule has a choice
-        values |= dict.fromkeys(("generation.threshold", "generation.factor", "generation.sigma"))
+        values |= dict.fromkeys(f"generation.{key}" for key in ("threshold", "factor", "alpha", "sigma"))
         values["generation.num_transfer_tokens"] = block
 
 

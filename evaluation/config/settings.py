@@ -10,14 +10,16 @@ from typing import Any
 
 import torch
 
-from cache_zoo import Cache, UsageError, caches, make_cache
+from cache_zoo import UsageError
 from cache_zoo.errors import require, require_choice, shown, suggest
+from cache_zoo.stores import STORES, store_problem
 from evaluation.config import identity
-from evaluation.config.cache_choices import WRITABLE
+from evaluation.config.identity import BASELINE
+from evaluation.config.registered_choices import GROUPS, writable
 from evaluation.config.value_checks import check_type, expand_path, read, require_folder_name, require_plain
 from evaluation.sandbox import LAYERS
 from generation import GenerationOptions, LikelihoodOptions
-from generation.options import MAX_SEED, between, require_reachable
+from generation.options import MAX_SEED, between, incompatibility, require_reachable
 from generation.strategies.registry import strategies
 from models.loading import ROOT, as_device, as_dtype, find_family, is_choice, of_choice
 
@@ -56,9 +58,17 @@ class DatasetSettings:
 
 
 @dataclass(frozen=True)
-class CacheSettings:
-    """Group ``cache``: how the run is named, and what `cache_zoo.make_cache` takes, default parameters included."""
+class ChosenClass:
+    """Group ``cache`` or ``suffix``: a class of its registry.
 
+    Attributes:
+        group: the group.
+        label: how the run is named.
+        target: what `cache_zoo.registry.Registry.make` takes, a name or ``module:Class``.
+        parameters: of the constructor, default values included.
+    """
+
+    group: str
     label: str
     target: str
     parameters: dict[str, Any]
@@ -69,15 +79,21 @@ class CacheSettings:
         name = {"_target_": self.target.replace(":", ".")} if ":" in self.target else {"name": self.target}
         return {**name, **_plain(self.parameters)}
 
-    def make(self) -> Cache:
-        """A new cache."""
-        return make_cache(self.target, **self.parameters)
+    def make(self) -> Any:
+        """A new object."""
+        return GROUPS[self.group].make(self.target, **self.parameters)
+
+
+NO_CACHE, WHOLE_SUFFIX = (ChosenClass(group, BASELINE[group], BASELINE[group], {}) for group in ("cache", "suffix"))
+"""Those of a baseline."""
 
 
 @dataclass(frozen=True)
 class _Root:
     model: Any
     cache: Any
+    suffix: Any
+    store: str
     generation: Any
     dataset: Any
     likelihood: Any
@@ -101,6 +117,7 @@ class Settings:
 
     Attributes:
         model, cache, generation, dataset: the four axes.
+        suffix, store: which columns behind a block are seen, and how a cache stores its keys and values.
         likelihood: how given answers are scored.
         include_path: folder of further task files.
         batch_size: prompts decoded together.
@@ -116,7 +133,9 @@ class Settings:
     """
 
     model: ModelSettings
-    cache: CacheSettings
+    cache: ChosenClass
+    suffix: ChosenClass
+    store: str
     generation: GenerationOptions
     dataset: DatasetSettings
     likelihood: LikelihoodOptions
@@ -138,15 +157,16 @@ class Settings:
 
         Args:
             config: the resolved configuration.
-            trusted: False for a run folder of unknown origin: only registered caches and strategies are
-                imported, and no path is looked at.
+            trusted: False for a run folder of unknown origin: only registered classes are imported, and no path is
+                looked at.
 
         Raises:
             UsageError: an unknown key, or an unusable value.
         """
         require_plain(config)
-        root = read(_Root, {"recipe": None, **_ACTIONS, **config})
-        for group in ("model", "cache", "generation", "dataset"):
+        earlier = {"suffix": WHOLE_SUFFIX.config, "store": BASELINE["store"]}  # runs older than these keys
+        root = read(_Root, {"recipe": None, **earlier, **_ACTIONS, **config})
+        for group in ("model", "cache", "suffix", "generation", "dataset"):
             value = getattr(root, group)
             require(isinstance(value, Mapping), f"{group} must be a choice of configs/{group}, not {shown(value)}")
         values = _resolved(root.model)
@@ -175,13 +195,14 @@ class Settings:
         )
         for status in root.retry:
             require(status in RETRIED, f"unknown status '{status}' in retry: {suggest(status, RETRIED)}")
-        generation = GenerationOptions.make(**root.generation)
-        strategies.load(strategies.find(generation.strategy))
-        require_reachable(generation)
-        cache = _cache_settings(root.cache, trusted)
+        generation = _generation_options(root.generation)
+        require_choice("store", root.store, STORES)
+        cache, suffix = (_chosen_class(group, getattr(root, group), trusted) for group in GROUPS)
         return cls(
             model=model,
             cache=cache,
+            suffix=suffix,
+            store=root.store,
             generation=generation,
             dataset=dataset,
             likelihood=likelihood,
@@ -199,18 +220,47 @@ class Settings:
                 **{key: value for key, value in _plain(config).items() if key not in _ACTIONS},
                 "model": _plain({**values, "path": model.path}),
                 "cache": cache.config,
+                "suffix": suffix.config,
+                "store": root.store,
+                "generation": {**_strategy_defaults(generation.strategy), **_plain(root.generation)},
             },
         )
 
     @property
     def axes(self) -> dict[str, str]:
-        """Names of model, cache, strategy and dataset, by group."""
+        """Names of model, cache, suffix, store, strategy and dataset, by key."""
         return {
             "model": self.model.name,
             "cache": self.cache.label,
+            "suffix": self.suffix.label,
+            "store": self.store,
             "generation": self.generation.strategy,
             "dataset": self.dataset.name,
         }
+
+    @property
+    def baseline(self) -> Settings:
+        """The settings of the run that this one is compared with: no cache, nothing dropped, everything else equal."""
+        method = {"cache": NO_CACHE.config, "suffix": WHOLE_SUFFIX.config, "store": BASELINE["store"]}
+        return replace(
+            self, cache=NO_CACHE, suffix=WHOLE_SUFFIX, store=BASELINE["store"], config={**self.config, **method}
+        )
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a run that others are compared with."""
+        return identity.is_baseline(self.config)
+
+    @property
+    def method(self) -> dict[str, Any]:
+        """New cache and suffix, and the store, as arguments of `generation.generate`."""
+        return {"cache": self.cache.make(), "suffix": self.suffix.make(), "store": self.store}
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why this combination cannot run, or saves nothing; None if it can be run."""
+        cache = self.cache.make()
+        return store_problem(cache, self.store) or incompatibility(cache, self.generation)
 
     @property
     def system_instruction(self) -> str | None:
@@ -229,34 +279,50 @@ class Settings:
         return identity.run_name(self.config)
 
 
-def _cache_settings(values: Mapping[str, Any], trusted: bool) -> CacheSettings:
+def _generation_options(values: Mapping[str, Any]) -> GenerationOptions:
+    """The options of a registered strategy, its own parameters included."""
+    strategy = check_type("generation.strategy", values.get("strategy"), str)
+    strategies.load(strategies.find(strategy))  # before its parameters are checked: an untrusted class is not imported
+    options = GenerationOptions.make(**values)
+    require_reachable(options)
+    return options
+
+
+def _strategy_defaults(strategy: str) -> dict[str, Any]:
+    """A strategy's own parameters with their defaults."""
+    parameters = strategies.parameters(strategy)
+    return writable({key: value for key, value in parameters.items() if key != "options"})
+
+
+def _chosen_class(group: str, values: Mapping[str, Any], trusted: bool) -> ChosenClass:
+    registry = GROUPS[group]
     given = {str(key): value for key, value in values.items() if key not in ("name", "_target_")}
     if "_target_" in values:
-        target = check_type("cache._target_", values["_target_"], str)
+        target = check_type(f"{group}._target_", values["_target_"], str)
         module, _, name = target.rpartition(".")
         if not module:
-            raise UsageError(f"cache._target_ must be package.module.Class, not {shown(target)}")
+            raise UsageError(f"{group}._target_ must be package.module.Class, not {shown(target)}")
         target = f"{module}:{name}"
-        registered = [entry.name for entry in caches.entries() if entry.target == target and not entry.taken_by]
+        registered = [entry.name for entry in registry.entries() if entry.target == target and not entry.taken_by]
         if not registered and not trusted:
-            return CacheSettings(name, target, given)
+            return ChosenClass(group, name, target, given)
         if not registered:  # its class may be registered under another module
-            cls = caches.get(target)
-            registered = [entry.name for entry in caches.usable() if caches.load(entry) is cls]
+            cls = registry.get(target)
+            registered = [entry.name for entry in registry.usable() if registry.load(entry) is cls]
         target = registered[0] if registered else target
     else:
-        target = check_type("cache.name", values.get("name"), str)
-        caches.find(target)  # imports nothing
-    defaults = caches.parameters(target)
+        target = check_type(f"{group}.name", values.get("name"), str)
+        registry.find(target)  # imports nothing
+    defaults = registry.parameters(target)
     for key, default in defaults.items():
         if key in given and isinstance(default, bool | int | float | str):
-            given[key] = check_type(f"cache.{key}", given[key], type(default))
-    make_cache(target, **given)  # the class checks names and values itself
-    parameters = {key: default for key, default in defaults.items() if isinstance(default, WRITABLE)} | given
-    for name, same in vars(caches.get(target)).get("also_called", {}).items():  # not inherited
+            given[key] = check_type(f"{group}.{key}", given[key], type(default))
+    registry.make(target, **given)  # the class checks names and values itself
+    parameters = writable(defaults) | given
+    for name, same in vars(registry.get(target)).get("also_called", {}).items():  # not inherited
         if parameters == same:
             target, parameters = name, {}
-    return CacheSettings(target.rpartition(":")[2], target, parameters)
+    return ChosenClass(group, target.rpartition(":")[2], target, parameters)
 
 
 def _optional_path(key: str, given: str | None) -> str | None:

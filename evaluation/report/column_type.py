@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Literal
@@ -84,6 +84,7 @@ class Column:
             the page; 0: not there. Equal positions keep the order of the registry.
         table_interval: the table shows the interval as well.
         if_any: the table shows the column only if a run has a value other than 0.
+        plain: values of most runs; a view shows the column only if a run has another one. Empty: always.
         heading: position and template in the heading of a group of runs.
         published: papers report it; `evaluation/report/paper_figures.csv` has it.
         group: group of columns on the page; empty: always shown.
@@ -113,6 +114,7 @@ class Column:
     page: int = 0
     table_interval: bool = False
     if_any: bool = False
+    plain: tuple[Any, ...] = ()
     heading: tuple[int, str] | None = None
     published: bool = False
     group: str = ""
@@ -130,6 +132,10 @@ class Column:
     def help(self) -> str:
         """The meaning as plain text."""
         return self.meaning.replace("`", "") + (", with its 95 % interval" if self.interval else "")
+
+    def is_shown(self, rows: Iterable[Row]) -> bool:
+        """Whether a view of ``rows`` has the column."""
+        return not self.plain or any(row[self.key] not in self.plain for row in rows)
 
     def write(self, value: float | None) -> str:
         """A number as text."""

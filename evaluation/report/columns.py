@@ -6,15 +6,17 @@ is one entry. `evaluation.report.column_type.Column` explains the fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from evaluation.config.identity import BASELINE
 from evaluation.report import descriptions
-from evaluation.report.column_type import COUNT, FLAG, NUMBER, TEXT, Column, SpeedAxis, View
+from evaluation.report.column_type import COUNT, FLAG, NUMBER, TEXT, Column, Row, SpeedAxis, View
+from evaluation.storage.saved_run import SavedRun
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SAME_WORK = "same work"
 """Shown instead of a speed-up (`evaluation.report.compare.Comparison.same_work`)."""
 GROUPS = ("quality", "speed", "work", "memory", "setting", "origin")
@@ -27,6 +29,16 @@ def _megabytes(size: float | None) -> float | None:
     return None if size is None else size / 1e6
 
 
+def _share(key: str) -> Callable[[SavedRun], float | None]:
+    """A number of rows as a share of those of full recomputation; None in runs that did not count it."""
+
+    def share(run: SavedRun) -> float | None:
+        rows, full = getattr(run.efficiency, key), run.efficiency.rows_full
+        return None if rows is None or not full else rows / full
+
+    return share
+
+
 # fmt: off
 COLUMNS = (
     Column("schema_version", COUNT, "", "version of this table"),
@@ -37,10 +49,17 @@ COLUMNS = (
            "parameters", config=descriptions.cache_parameters),
     Column("cache_package", TEXT, "", "package of the cache with its version or commit; empty: cache-zoo", "package",
            results=descriptions.cache_package, page=16, group="origin"),
+    Column("suffix", TEXT, "", "registered name of the suffix rule, or name of its class; `all`: none",
+           "suffix", config="config.suffix.name", results="summary.suffix", table=1, page=1,
+           plain=(BASELINE["suffix"], None), tip=True),
+    Column("suffix_parameters", TEXT, "", "parameters of the suffix rule, as those of the cache", "suffix parameters",
+           config=descriptions.suffix_parameters, page=1, plain=(None,)),
+    Column("store", TEXT, "", "format of the stored keys and values; `native` is the dtype of the weights", "store",
+           config="config.store", results="summary.store", table=1, page=1, plain=(BASELINE["store"], None), tip=True),
     Column("decoder", TEXT, "", "`generation.strategy`", "decoder", config="config.generation.strategy",
            heading=(1, "{}")),
     Column("decoder_settings", TEXT, "",
-           "options of `generation` without a column of their own, `key=value`; those that are off are left out",
+           "options of `generation` without a column of their own, `key=value`; without those that are off or neutral",
            "other settings", config=descriptions.decoder_settings, heading=(1, "{}"), page=13, group="setting"),
     Column("task", TEXT, "", "`dataset.name`", "dataset", config="config.dataset.name", results="summary.dataset",
            page=1, shared=True),
@@ -101,6 +120,10 @@ COLUMNS = (
            "hit rate %", ".1f", 100, "more",
            results=lambda run: None if (ratio := run.efficiency.compute_ratio) is None else 1 - ratio,
            ranked=3, page=5, group="work", tip=True),
+    Column("query_ratio", NUMBER, "", "rows whose query was computed, mean over layers, as a share of the same",
+           "query ratio", ".3f", better="less", results=_share("query_rows"), page=6, plain=(None,), group="work"),
+    Column("kv_ratio", NUMBER, "", "rows whose key and value were computed, mean over layers, as a share of the same",
+           "K/V ratio", ".3f", better="less", results=_share("kv_rows"), page=6, plain=(None,), group="work"),
     Column("flops_per_token", NUMBER, "FLOPs", "floating-point operations of all matrix products per answer token",
            "FLOPs/token", ".2e", better="less", results="efficiency.flops_per_token", page=6, group="work"),
     Column("cache_mb", NUMBER, "10^6 bytes", "largest size of the cache after a forward", "cache MB", ".1f",
@@ -163,9 +186,10 @@ SPEED_AXES = sorted((column for column in COLUMNS if column.axis), key=lambda co
 """Choices of the charts' speed axis; the page opens with the first."""
 
 
-def columns_in(view: View) -> list[Column]:
-    """Columns of a view, from left to right."""
-    return sorted((column for column in COLUMNS if getattr(column, view)), key=lambda column: getattr(column, view))
+def columns_in(view: View, rows: Sequence[Row] | None = None) -> list[Column]:
+    """Columns of a view from left to right: all, or those that are shown for ``rows``."""
+    columns = [column for column in COLUMNS if getattr(column, view) and (rows is None or column.is_shown(rows))]
+    return sorted(columns, key=lambda column: getattr(column, view))
 
 
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from evaluation.storage.saved_run import QuestionId, SavedRun, question_name
 _MAX_DIFFERENCES = 5  # settings that an error names
 _MAX_VALUE = 80  # characters of a setting in an error
 _MIN_SECONDS = 1e-9  # below it nothing was measured
+_METHOD = " ".join(f"{key}={name}" for key, name in BASELINE.items())
 
 
 class Comparison:
@@ -116,15 +117,22 @@ def compare(run: SavedRun, baseline: SavedRun) -> Comparison:
     """Compare a run with its baseline.
 
     Raises:
-        UsageError: they are not comparable: one is not done, the baseline has a cache, or settings, environment
-            (`evaluation.report.ranking.environment`), data, questions or prompts differ.
+        UsageError: they are not comparable: one is not done, the baseline has a cache, drops columns or stores
+            otherwise, or settings, environment (`evaluation.report.ranking.environment`), data, questions or prompts
+            differ.
     """
     for side in (run, baseline):
         require(side.done, f"{side.folder.name} is {side.status.status}; only runs that are done are compared")
-    require(baseline.is_baseline, f"the baseline must have cache={BASELINE}; {baseline.folder.name} has another cache")
+    require(baseline.is_baseline, f"the baseline must have {_METHOD}; {_other_method(baseline)}")
     reason = _obstacle(run, baseline)
     require(reason is None, f"{run.folder.name} can't be compared with {baseline.folder.name}: {reason}")
     return Comparison(run, baseline)
+
+
+def _other_method(run: SavedRun) -> str:
+    """What of a run is not as in a baseline."""
+    found = {"cache": run.config.cache.label, "suffix": run.config.suffix.label, "store": run.config.store}
+    return f"{run.folder.name} has " + " ".join(f"{key}={it}" for key, it in found.items() if it != BASELINE[key])
 
 
 def _obstacle(run: SavedRun, baseline: SavedRun) -> str | None:
@@ -158,7 +166,7 @@ def _value(setting: Mapping[str, Any], key: str) -> str:
 
 
 def find_baseline(run: SavedRun, runs: Iterable[SavedRun]) -> SavedRun | None:
-    """The baseline of ``run`` among ``runs``: done, without a cache and of the same setting; None if there is none.
+    """The baseline of ``run`` among ``runs``: done, `SavedRun.is_baseline`, of the same setting; None if there is none.
 
     Of several, the one with the same code, versions and weights wins, then the same data, the same machine, the same
     parent folder, the first name.
@@ -198,7 +206,7 @@ def render(comparison: Comparison) -> str:
     )
     figures = [
         ("score", _figure("score", ours, " %")),
-        (f"score of {BASELINE}", _figure("score", theirs, " %")),
+        ("score of baseline", _figure("score", theirs, " %")),
         ("difference", _figure("diff", comparison.difference, " points")),
         ("p (not adjusted)", BY_KEY["p"].write(comparison.p)),
         ("token agreement", _figure("agreement", comparison.agreement, " %")),
@@ -227,7 +235,7 @@ class CompareOptions:
 
     Attributes:
         run: folder of the run.
-        baseline: folder of the run with cache=none that is otherwise the same.
+        baseline: folder of the run with cache=none suffix=all store=native that is otherwise the same.
     """
 
     run: Path = positional()

@@ -8,6 +8,7 @@ import re
 from typing import Any
 from urllib.parse import quote
 
+from evaluation.config.identity import NEUTRAL
 from evaluation.report.ranking import environment
 from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import GenerationGroup, Package
@@ -20,10 +21,15 @@ def cache_parameters(run: SavedRun) -> str | None:
     return _pairs(_options(run, "cache", {"name", "_target_"}))
 
 
+def suffix_parameters(run: SavedRun) -> str | None:
+    """Parameters of the suffix rule as ``key=value ...``."""
+    return _pairs(_options(run, "suffix", {"name", "_target_"}))
+
+
 def decoder_settings(run: SavedRun) -> str | None:
-    """Options of the decoder that have no column of their own and are not off."""
+    """Options of the decoder that have no column of their own and are neither off nor neutral."""
     options = _options(run, "generation", set(GenerationGroup.model_fields))
-    return _pairs({key: value for key, value in options.items() if value is not None and value is not False})
+    return _pairs({key: value for key, value in options.items() if not _is_off(f"generation.{key}", value)})
 
 
 def machine(run: SavedRun) -> str | None:
@@ -68,6 +74,10 @@ def folder_link(folder: str) -> str:
 def shortened(text: str) -> str:
     """``text``, cut to `MAX_TEXT` characters."""
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
+
+
+def _is_off(key: str, value: Any) -> bool:
+    return value is None or value is False or (key in NEUTRAL and value == NEUTRAL[key])
 
 
 def _options(run: SavedRun, config_group: str, without: set[str]) -> dict[str, Any]:

@@ -10,18 +10,18 @@ import pandas as pd
 
 from cache_zoo.errors import visible
 from evaluation.report.column_type import MISSING, Column, Row
-from evaluation.report.columns import columns_in, grouped, heading, plain_rows
+from evaluation.report.columns import BY_KEY, columns_in, grouped, heading, plain_rows
 from evaluation.report.descriptions import folder_link
 from evaluation.report.paper_figures import FIGURES, paper_figure_rows
 
 _INTRODUCTION = """# Leaderboard
 
 Made from run folders by `cache-zoo leaderboard`; docs/leaderboard.md explains the columns, RULES.md what is
-ranked. Each table holds runs of one setting on one machine, which differ in nothing but the cache. Intervals are 95 %.
-Difference, p (McNemar's, adjusted by Holm over the table), agreement and speed-up are against the baseline, `none`,
-question by question. An interval of the difference that contains 0 means that these questions can't tell the two apart.
-*Same work*: both recomputed everything and generated the same tokens, so there is no speed-up. Programs read
-leaderboard.csv.
+ranked. Each table holds runs of one setting on one machine, which differ in nothing but the method: cache, suffix and
+store. Intervals are 95 %. Difference, p (McNemar's, adjusted by Holm over the table), agreement and speed-up are
+against the baseline, `none` with all columns, question by question. An interval of the difference that contains 0 means
+that these questions can't tell the two apart. *Same work*: both recomputed everything and generated the same tokens, so
+there is no speed-up. Programs read leaderboard.csv.
 """
 _PUBLISHED_NOTE = (
     "Figures of the papers and their repositories, as their authors print them: other code, hardware and counting than "
@@ -76,7 +76,10 @@ def _heading(row: Row) -> str:
 
 
 def _table(columns: dict[str, CellFormatter], rows: Sequence[Row]) -> str:
-    return table_text(columns, ([cell(row) for cell in columns.values()] for row in rows))
+    method = [BY_KEY[key] for key in ("suffix", "suffix_parameters", "store")]
+    left_out = {column.title for column in method if column.title in columns and not column.is_shown(rows)}
+    shown = {title: cell for title, cell in columns.items() if title not in left_out}
+    return table_text(shown, ([cell(row) for cell in shown.values()] for row in rows))
 
 
 def _text(value: str | None) -> str:
@@ -110,15 +113,20 @@ def _published_figure(column: Column) -> CellFormatter:
     return lambda row: plain.write(row[column.key])
 
 
-_RANKED: dict[str, CellFormatter] = {
+_METHOD: dict[str, CellFormatter] = {
     "cache": _word("cache"),
     "parameters": _optional("cache_parameters"),
+    "suffix": _word("suffix"),
+    "suffix parameters": _optional("suffix_parameters"),
+    "store": _word("store"),
+}
+_RANKED: dict[str, CellFormatter] = {
+    **_METHOD,
     **{column.title: _figure(column) for column in columns_in("ranked")},
     "run": _run,
 }
 _UNRANKED: dict[str, CellFormatter] = {
-    "cache": _word("cache"),
-    "parameters": _optional("cache_parameters"),
+    **_METHOD,
     "decoder": _decoder,
     "status": _word("status"),
     **{column.title: _figure(column) for column in columns_in("unranked")},

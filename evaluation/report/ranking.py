@@ -12,7 +12,7 @@ SHAPING = "torch transformers tokenizers lm_eval datasets math-verify latex2symp
 def environment(run: SavedRun) -> dict[str, str | None]:
     """What two runs must share for their figures to be compared, by name; None where it is not recorded.
 
-    The code of the cache is not part of it: it may differ. Of Python the minor version counts.
+    The code of cache and suffix is not part of it: it may differ. Of Python the minor version counts.
     """
     found, git = run.provenance, run.provenance.git or Git()
     weights, strategy = found.model or CheckpointIdentity(), found.strategy_code
@@ -70,11 +70,13 @@ def untraceable(run: SavedRun) -> list[str]:
         reasons.append("no commit is recorded")
     elif git.dirty is not False or git.changed:
         reasons.append("run with uncommitted changes")
-    codes = {"cache": found.cache_code, "strategy": found.strategy_code}
-    if found.cache_code is None and run.config.cache.target is not None:
-        codes["cache"] = Code(origin="unknown")  # runs of older versions do not record it
+    codes = {"cache": found.cache_code, "suffix": found.suffix_code, "strategy": found.strategy_code}
+    for name, chosen in (("cache", run.config.cache), ("suffix", run.config.suffix)):
+        if codes[name] is None and chosen.target is not None:
+            codes[name] = Code(origin="unknown")  # runs of older versions do not record it
     reasons += [f"the code of the {name} is in no commit and no package" for name, code in codes.items() if _lost(code)]
-    several = {"commits": git, "versions of the cache": found.cache_code, "checkpoints": found.model}
+    several = {"commits": git, "versions of the cache": found.cache_code, "versions of the suffix": found.suffix_code}
+    several |= {"checkpoints": found.model}
     reasons += [f"its sessions ran several {name}" for name, part in several.items() if part and part.several]
     return reasons
 

@@ -53,7 +53,8 @@ def _sort_key(row: Row) -> list[tuple[bool, Any]]:
     machine = ("gpu", "device", "machine", "torch", "group")
     descending = {key: None if row[key] is None else -row[key] for key in ("score", "tokens_per_second")}
     values = {**row, "ranked": not row["ranked"], **descending}
-    keys = ("model", "task", "ranked", *settings, *machine, *descending, "cache", "cache_parameters", "folder")
+    method = ("cache", "cache_parameters", "suffix", "suffix_parameters", "store")
+    keys = ("model", "task", "ranked", *settings, *machine, *descending, *method, "folder")
     missing = {key: (values[key] is None) != (key in _OPTIONS) for key in keys}
     return [(missing[key], 0 if values[key] is None else values[key]) for key in keys]
 

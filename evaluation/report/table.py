@@ -63,7 +63,7 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
     if frame["settings"].any():
         cells["settings"] = frame["settings"]
     rows = plain_rows(frame)
-    for column in columns_in("table"):
+    for column in columns_in("table", rows):
         if column.if_any and not any(row[column.key] for row in rows):
             continue
         cells[column.table_title] = [column.table_text(row) for row in rows]

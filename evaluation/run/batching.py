@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -67,10 +67,15 @@ class BatchResult(Generic[A]):
         """From the entry of a journal."""
         return cls(
             [answer_type(**answer) for answer in entry["answers"]],
-            [Batch(**{**piece, "counts": Counts(**piece["counts"])}) for piece in entry["pieces"]],
+            [Batch(**{**piece, "counts": _counts(piece["counts"])}) for piece in entry["pieces"]],
             [MemoryShortage(**shortage) for shortage in entry["shortages"]],
             entry.get("session"),
         )
+
+
+def _counts(values: dict[str, Any]) -> Counts:
+    """Counts of a journal's entry; `KeyError` if one is missing, which its default would make 0."""
+    return Counts(**{field.name: values[field.name] for field in fields(Counts)})
 
 
 class BatchRunner:

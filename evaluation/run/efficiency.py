@@ -164,7 +164,7 @@ def efficiency(
 
 
 def figures(
-    answers: int, tokens: int | None, forwards: int, seconds: Sequence[float], work: Mapping[str, float]
+    answers: int, tokens: int | None, forwards: int, seconds: Sequence[float], work: Mapping[str, float | None]
 ) -> dict[str, Any]:
     """The fields of `Efficiency` that follow from sums over answers and batches; None instead of a division by zero.
 
@@ -173,7 +173,7 @@ def figures(
         tokens: before the end of the answers; None where nothing was generated.
         forwards: sum over the answers of the forwards each took part in.
         seconds: of each batch.
-        work: sums of the counted `WORK` of the batches.
+        work: sums of the counted `WORK` of the batches; None where it was not counted.
     """
     latencies, total = sorted(seconds), sum(seconds)
     return {

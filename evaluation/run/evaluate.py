@@ -5,8 +5,9 @@ from __future__ import annotations
 import lm_eval
 import torch
 
-from cache_zoo import UsageError, caches
+from cache_zoo import UsageError
 from cache_zoo.errors import require
+from evaluation.config.registered_choices import GROUPS
 from evaluation.config.settings import Settings
 from evaluation.run.checkpoint import find_checkpoint
 from evaluation.run.code_origin import origin_of
@@ -20,7 +21,6 @@ from evaluation.sandbox import Sandbox
 from evaluation.storage.files import ANSWERED
 from evaluation.storage.schema import Summary
 from evaluation.tasks.loading import LoadedTask, load_task
-from generation.options import incompatibility
 from generation.strategies.registry import strategies
 from models import Transformer, load_model
 from models.tokenizer import load_tokenizer
@@ -38,7 +38,7 @@ def evaluate_cell(settings: Settings, processes: Processes | None = None) -> Sum
         UsageError: the settings cannot be used, or another process works on this run.
     """
     processes = processes or Processes()
-    if reason := incompatibility(settings.cache.make(), settings.generation):
+    if reason := settings.obstacle:
         raise UsageError(reason)
     run = RunFolder.of(settings, processes)
     if processes.is_main_process:
@@ -63,7 +63,7 @@ def evaluate_cell(settings: Settings, processes: Processes | None = None) -> Sum
         model = load_model(checkpoint.folder, settings.model.dtype, device)
         session = {
             **provenance(),
-            "cache_code": origin_of(caches.get(settings.cache.target)),
+            **{f"{group}_code": origin_of(GROUPS[group].get(getattr(settings, group).target)) for group in GROUPS},
             "strategy_code": origin_of(strategies.get(settings.generation.strategy)),
         }
         if processes.is_main_process:  # the digest reads all of the weights again

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from evaluation.config.settings import Settings
 from evaluation.run.answer_end import AnswerEnd
@@ -32,11 +32,11 @@ class Generation:
 
 
 def generation_job(settings: Settings, ending: AnswerEnd) -> Job[GenerationRequest, Generation]:
-    """Generate with the cache and the options of ``settings``; ``ending`` cuts the answers."""
+    """Generate with the method and the options of ``settings``; ``ending`` cuts the answers."""
 
     def decode(model: Transformer, requests: list[GenerationRequest], options: GenerationOptions) -> GenerationOutput:
         prompts, seeds = [request.ids for request in requests], [request.seed for request in requests]
-        return generate(model, prompts, settings.cache.make(), seed=seeds, **asdict(options))
+        return generate(model, prompts, **settings.method, seed=seeds, **options.as_keywords())
 
     def answer(model: Transformer, requests: list[GenerationRequest]) -> tuple[list[Generation], Counts]:
         output = decode(model, requests, settings.generation)

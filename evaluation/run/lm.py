@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lm_eval.api.model import TemplateLM
@@ -132,12 +132,12 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         No cache applies: caches carry work between the forwards of a generation, and scoring forwards share none.
         """
         asked = list(self._likelihood_requests(requests))
-        cache = self.settings.cache
+        saving = {key: self.settings.axes[key] for key in BASELINE if self.settings.axes[key] != BASELINE[key]}
         for request in asked:
             require(
-                cache.target == BASELINE,
-                f"task '{request.task}' scores given answers and generates nothing, so cache={cache.label} has nothing "
-                f"to do; give cache={BASELINE}",
+                self.settings.is_baseline,
+                f"task '{request.task}' scores given answers and generates nothing, so {_assignments(saving)} has "
+                f"nothing to do; give {_assignments({key: BASELINE[key] for key in saving})}",
             )
             request.check(self.config)
         scores = self.runner.run(likelihood_job(self.settings.likelihood), asked, lambda: self.model, disable_tqdm)
@@ -206,6 +206,10 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
             seed=request.seed,
             batch=batch,
         )
+
+
+def _assignments(values: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items())
 
 
 def _distinct(requests: list[GenerationRequest]) -> tuple[list[GenerationRequest], list[int]]:

@@ -6,6 +6,7 @@ own. The keys of ``--model_args`` are those of eval.py without their group.
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -25,6 +26,7 @@ from models import load_model
 from models.tokenizer import load_tokenizer
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+_METHODS = ("cache", "suffix", "generation")
 _MODEL_KEYS = ("dtype", "device", "add_bos", "end_tokens", "stop_words")
 _DEFAULT_DEVICE = "cuda:0"  # lm-eval passes it if no device was given
 _LM_EVAL_OPTIONS = {
@@ -41,9 +43,10 @@ def read_arguments(arguments: dict[str, Any]) -> Settings:
 
     Args:
         arguments: ``pretrained`` (a folder, a hub id or a name in ``configs/model``); ``model``, the name
-            in ``configs/model`` whose conventions the folder follows; ``cache`` and its parameters as ``cache_KEY`` or
-            ``cache.KEY``; options of `GenerationOptions` and `LikelihoodOptions`; ``dtype``, ``device``, ``add_bos``,
-            ``end_tokens``, ``stop_words``, ``batch_size``, ``seed``.
+            in ``configs/model`` whose conventions the folder follows; ``cache``, ``suffix`` and ``generation``, and
+            parameters of the cache, the suffix rule and the strategy as ``cache_KEY`` or ``cache.KEY``; ``store``;
+            options of `GenerationOptions` and `LikelihoodOptions`; ``dtype``, ``device``, ``add_bos``, ``end_tokens``,
+            ``stop_words``, ``batch_size``, ``seed``.
 
     Raises:
         UsageError: unknown or unusable arguments.
@@ -61,22 +64,24 @@ def read_arguments(arguments: dict[str, Any]) -> Settings:
         given.setdefault("model", pretrained)
     elif pretrained is not None:
         overrides.append(as_override("model.path", str(pretrained)))
-    for group in ("model", "cache"):
+    for group in ("model", *_METHODS):
         if group in given:
             overrides.append(f"{group}={given.pop(group)}")
-    full_keys = {"batch_size": "batch_size", "seed": "seed"}
+    full_keys = {key: key for key in ("batch_size", "seed", "store")}
     full_keys |= {key: f"model.{key}" for key in _MODEL_KEYS}
-    full_keys |= {field.name: f"generation.{field.name}" for field in fields(GenerationOptions)}
+    options = [field.name for field in fields(GenerationOptions) if field.name != "parameters"]
+    full_keys |= {key: f"generation.{key}" for key in options}
     full_keys |= {field.name: f"likelihood.{field.name}" for field in fields(LikelihoodOptions)}
     for key, value in given.items():
         if key in _LM_EVAL_OPTIONS:
             raise UsageError(f"'{key}' is not a key of --model_args; give {_LM_EVAL_OPTIONS[key]} to lm-eval itself")
-        if key.startswith(("cache_", "cache.")):
-            full_key = f"cache.{key[len('cache_') :]}"
-        elif key in full_keys:
+        if key in full_keys:
             full_key = full_keys[key]
+        elif found := re.fullmatch(rf"({'|'.join(_METHODS)})[_.](.+)", key):
+            added = "++" * (found[1] == "generation")  # those of a strategy without a file in configs/generation
+            full_key = f"{added}{found[1]}.{found[2]}"
         else:
-            known = [*full_keys, "pretrained", "model", "cache"]
+            known = [*full_keys, "pretrained", "model", *_METHODS]
             raise UsageError(f"unknown key '{key}' in --model_args: {suggest(key, known)}")
         overrides.append(as_override(full_key, _value(full_key, value)))
     (settings,) = cells(overrides)

@@ -54,7 +54,8 @@ def merged(sessions: list[dict[str, Any]]) -> dict[str, Any]:
     result = {**last, "date": now()}
     if len(listed) > 1:
         result["sessions"] = listed
-    compared: dict[str, tuple[str, ...]] = {key: (key,) for key in ("git", "model", "cache_code", "strategy_code")}
+    codes = ("cache_code", "suffix_code", "strategy_code")
+    compared: dict[str, tuple[str, ...]] = {key: (key,) for key in ("git", "model", *codes)}
     compared["machine"] = ("machine", "device", "dtype", "versions")
     for key, parts in compared.items():
         # only the main process records the model

@@ -10,7 +10,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from evaluation.config.cache_choices import package_of
+from evaluation.config.registered_choices import package_of
 from evaluation.config.settings import Settings
 from evaluation.run.checkpoint import Checkpoint, other_weights
 from evaluation.run.efficiency import Batch, GeneratedAnswer, ScoredQuestion, efficiency
@@ -35,7 +35,7 @@ def make_results(
         "config": settings.config,
         "provenance": {
             **merged(lm.runner.sessions),
-            "cache_package": package_of(settings.cache.target),
+            "cache_package": package_of("cache", settings.cache.target),
             "checkpoint": _relative_to_checkout(str(checkpoint.folder)),
             "dataset_sha256": task.sha256,
             "chat_template_sha256": digest(str(lm.tokenizer.get_chat_template())) if templated else None,

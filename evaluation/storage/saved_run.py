@@ -6,6 +6,7 @@ import json
 import os
 from array import array
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.config import identity
-from evaluation.config.identity import BASELINE
 from evaluation.storage.files import CONFIG, RESULTS, SAMPLES, STATUS
 from evaluation.storage.plain_yaml import read_yaml
 from evaluation.storage.readers import read_json, read_json_lines
@@ -166,17 +166,26 @@ class SavedRun:
     @property
     def axes(self) -> dict[str, str]:
         """Names of model, cache, generation and dataset in the folder's name."""
-        return dict(zip(_AXES, self.folder.name.split("__"), strict=False))
+        axes = dict(zip(_AXES, self.folder.name.split("__"), strict=False))
+        return axes | {"cache": axes["cache"].partition("+")[0]} if "cache" in axes else axes
 
-    @property
+    @cached_property
     def is_baseline(self) -> bool:
-        return self.config.cache.name == BASELINE and self.config.cache.target is None
+        """Whether it is a run that others are compared with (`identity.is_baseline`)."""
+        with self._naming_the_file():
+            return identity.is_baseline(self.resolved)
 
     @cached_property
     def setting(self) -> dict[str, Any]:
         """The keys that two runs must share to be compared (`identity.setting`), flat."""
-        try:
+        with self._naming_the_file():
             return identity.setting(self.resolved)
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        """Errors about the configuration name its file."""
+        try:
+            yield
         except UsageError as error:
             raise UsageError(f"{self.config_path}: {error}") from error
 

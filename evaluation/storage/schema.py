@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WrapValidator
 
+from evaluation.config.identity import BASELINE
+
 MAX_NUMBER = 1e12
 _MAX_NAME_CHARACTERS = 500
 _MAX_TEXT_CHARACTERS = 1_000_000
@@ -84,6 +86,8 @@ class BatchWork(Record):
     forwards: Amount | None = None
     rows: Amount | None = None
     rows_full: Amount | None = None
+    query_rows: Amount | None = None
+    kv_rows: Amount | None = None
     keys: Amount | None = None
     logits: Amount | None = None
     flops: Amount | None = None
@@ -118,6 +122,8 @@ class Efficiency(Record):
     forwards: Amount | None = None
     rows: Amount | None = None
     rows_full: Amount | None = None
+    query_rows: Amount | None = None
+    kv_rows: Amount | None = None
     keys: Amount | None = None
     logits: Amount | None = None
     flops: Amount | None = None
@@ -143,6 +149,8 @@ class Summary(Record):
     status: Literal["done"] = "done"
     model: Name | None = None
     cache: Name | None = None
+    suffix: Name = BASELINE["suffix"]
+    store: Name = BASELINE["store"]
     generation: Name | None = None
     dataset: Name | None = None
     n: Count
@@ -233,6 +241,7 @@ class Provenance(Session):
 
     cache_package: Package | Name | None = None
     cache_code: Code | None = None
+    suffix_code: Code | None = None
     strategy_code: Code | None = None
     model: CheckpointIdentity | None = None
     checkpoint: Name | None = None
@@ -271,11 +280,16 @@ class ModelGroup(Record):
     device: Name | None = None
 
 
-class CacheGroup(Record):
-    """Group ``cache``, without the parameters of the class."""
+class ClassGroup(Record):
+    """Group ``cache`` or ``suffix``, without the parameters of the class."""
 
     name: Name | None = None
     target: Name | None = Field(default=None, alias="_target_")
+
+    @property
+    def label(self) -> str:
+        """Its name, or the path of its class."""
+        return self.target or self.name or "nothing"
 
 
 class GenerationGroup(Record):
@@ -301,7 +315,9 @@ class SavedConfig(Record):
     """The keys of ``config.yaml`` that are shown."""
 
     model: ModelGroup
-    cache: CacheGroup
+    cache: ClassGroup
+    suffix: ClassGroup = ClassGroup(name=BASELINE["suffix"])
+    store: Name = BASELINE["store"]
     generation: GenerationGroup
     dataset: DatasetGroup
     batch_size: Count | None = None

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from cache_zoo.errors import require
-from evaluation.config.identity import BASELINE, counted
-from evaluation.config.settings import CacheSettings, Settings
+from evaluation.config.identity import counted
+from evaluation.config.settings import Settings
 
 
 def with_baselines(cells: Sequence[Settings]) -> list[Settings]:
     """The cells of a sweep, each missing baseline inserted before the first cell that needs it.
 
-    A recipe may decode differently for each cache, so one ``cache=none`` may not be the baseline of all cells. Nothing
-    is added to a sweep without ``cache=none``.
+    A recipe may decode differently for each cache, so one baseline may not be that of all cells. Nothing is added to a
+    sweep without any.
     """
-    if not any(cell.cache.target == BASELINE for cell in cells):
+    if not any(cell.is_baseline for cell in cells):
         return list(cells)
-    none = CacheSettings(BASELINE, BASELINE, {})
     seen = {_folder(cell) for cell in cells}
     complete = []
     for cell in cells:
-        baseline = replace(cell, cache=none, config={**cell.config, "cache": none.config})
+        baseline = cell.baseline
         if _folder(baseline) not in seen:
             seen.add(_folder(baseline))
             complete.append(baseline)

@@ -18,7 +18,6 @@ from evaluation.run.distributed import Processes
 from evaluation.run.folder import InUseError, RunFolder
 from evaluation.storage.disk import disk_trouble
 from evaluation.storage.saved_run import SavedRun
-from generation.options import incompatibility
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Cell:
             self.run.require_own()
         except UsageError as error:
             return self._result(UNUSABLE, str(error), "skipped")
-        if reason := incompatibility(self.settings.cache.make(), self.settings.generation):
+        if reason := self.settings.obstacle:
             self.run.set_status("skipped", reason=reason)
             return self._result(DONE, reason, "skipped")
         if self.saved and not self.settings.trace:

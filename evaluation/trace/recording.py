@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -152,7 +152,7 @@ def _check_prompt(prompt: Prompt, saved: Mapping[str, Any]) -> None:
 
 
 def _decode(model: Transformer, settings: Settings, request: GenerationRequest) -> GenerationOutput:
-    options, seed = asdict(settings.generation), request.seed
-    for _ in islice(stream(model, [request.ids], settings.cache.make(), seed=seed, **options), WARM_UP_FORWARDS):
+    options, seed = settings.generation.as_keywords(), [request.seed]
+    for _ in islice(stream(model, [request.ids], **settings.method, seed=seed, **options), WARM_UP_FORWARDS):
         pass
-    return generate(model, [request.ids], settings.cache.make(), seed=[seed], trace=True, **options)
+    return generate(model, [request.ids], **settings.method, seed=seed, trace=True, **options)

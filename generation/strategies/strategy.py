@@ -1,38 +1,197 @@
-"""The `Strategy` interface and the `View` of a forward that a strategy gets."""
+"""The `Strategy` interface: which positions a forward may commit, and which of them it commits.
+
+Before a forward a strategy gets a `Board` and returns a `Plan`; after it, it gets a `View` and returns what it commits,
+or an `Edit` of the generated part. A strategy that ranks the masks of a block writes `Strategy.commit` alone.
+
+``B`` running sequences, ``G`` columns of the generated part.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from generation.options import GenerationOptions
 
 
-@dataclass(frozen=True)
-class View:
-    """What a strategy sees after a forward; ``B`` running sequences, ``G`` generated positions.
+class Region(NamedTuple):
+    """Columns of the generated part that a sequence decodes now, ``start`` to ``end`` (exclusive).
 
     Attributes:
-        eligible: BoolTensor ``[B, G]``, masked positions of the current block whose logits are live.
+        block: number of the block; caches take another number for a new block and may refresh. Bounds may change within
+            one block.
+        start, end: its columns.
+    """
+
+    block: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a strategy sees before a forward.
+
+    Attributes:
+        ids: LongTensor ``[B, G]``.
+        masked: BoolTensor ``[B, G]`` on the CPU, positions that hold [MASK].
+        open: BoolTensor ``[B, G]`` on the CPU, the masked positions still to commit: without those behind an
+            end-of-sequence token where decoding stops there.
+        regions: the regions of the last forward; None at the start.
+        block_step: forwards that each sequence has spent in its region so far, this one not counted.
+        seeds: of each sequence, for whatever draws.
+    """
+
+    ids: Tensor
+    masked: Tensor
+    open: Tensor
+    regions: list[Region] | None
+    block_step: list[int]
+    seeds: list[int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a strategy asks of the next forward.
+
+    Attributes:
+        regions: of each sequence; None: it is finished and leaves the batch.
+        candidates: BoolTensor ``[B, G]``, positions of the region that may be committed; None: all open ones.
+        planned: BoolTensor ``[B, G]``, positions that will be committed, where that is known.
+        last: whether the forward completes the region, where that is known.
+        logits: BoolTensor ``[B, G]``, further masked positions whose logits are wanted, anywhere in the canvas.
+        lengths: columns of the generated part that exist; None: all.
+    """
+
+    regions: list[Region | None]
+    candidates: Tensor | None = None
+    planned: Tensor | None = None
+    last: list[bool] | None = None
+    logits: Tensor | None = None
+    lengths: list[int] | None = None
+
+    def keep(self, kept: list[int]) -> Plan:
+        """The plan of the sequences ``kept``."""
+        return Plan(**{field.name: _kept(getattr(self, field.name), kept) for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class View:
+    """What a strategy sees after a forward.
+
+    Attributes:
+        eligible: BoolTensor ``[B, G]``, open candidates whose logits are live.
         confidence: float32 ``[B, G]``, at least at eligible positions; ``-inf`` where not computed.
         masked: BoolTensor ``[B, G]``, masked positions before this step.
-        block_step: forwards each sequence had spent in its block before this one.
+        block_step: forwards each sequence had spent in its region before this one.
+        regions: of each sequence.
+        ids: LongTensor ``[B, G]``, the tokens before this step.
+        tokens: LongTensor ``[B, G]``, proposed tokens at live positions, else as in ``ids``.
+        live: BoolTensor ``[B, G]``, masked positions whose logits were computed.
+        ran: BoolTensor ``[B, G]``, positions whose row ran.
+        logits: float32 ``[M, V]`` of the live positions, sequence after sequence; only with `Strategy.needs_logits`.
+        seeds: of each sequence.
+        mask_id, eos_id: special tokens.
     """
 
     eligible: Tensor
     confidence: Tensor
     masked: Tensor
     block_step: list[int]
+    regions: list[Region]
+    ids: Tensor
+    tokens: Tensor
+    live: Tensor
+    ran: Tensor
+    logits: Tensor | None
+    seeds: list[int]
+    mask_id: int
+    eos_id: int | None
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats of the distributions at live positions, float32 ``[B, G]``, 0 elsewhere (needs logits)."""
+        return self.spread(-(self._log_probability.exp() * self._log_probability).sum(dim=1))
+
+    def top(self, number: int) -> tuple[Tensor, Tensor]:
+        """The likeliest tokens: probabilities float32 and ids ``[B, G, number]``, 0 where not live (needs logits)."""
+        values, ids = self._log_probability.topk(number, dim=1)
+        return self.spread(values.exp()), self.spread(ids)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """``[M, ...]``, one line per live position, to ``[B, G, ...]``, zeros elsewhere."""
+        spread = values.new_zeros(*self.live.shape, *values.shape[1:])
+        spread[self.live] = values
+        return spread
+
+    @property
+    def _log_probability(self) -> Tensor:
+        if self.logits is None:
+            raise TypeError("the strategy does not say needs_logits")
+        return self.logits.log_softmax(dim=1)
 
 
-class Strategy(ABC):
-    """Chooses the positions to commit. One object decodes one batch."""
+@dataclass(frozen=True)
+class Edit:
+    """Another generated part, from which commits and revocations follow.
+
+    A strategy that stops a sequence returns no region for it in its next plan.
+
+    Attributes:
+        ids: LongTensor ``[B, G]``; [MASK] where nothing is committed. A token may differ from the one before.
+    """
+
+    ids: Tensor
+
+
+class Strategy:
+    """Decides what a forward commits. One object decodes one batch.
+
+    Parameters of its own are keyword arguments of the constructor behind ``options``.
+    """
+
+    paper: ClassVar[str] = ""
+    """Source of the method: title and arXiv id."""
+    needs_logits: ClassVar[bool] = False
+    """Needs the logits of all live positions (`View.logits`)."""
+    patience: int = 1
+    """An error after so many forwards in a row that leave a sequence as it is."""
+    plans_ahead: bool = False
+    """Its plans say which positions a forward will commit (`Plan.planned`)."""
 
     def __init__(self, options: GenerationOptions) -> None:
         self.options = options
 
-    @abstractmethod
+    def start(self, board: Board) -> None:
+        """Reset; called once, before the first plan."""
+
+    def plan(self, board: Board) -> Plan:
+        """The next forward: by default each sequence decodes its first block that has an open position."""
+        return Plan(first_open_block(board.open, self.options.block))
+
+    def decide(self, view: View) -> Tensor | Edit:
+        """What to commit, a subset of ``view.eligible``, BoolTensor ``[B, G]``; or an `Edit`."""
+        return self.commit(view)
+
     def commit(self, view: View) -> Tensor:
-        """Positions to commit, a subset of ``view.eligible``, BoolTensor ``[B, G]``, at least one per sequence."""
+        """Positions to commit, a subset of ``view.eligible``, BoolTensor ``[B, G]``."""
+        raise NotImplementedError(f"{type(self).__name__} overrides neither 'commit' nor 'decide'")
+
+    def drop_finished(self, kept: Tensor) -> None:
+        """Keep the sequences ``kept`` (LongTensor of batch indices); the others have left the batch."""
+
+
+def first_open_block(open_: Tensor, length: int) -> list[Region | None]:
+    """Per sequence, the first block of ``length`` columns that has an open position (BoolTensor ``[B, G]``)."""
+    first = open_.int().argmax(dim=1) // length
+    found = zip(first.tolist(), open_.any(dim=1).tolist(), strict=True)
+    width = open_.shape[1]
+    return [Region(n, n * length, min((n + 1) * length, width)) if some else None for n, some in found]
+
+
+def _kept(value: Any, kept: list[int]) -> Any:
+    if isinstance(value, Tensor):
+        return value[torch.tensor(kept, dtype=torch.long, device=value.device)]
+    return value if value is None else [value[b] for b in kept]

@@ -10,6 +10,8 @@ from evaluation.run.efficiency import WORK, figures
 from evaluation.storage.saved_run import flatten
 from evaluation.storage.schema import HEADLINE, BatchWork, Efficiency, Sample
 
+_LATER = ("query_rows", "kv_rows")
+"""Counts that earlier runs lack."""
 _TOLERANCE = 1e-6
 _MIN_BATCHES = 4
 """Batches from which on equal seconds are no coincidence."""
@@ -113,6 +115,12 @@ class WorkCheck:
         yield from self._check_batches()
         yield from self._check_efficiency(efficiency)
 
+    @property
+    def _uncounted(self) -> set[str]:
+        """Counts that the run is older than: no batch has them."""
+        works = [batch.work for batch in self._batches.values()]
+        return {key for key in _LATER if all(getattr(work, key) is None for work in works)}
+
     def _check_rows(self) -> Problems:
         """The rows of each task are its first ones, asked equally often."""
         for task, rows in self._totals.rows.items():
@@ -146,10 +154,11 @@ class WorkCheck:
     def _check_work(self, batch: _BatchTotals) -> Problems:
         """Work that no forward of the model does."""
         work = batch.work
-        if any(getattr(work, key) is None for key in (*WORK, "cache_bytes")):
+        if any(getattr(work, key) is None for key in (*WORK, "cache_bytes") if key not in self._uncounted):
             yield "a figure of the work is missing"
             return
-        forwards, rows, full, keys, logits, flops = (float(getattr(work, key)) for key in WORK)
+        named = ("forwards", "rows", "rows_full", "keys", "logits", "flops")
+        forwards, rows, full, keys, logits, flops = (float(getattr(work, key)) for key in named)
         if forwards != batch.longest:
             yield "the forwards are not those of the longest answer"
         if full != batch.rows_full:
@@ -187,7 +196,10 @@ class WorkCheck:
     def _check_efficiency(self, efficiency: Efficiency) -> Problems:
         """The figures of the run follow from its questions and batches."""
         totals, batches = self._totals, list(self._batches.values())
-        work = {key: sum(getattr(batch.work, key) or 0 for batch in batches) for key in WORK}
+        work = {
+            key: None if key in self._uncounted else sum(getattr(batch.work, key) or 0 for batch in batches)
+            for key in WORK
+        }
         peaks = [batch.work.peak_memory_bytes for batch in batches if batch.work.peak_memory_bytes is not None]
         seconds = [batch.seconds for batch in batches]
         expected = {

@@ -15,7 +15,19 @@ from evaluation.report.column_type import Row
 from evaluation.report.columns import SPEED_AXES
 from evaluation.report.html.page_rows import decoding_settings, parameter_text, read_pairs
 
-_CONDITIONS = ("decoder", "metric", "n_shot", "n", "batch_size", "seed", "dtype", "device", "hardware")
+_CONDITIONS = (
+    "suffix",
+    "store",
+    "decoder",
+    "metric",
+    "n_shot",
+    "n",
+    "batch_size",
+    "seed",
+    "dtype",
+    "device",
+    "hardware",
+)
 Setting = dict[str, Any]
 
 
@@ -24,7 +36,7 @@ class Curve:
     """Runs along one parameter.
 
     Attributes:
-        parameter: key on the command line, ``cache.NAME`` or ``generation.NAME``.
+        parameter: key on the command line, ``cache.NAME``, ``suffix.NAME`` or ``generation.NAME``.
         panel: curves of one panel share a chart.
         cache: its name.
         fixed: what differs from other curves of this cache in the panel.
@@ -76,6 +88,7 @@ def _otherwise_equal(parameter: str, rows: Sequence[Row], settings: dict[int, Se
 def _setting(row: Row) -> Setting:
     """Parameters by their keys on the command line, numbers as numbers, and the conditions of the run."""
     setting: Setting = {f"cache.{key}": value for key, value in read_pairs(row["cache_parameters"]).items()}
+    setting |= {f"suffix.{key}": value for key, value in read_pairs(row["suffix_parameters"]).items()}
     setting |= {f"generation.{key}": value for key, value in decoding_settings(row).items()}
     return setting | {key: row[key] for key in _CONDITIONS}
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from cache_zoo.errors import require
 from evaluation.config.differences import differing
-from evaluation.config.identity import BASELINE
+from evaluation.config.identity import BASELINE, NEUTRAL
 from evaluation.report.column_type import MISSING, Row
 from evaluation.report.columns import grouped, plain_rows
 from evaluation.report.descriptions import folder_link
@@ -20,6 +20,12 @@ _REQUIRED = ("model", "cache", "task", "status")
 _PANEL = ("metric", "n_shot", "gen_length")
 _CONDITIONS = ("batch_size", "seed", "dtype")
 _DECODING = ("gen_length", "block_length", "num_transfer_tokens", "steps", "threshold")
+_NEUTRAL = {
+    key.removeprefix("generation."): value
+    for key, value in NEUTRAL.items()
+    if key.startswith("generation.") and value is not None and value is not False
+}
+"""What ``decoder_settings`` leaves out, but for what is off."""
 
 
 def page_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -27,7 +33,7 @@ def page_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
     - ``decoding``: the strategy, and those of its settings, batch, seed and dtype that differ between runs;
     - ``hardware``: the machine, and the version of torch where it differs between runs;
-    - ``method``: cache and parameters; ``baseline``: whether it is a run without a cache;
+    - ``method``: cache, suffix and store with parameters; ``baseline``: whether it is a run without any of them;
     - ``panel``: runs whose scores may share a chart: model and dataset, and what scores depend on where it differs;
     - ``link``: address of the run folder; ``commit`` has a plus for uncommitted changes.
 
@@ -38,7 +44,7 @@ def page_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
         require(key in frame, f"the leaderboard has no column '{key}'; there are {', '.join(map(str, frame.columns))}")
     rows = [_page_row(row) for row in plain_rows(frame)]
     settings = [decoding_settings(row) for row in rows]
-    varied = differing([setting for setting in settings if any(value is not None for value in setting.values())])
+    varied = differing([setting for setting in settings if setting])
     # runs without a score may not have run with the settings they were given
     measured = [row for row in rows if row["score"] is not None]
     conditions = [key for key in _CONDITIONS if _varies(key, measured)]
@@ -54,8 +60,9 @@ def page_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def decoding_settings(row: Row) -> dict[str, Any]:
-    """Options of the decoding by name, from their columns and from ``decoder_settings``."""
-    return {key: row[key] for key in _DECODING} | read_pairs(row["decoder_settings"])
+    """Options of the decoding by name, from their columns and from ``decoder_settings``; empty if none is known."""
+    known = {key: row[key] for key in _DECODING} | read_pairs(row["decoder_settings"])
+    return _NEUTRAL | known if any(value is not None for value in known.values()) else {}
 
 
 def read_pairs(text: str | None) -> dict[str, Any]:
@@ -77,9 +84,11 @@ def parameter_text(value: Any) -> str:
 def _page_row(row: dict[str, Any]) -> dict[str, Any]:
     row |= {key: row[key] or MISSING for key in _REQUIRED}  # damaged runs lack them
     row["ranked"] = row["ranked"] is True
-    row["baseline"] = row["cache"] == BASELINE
+    row |= {key: row[key] or BASELINE[key] for key in ("suffix", "store")}
+    row["baseline"] = all(row[key] == name for key, name in BASELINE.items())
     row["hardware"] = _joined(row["gpu"], row["machine"]) or row["device"]
-    row["method"] = _joined(row["cache"], row["cache_parameters"])
+    others = {key: row[key] for key in ("suffix", "store") if row[key] != BASELINE[key]}
+    row["method"] = _joined(row["cache"], row["cache_parameters"], pairs_text(others), row["suffix_parameters"])
     row["commit"] = row["commit"] and row["commit"][:10] + ("+" if row["dirty"] else "")
     row["link"] = row["folder"] and f"{folder_link(row['folder'])}/"
     return row

@@ -21,7 +21,7 @@ from evaluation.report.paper_figures import FIGURES, paper_figure_rows
 
 COLOURS = 10
 """Colours of the style sheet; further caches start over."""
-FILTERS = ("model", "task", "cache", "decoding", "status", "hardware")
+FILTERS = ("model", "task", "cache", "suffix", "store", "decoding", "status", "hardware")
 
 
 def render_page(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
@@ -46,7 +46,7 @@ def render_page(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> s
         caches=[(name, anchors[name], colours[name], cache_facts(name)) for name in names],
         anchors=anchors,
         colours=colours,
-        columns=columns_in("page"),
+        columns=columns_in("page", rows),
         dates=_dates(rows),
         data=embedded(_data(rows, theirs, colours)),
         filters={key: (BY_KEY[key].title.capitalize(), _choices(rows, key)) for key in FILTERS},
@@ -65,7 +65,7 @@ def render_page(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> s
 
 def _data(rows: list[dict[str, Any]], theirs: list[dict[str, Any]], colours: dict[str, int]) -> dict[str, Any]:
     """What the page's script reads."""
-    tips = [column for column in columns_in("page") if column.tip]
+    tips = [column for column in columns_in("page", rows) if column.tip]
     return {
         "measures": [_speed_axis(column) for column in SPEED_AXES],
         "tips": ["run", *(column.title for column in tips), "status"],

@@ -1,0 +1,121 @@
+"""What strategies share that commit the best positions of a region: schedules, scores and rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from cache_zoo.errors import require
+from cache_zoo.methods.certainty import certainty_density
+from generation.options import UNRANKED, GenerationOptions
+from generation.sampling import gumbel, uniform_of
+from generation.selection import block_forwards, commit_best, damped_threshold, dream_times, quota
+from generation.strategies.strategy import Board, Plan, Region, Strategy, View
+
+
+def moved(board: Board, b: int, start: int, end: int) -> Region:
+    """The region ``start`` to ``end`` of sequence ``b``, with another index than the last one if its bounds differ."""
+    if board.regions is None:
+        return Region(0, start, end)
+    index, *bounds = board.regions[b]
+    return Region(index + (bounds != [start, end]), start, end)
+
+
+class RankedStrategy(Strategy):
+    """Commit the best positions of a region: a scheduled number, and what a threshold or a factor adds.
+
+    A subclass with regions of its own makes a plan of them and passes it to `ranked`.
+
+    Args:
+        options: of the generation.
+        blocks: the regions are the blocks, and each has its share of ``steps``; False: ``steps`` is one schedule for
+            the whole generation.
+    """
+
+    def __init__(self, options: GenerationOptions, *, blocks: bool = True) -> None:
+        super().__init__(options)
+        require(
+            blocks or options.first_forward == "decode",
+            f"first_forward={options.first_forward} needs blocks, and strategy '{options.strategy}' has none; "
+            "give first_forward=decode",
+        )
+        self._blocks = blocks
+        self.plans_ahead = options.alg in UNRANKED
+        self._schedule = options if blocks else replace(options, block_length=None)
+        if options.schedule != "even" and options.counted:
+            self.patience = block_forwards(self._schedule)  # only its last forward is sure to commit
+
+    def start(self, board: Board) -> None:
+        batch, length = board.masked.shape
+        self._forwards, self._least = [0] * batch, [0] * batch
+        self._order = uniform_of(board.seeds, length, "order") if self.options.alg in UNRANKED else None
+
+    def plan(self, board: Board) -> Plan:
+        return self.ranked(board, super().plan(board))
+
+    def ranked(self, board: Board, plan: Plan) -> Plan:
+        """``plan`` with what is known before the forward: how much a region commits, and where a random order does."""
+        inside = torch.zeros_like(board.open)
+        for b, region in enumerate(plan.regions):
+            if region is not None:
+                inside[b, region.start : region.end] = board.open[b, region.start : region.end]
+        candidates = inside.clone() if plan.candidates is None else inside & plan.candidates
+        for b, region in enumerate(plan.regions):
+            if region is None:
+                continue
+            spent = self._spent(board, region, b)
+            self._least[b] = self._quota(board, region, b, spent)
+            if self.options.first_forward == "first_token" and spent == 0:
+                self._least[b], plan = 1, replace(plan, candidates=candidates)
+                candidates[b] &= candidates[b].cumsum(dim=0) == 1
+        least = torch.tensor(self._least)
+        if self._order is not None:
+            score = self._prior(self._order, board.masked)
+            plan = replace(plan, planned=commit_best(score, candidates, least, self.options))
+        last = (least >= inside.sum(dim=1)).tolist() if self.options.counted else None
+        return replace(plan, last=last)
+
+    def commit(self, view: View) -> Tensor:
+        options, device = self.options, view.confidence.device
+        score = self._prior(view.confidence if self._order is None else self._order.to(device), view.masked)
+        if options.alg_temp:
+            numbers = zip(view.seeds, self._forwards, strict=True)
+            drawn = [uniform_of([seed], score.shape[1], f"alg_temp {forwards}") for seed, forwards in numbers]
+            score = score / options.alg_temp + gumbel(torch.cat(drawn)).to(device)
+        self._forwards = [forwards + 1 for forwards in self._forwards]
+        threshold = None
+        if options.threshold is not None and options.alpha:
+            starts = [region.start for region in view.regions]
+            threshold = damped_threshold(options.threshold, options.alpha, view.masked, view.ran, starts)
+        return commit_best(score, view.eligible, torch.tensor(self._least, device=device), options, threshold)
+
+    def drop_finished(self, kept: Tensor) -> None:
+        some = kept.tolist()
+        self._forwards = [self._forwards[b] for b in some]
+        self._least = [self._least[b] for b in some]
+        if self._order is not None:
+            self._order = self._order[some]
+
+    def _spent(self, board: Board, region: Region, b: int) -> int:
+        """Forwards that sequence ``b`` has spent under the schedule of ``region``."""
+        if not self._blocks:
+            return self._forwards[b]
+        same = board.regions is not None and board.regions[b].block == region.block
+        return board.block_step[b] if same else 0
+
+    def _quota(self, board: Board, region: Region, b: int, spent: int) -> int:
+        """The least number of tokens that sequence ``b`` commits."""
+        options, block = self._schedule, slice(region.start, region.end) if self._blocks else slice(None)
+        masks, later = int(board.open[b, block].sum()), int(board.open[b, region.end :].sum())
+        if options.alg == "origin" and spent < block_forwards(options) - 1:
+            assert self._order is not None
+            due = self._order[b] >= dream_times(block_forwards(options), options.eps)[spent + 1]
+            return int((board.open[b] & due)[region.start : region.end].sum())
+        least = quota(options, spent, masks, block=region.block if self._blocks else 0, later=later)
+        return least if options.counted else max(least, 1)
+
+    def _prior(self, score: Tensor, masked: Tensor) -> Tensor:
+        """``score`` ``[B, G]`` times the certainty prior, if there is one."""
+        return score * certainty_density(~masked, self.options.sigma) if self.options.sigma else score

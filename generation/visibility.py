@@ -1,0 +1,68 @@
+"""Which columns of the canvas run and are attended in a forward, and which of them have run before."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cache_zoo import Canvas, Columns, Rows, Step, Suffix
+
+
+class Visibility:
+    """Columns that exist and that the suffix pruning lets be seen, of the ``B`` sequences of a batch."""
+
+    def __init__(self, suffix: Suffix, canvas: Canvas) -> None:
+        self.suffix = suffix
+        self._mask: Tensor | None = None
+        self._shown: tuple[Tensor, Columns, Rows] | None = None
+        self._ran: Tensor | None = None  # as long as some column has not
+        suffix.start(canvas)
+
+    def look(self, step: Step, lengths: list[int] | None) -> None:
+        """Set what is visible in ``step``; ``lengths`` are the columns of the generated part that exist (None: all)."""
+        canvas = step.canvas
+        mask = self.suffix.visible(step)
+        require_mask(mask, canvas, f"{type(self.suffix).__name__}.visible")
+        if lengths is not None:
+            ends = torch.tensor(lengths, device=canvas.device).unsqueeze(1) + canvas.prompt_length
+            mask = canvas.columns < ends if mask is None else mask & (canvas.columns < ends)
+        if self._shown is None or not _same(mask, self._mask):
+            self._mask, seen = mask, canvas.valid if mask is None else mask & canvas.valid
+            everything = canvas.all_columns, canvas.all_rows
+            self._shown = seen, *(everything if mask is None else (Columns.from_mask(seen), Rows.from_mask(seen)))
+            if self._ran is not None:
+                fresh = seen & ~self._ran
+                step.fresh = fresh if bool(fresh.any()) else None
+        seen, step.columns, step.rows = self._shown
+        step.visible = None if mask is None else seen
+        if step.index == 0:
+            step.fresh = seen
+
+    def choose(self, step: Step, rows: Tensor | None) -> None:
+        """Let ``rows`` (BoolTensor ``[B, T]``, None: all) run, as far as they are visible, and the fresh ones."""
+        if rows is not None and step.index > 0:
+            rows = rows if step.fresh is None else rows | step.fresh
+            step.rows = Rows.from_mask(rows & (step.canvas.valid if step.visible is None else step.visible))
+        if step.index == 0 and step.visible is not None:
+            self._ran = step.visible
+        elif self._ran is not None and step.fresh is not None:
+            self._ran = self._ran | step.fresh
+
+    def keep(self, kept: Tensor) -> None:
+        """Keep the sequences ``kept``."""
+        self.suffix.drop_finished(kept)
+        self._shown = None
+        if self._ran is not None:
+            self._ran = self._ran[kept]
+
+
+def _same(mask: Tensor | None, other: Tensor | None) -> bool:
+    return mask is other or (mask is not None and other is not None and torch.equal(mask, other))
+
+
+def require_mask(mask: Tensor | None, canvas: Canvas, origin: str) -> None:
+    """Raise `TypeError` unless ``mask``, returned by ``origin``, is None or a BoolTensor ``[B, T]``."""
+    if mask is None or (isinstance(mask, Tensor) and mask.dtype == torch.bool and tuple(mask.shape) == canvas.shape):
+        return
+    got = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+    raise TypeError(f"{origin} must return a BoolTensor {list(canvas.shape)} or None, not {got}")

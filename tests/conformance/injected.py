@@ -1,0 +1,81 @@
+"""What a record drew or fixed, given to the replay as it was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from cache_zoo import Step, Suffix
+from generation import GenerationOptions, Strategy, View
+from generation.strategies.strategy import Board, Plan, Region
+
+
+class GivenOrder(Strategy):
+    """Commits given positions, whatever their confidence.
+
+    Args:
+        order: per sequence and forward, generated positions.
+    """
+
+    def __init__(self, options: GenerationOptions, order: list[list[list[int]]]) -> None:
+        super().__init__(options)
+        self._order = order
+        self._forwards = 0
+
+    def plan(self, board: Board) -> Plan:
+        planned = torch.zeros_like(board.open)
+        for b, groups in enumerate(self._order):
+            planned[b, groups[self._forwards]] = True
+        self._forwards += 1
+        self._planned = planned
+        return replace(super().plan(board), planned=planned)
+
+    def commit(self, view: View) -> Tensor:
+        return view.eligible & self._planned.to(view.eligible.device)
+
+    def drop_finished(self, kept: Tensor) -> None:
+        super().drop_finished(kept)
+        self._order = [self._order[b] for b in kept.tolist()]
+
+
+class GivenBlocks(Strategy):
+    """Decodes given blocks by threshold, of any lengths.
+
+    Args:
+        bounds: first and last + 1 generated position of each block.
+    """
+
+    def __init__(self, options: GenerationOptions, bounds: Sequence[tuple[int, int]]) -> None:
+        super().__init__(options)
+        self._blocks = [Region(number, start, end) for number, (start, end) in enumerate(bounds)]
+
+    def plan(self, board: Board) -> Plan:
+        def region(is_open: Tensor) -> Region | None:
+            return next((r for r in self._blocks if is_open[max(0, r.start) : r.end].any()), None)
+
+        return Plan([region(is_open) for is_open in board.open])
+
+    def commit(self, view: View) -> Tensor:
+        best = view.confidence.masked_fill(~view.eligible, -torch.inf).argmax(dim=1, keepdim=True)
+        chosen = view.confidence >= self.options.threshold
+        return view.eligible & chosen.scatter(1, best, True)
+
+
+class GivenSuffix(Suffix):
+    """Shows given positions behind the block.
+
+    Args:
+        positions: per block, columns of the canvas, the same for every sequence.
+    """
+
+    def __init__(self, positions: list[list[int]]) -> None:
+        self._positions = positions
+
+    def visible(self, step: Step) -> Tensor:
+        visible = step.canvas.columns < step.block_end
+        for b, block in enumerate(step.block_index):
+            visible[b, self._positions[block]] = True
+        return visible

@@ -1,0 +1,60 @@
+"""Decoding loops of LLaDA, Dream, Fast-dLLM and dInfer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.conformance.case import Case
+from tests.conformance.replay import NotReplayedError, Replay
+from tests.conformance.sources.options import dream_blocks, dream_quota, early_stop, layout, quota
+
+_METHODS = {"generate": "none", "generate_with_prefix_cache": "prefix", "generate_with_dual_cache": "dual"}
+
+
+def llada_official(case: Case) -> Replay:
+    scale = case.params.get("cfg_scale", 0.0)
+    return Replay({**layout(case), **quota(case), **({"cfg_scale": scale} if scale else {})})
+
+
+def dream_official(case: Case) -> Replay:
+    return Replay({**layout(case), **dream_quota(case)})
+
+
+def fastdllm_llada(case: Case) -> Replay:
+    return Replay(
+        {**layout(case), **quota(case), **early_stop(case, "early_termination", "block")},
+        _METHODS[case.data["method"]],
+    )
+
+
+def fastdllm_dream(case: Case) -> Replay:
+    cache = case.params["cache"]
+    return Replay({**layout(case), **(dream_quota(case) if cache == "none" else dream_blocks(case))}, cache)
+
+
+def dinfer(case: Case) -> Replay:
+    params = case.params
+    if params["decoder"] != "threshold":
+        raise NotReplayedError(f"the {params['decoder']} decoder")
+    if params.get("cache_update_freq"):
+        raise NotReplayedError("refreshes every few forwards (cache_update_freq)")
+    options = {**quota(case), **early_stop(case, "early_stop", "block")}
+    cache, parameters = params["cache"] or "none", {}
+    if "prefix_look" in params:
+        cache = "vicinity"
+        parameters = {name: params[name] for name in ("prefix_look", "after_look", "warmup_steps")}
+    return Replay({**options, **_blocks(case)}, cache, parameters)
+
+
+def _blocks(case: Case) -> dict[str, Any]:
+    """Blocks from the start of the answer, or on a grid that starts with the prompt."""
+    if not case.params.get("start_block_align"):
+        return layout(case)
+    block, first = case.block, -(case.start % case.block)
+    ends = [*range(first + block, case.params["gen_length"], block), case.params["gen_length"]]
+    return {
+        "gen_length": case.params["gen_length"],
+        "block_length": None,
+        "strategy": "tests.conformance.injected:GivenBlocks",
+        "bounds": list(zip([first, *ends], ends, strict=False)),
+    }
