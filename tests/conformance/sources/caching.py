@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.conformance.case import Case
 from tests.conformance.replay import NotReplayedError, Replay
-from tests.conformance.sources.options import dream_blocks, dream_quota, early_stop, layout, quota
+from tests.conformance.sources.options import dream_quota, early_stop, layout, quota
 
 
 def dllm_cache(case: Case) -> Replay:
@@ -54,8 +54,11 @@ def dkv_cache(case: Case) -> Replay:
 
 
 def sparse_dllm(case: Case) -> Replay:
-    parameters = {"keep_ratio": case.params["keep_ratio"], "kernel_size": case.params["kernel_size"] or 1}
-    return Replay({**layout(case), **(dream_blocks(case) if case.dream else quota(case))}, "sparse", parameters)
+    given = case.params
+    parameters = {"keep_ratio": given["keep_ratio"], "kernel_size": given["kernel_size"] or 1, "ties": "topk"}
+    # Fast-dLLM's loop on Dream, but with the `alg` that is asked for
+    options = {**dream_quota(case), "first_forward": "first_token"} if case.dream else quota(case)
+    return Replay({**layout(case), **options}, "sparse", parameters)
 
 
 def freecache_llada(case: Case) -> Replay:
