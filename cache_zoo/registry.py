@@ -185,6 +185,9 @@ caches = Registry(
         "elastic": "cache_zoo.methods.elastic:ElasticCache",
         "dyllm": "cache_zoo.methods.dyllm:DyLLMCache",
         "sparsed": "cache_zoo.methods.sparsed:SparseDCache",
+        "sparse": "cache_zoo.methods.sparse:SparseCache",
+        "maskkv": "cache_zoo.methods.maskkv:MaskKVCache",
+        "entropy": "cache_zoo.methods.entropy:EntropyCache",
     },
     group="cache_zoo.caches",
 )
