@@ -205,8 +205,9 @@ class _Decoding:
             tokens, committed = self.tokens.clone(), torch.zeros_like(self.tokens, dtype=torch.bool)
             tokens[self.sequences] = self.ids[:, start:]
             committed[self.sequences] = outcome.committed[:, start:]
-            blocks = {sequence: region.block for sequence, region in zip(self.sequences, self.regions, strict=True)}
-            yield Progress(tokens, committed, blocks, replace(self.counts))
+            regions = dict(zip(self.sequences, self.regions, strict=True))
+            blocks = {sequence: region.block for sequence, region in regions.items()}
+            yield Progress(tokens, committed, blocks, regions, replace(self.counts))
 
     def _start(self) -> None:
         self.cache.start(self.canvas)
@@ -275,7 +276,9 @@ class _Decoding:
         # Row j - shift has the logits of position j; generated positions never wrap around.
         logit_rows = live.roll(-canvas.shift, dims=1)
         second, measure = self._widened(plan.leave_one_out), self.meter.inside(cache, step)
-        logits, _, left_out = self.model.run(step.ids, None, cache, logit_rows, step, second, measure)
+        logits, _, left_out = self.model.run(
+            step.ids, cache=cache, logit_rows=logit_rows, step=step, leave_one_out=second, after_block=measure
+        )
 
         self._extremes = extremes(logits)  # before they are overwritten
         left_out = None if left_out is None else self._guided(left_out)

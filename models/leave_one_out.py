@@ -14,9 +14,9 @@ class LeaveOneOutRows:
     """Rows beside those of the canvas (WINO, arXiv 2507.18578: its shadow block).
 
     The second row of a position stands at its place in the sequence, holds [MASK] and attends to all visible columns
-    but its own, and to the other second rows. No other row attends to it, so a cache need not know of it. In shifted models
-    it stands one place before and holds that token; second rows then attend only to themselves, because the next one
-    holds the token that is left out.
+    but its own, and to the other second rows. No other row attends to it, so a cache need not know of it. In shifted
+    models it stands one place before and holds that token; second rows then attend only to themselves, because the next
+    one holds the token that is left out.
 
     Args:
         positions: BoolTensor ``[B, T]``, committed or masked positions of the generated part.

@@ -84,6 +84,7 @@ class Game:
             live=masked,
             ran=torch.ones_like(masked),
             logits=None,
+            left_out=None,
             seeds=self.seeds,
             mask_id=MASK,
             eos_id=98,
