@@ -24,7 +24,7 @@ PROMPT, GEN = 5, 24
 def step_at(
     ends: list[int], blocks: list[int] | None = None, seeds: list[int] | None = None, prompt: int = PROMPT
 ) -> Step:
-    """A step whose regions end before the generated columns ``ends``."""
+    """A step whose regions, one column each, end before the generated columns ``ends``."""
     batch, length = len(ends), prompt + GEN
     valid = torch.ones(batch, length, dtype=torch.bool)
     canvas = Canvas(
@@ -43,7 +43,7 @@ def step_at(
         dtype=torch.float32,
         seeds=seeds or list(range(batch)),
     )
-    bounds = [(prompt, prompt + end) for end in ends]
+    bounds = [(prompt + end - 1, prompt + end) for end in ends]
     return Step(canvas, valid.long(), ~valid, ~valid, block_index=blocks or [0] * batch, bounds=bounds)
 
 
