@@ -25,12 +25,12 @@ def first_logits(model: Transformer) -> Iterator[list[Tensor]]:
     seen: list[Tensor] = []
     run = model.run
 
-    def observed(ids: Tensor, *given: Any, step: Any, **named: Any) -> Any:
+    def observed(ids: Tensor, *given: Any, **named: Any) -> Any:
         if not seen:
-            aside = copy(step)
-            aside.work = deepcopy(step.work)
+            aside = copy(named["step"])
+            aside.work = deepcopy(aside.work)
             seen.append(run(ids, step=aside).logits)
-        return run(ids, *given, **named, step=step)
+        return run(ids, *given, **named)
 
     with patch.object(model, "run", observed):
         yield seen

@@ -52,7 +52,8 @@ def dkv_cache(case: Case) -> Replay:
 
 
 def sparse_dllm(case: Case) -> Replay:
-    parameters = {"keep_ratio": case.params["keep_ratio"], "kernel_size": case.params["kernel_size"] or 1}
+    given = case.params
+    parameters = {"keep_ratio": given["keep_ratio"], "kernel_size": given["kernel_size"] or 1, "ties": "topk"}
     options = {**dream_quota(case), **FIRST_TOKEN} if case.dream else quota(case)
     return Replay({**layout(case), **options}, "sparse", parameters)
 
