@@ -25,12 +25,12 @@ def first_logits(model: Transformer) -> Iterator[list[Tensor]]:
     seen: list[Tensor] = []
     run = model.run
 
-    def observed(ids: Tensor, *given: Any, **named: Any) -> Any:
+    def observed(ids: Tensor, **named: Any) -> Any:
         if not seen:
             aside = copy(named["step"])
             aside.work = deepcopy(aside.work)
             seen.append(run(ids, step=aside).logits)
-        return run(ids, *given, **named)
+        return run(ids, **named)
 
     with patch.object(model, "run", observed):
         yield seen

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cache_zoo.methods.dkv import DKVCache
 from torch import Tensor
 
 from cache_zoo import Step
+from cache_zoo.methods.dkv import DKVCache
 
 
 class WrappedDKV(DKVCache):
