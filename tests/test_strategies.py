@@ -59,13 +59,14 @@ class Game:
 
     def step(self) -> tuple[Plan, Tensor]:
         """One forward: its plan and what it committed."""
+        assert self.forward < 200, "it does not end"
         plan = self.strategy.plan(self.board())
         kept = [b for b, region in enumerate(plan.regions) if region is not None]
         assert len(kept) == len(plan.regions), "drop the finished ones first"
         regions = [region for region in plan.regions if region is not None]
         before = self.regions
         for b, region in enumerate(regions):
-            if before is None or before[b].index != region.block:
+            if before is None or before[b].block != region.block:
                 self.block_step[b] = 0
         masked, confidence = self.ids == MASK, self.confidence()
         eligible = torch.zeros_like(masked)
