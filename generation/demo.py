@@ -154,8 +154,8 @@ class TimedGeneration:
     def _place(self, region: Region) -> str:
         """The current block, or the columns of a region that is none."""
         width, length = self._options.block, self._options.gen_length
-        if (region.start, region.end) == (region.index * width, (region.index + 1) * width):
-            return f"block {region.index + 1}/{length // width}"
+        if (region.start, region.end) == (region.block * width, (region.block + 1) * width):
+            return f"block {region.block + 1}/{length // width}"
         return f"columns {region.start + 1}-{region.end}"
 
     def summary(self, answer: int) -> str:

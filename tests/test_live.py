@@ -141,7 +141,7 @@ def test_the_status_says_where_a_generation_is() -> None:
         (sliding, Region(7, 3, 9), "step 5 · columns 4-9 · 0/16 tokens"),
     ):
         counts = Counts(forwards=5, rows=1, rows_full=2)
-        generation.progress = Progress(tokens, tokens == 0, {0: region.index}, {0: region}, counts)
+        generation.progress = Progress(tokens, tokens == 0, {0: region.block}, {0: region}, counts)
         generation.seconds = 1.0
         assert generation.status() == f"0.0 tokens/s · compute ratio 0.500 · {said}"
 
