@@ -24,6 +24,8 @@ def test_the_built_in_caches_are_listed() -> None:
         ("dual", {}),
         ("dllm", {"kp": 50, "kr": 2, "rou": 0.25}),
         ("d2cache", {"rollout_p": 0.1, "current_k": 32, "sigma": 10.0, "inflate_w": 4, "confidence": "live"}),
+        ("sparse", {"keep_ratio": 0.5, "kernel_size": 3, "ties": "lowest"}),
+        ("maskkv", {"budget": 256, "alpha": 0.5, "beta": 0.5}),
     ],
 )
 def test_parameters_and_defaults(name: str, defaults: dict[str, object]) -> None:
