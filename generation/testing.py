@@ -212,7 +212,8 @@ def _recomputing_everything_equals_no_cache(check: Check) -> None:
     """With the parameters of ``exact_with`` it decodes what no cache decodes."""
     cls: type[Cache] = caches.get(check.cache)
     # A cache that needs blocks recomputes everything as long as each block takes one forward.
-    options: dict[str, Any] = {"block_length": 1, "steps": None, "num_transfer_tokens": 1} if cls.needs_blocks else {}
+    one = {"block_length": 1, "num_transfer_tokens": 1, "steps": None, "schedule": "even"}
+    options: dict[str, Any] = one if cls.needs_blocks else {}
     expected = _without_cache(check.family, check.decoder, **options)
     out = check.decode(check.new_cache(), **options)
     given = dict(check.parameters)
