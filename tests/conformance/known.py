@@ -69,22 +69,6 @@ KNOWN = (
         ),
     ),
     Known(
-        "factor",
-        "the last candidate of a block is decoded although it fails the test",
-        lambda case: case.params.get("factor") is not None,
-        rest=_as_released(options={"strategy": "tests.conformance.released_rules:FactorWithLast"}),
-    ),
-    Known(
-        "dkv.wrap",
-        "the last row is stored as a mask from the second forward on",
-        lambda case: (
-            case.source == "dkv_cache"
-            and case.params.get("shift_type") == "un"
-            and case.params["cache_type"] in ("decoded", "pd")
-        ),
-        rest=_as_released(cache="tests.conformance.released_caches:WrappedDKV"),
-    ),
-    Known(
         "dkv.right",
         "rows that predict masks do not run: token 0 is written",
         lambda case: case.source == "dkv_cache" and case.params.get("shift_type") == "right",
@@ -100,14 +84,6 @@ KNOWN = (
         "freecache.one_step",
         "with one forward per block, rows are stored and rotated a block too early",
         lambda case: case.source == "freecache_llada" and case.block_steps == 1,
-    ),
-    Known(
-        "elastic.eos_masks",
-        "masks behind the end of sequence stay masks",
-        lambda case: (
-            case.source == "elastic_cache" and any(case.data["mask_id"] in row for row in case.expected["final"])
-        ),
-        rest=_masks_become_eos,
     ),
     Known(
         "dsb.suffix_window",
