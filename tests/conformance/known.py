@@ -1,5 +1,4 @@
-"""Differences on purpose: recorded cases that a replay can't equal, and the row of METHODS.md or METHODS-2.md (parts F
-and I4) that says why."""
+"""Differences on purpose: recorded cases that a replay can't equal. `docs/semantics.md` explains each of them."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ class Known:
     """A named difference.
 
     Attributes:
-        name: the row of part F or I4.
+        name: method and point.
         why: what the released code does.
         applies: whether a case may show it, by its source and parameters.
         rest: what differs besides, for example with the released rule in place of ours. None: that can't be told.
@@ -83,7 +82,7 @@ KNOWN = (
     ),
     Known(
         "dkv.wrap",
-        "the last row is stored as a mask from the second forward on",
+        "the last row is frozen as a mask from the third forward on",
         lambda case: (
             case.source == "dkv_cache"
             and case.params.get("shift_type") == "un"
@@ -144,7 +143,7 @@ KNOWN = (
     ),
     Known(
         "fast.dream_uncached",
-        "the uncached threshold rule of the Dream port caps and defers tokens over the whole answer (METHODS.md A1)",
+        "the uncached threshold rule of the Dream port caps and defers tokens over the whole answer",
         lambda case: case.source == "fastdllm_dream" and case.params["cache"] == "none" and not _scheduled(case),
         rest=lambda case, replay: _as_released(
             options={"strategy": "tests.conformance.released_rules:DeferringThreshold", "steps": case.params["steps"]}

@@ -100,7 +100,7 @@ def dyllm(case: Case) -> Replay:
 def sparsed(case: Case) -> Replay:
     parameters = {name: case.params[name] for name in ("skip", "select", "block_size")}
     options = dream_quota(case) if case.dream else quota(case)
-    scale = "head_dim" if case.dream else "num_heads"  # as released (METHODS-2.md H3)
+    scale = "head_dim" if case.dream else "num_heads"  # as released
     return Replay({**layout(case), **options}, "sparsed", {**parameters, "scale": scale})
 
 

@@ -39,7 +39,7 @@ def shaping(case: Case) -> dict[str, Any]:
 
 def dream_blocks(case: Case) -> dict[str, Any]:
     """Fast-dLLM's loop on Dream, which others share: a block's first forward commits its first token only, and every
-    ``alg`` that is no threshold means negative entropy (METHODS.md A1)."""
+    ``alg`` that is no threshold means negative entropy."""
     options = dream_quota(case)
     if "alg" in options:
         options["alg"] = "entropy"
