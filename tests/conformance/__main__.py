@@ -35,8 +35,8 @@ def main(arguments: list[str]) -> int:
     reasons = {known.name: known.why for known in KNOWN}
     for status in ("named", "not replayed"):
         print(f"\n{HEADINGS[status]}:")
-        for text, count in sorted(texts[status].items()):
-            print(f"{count:>5}  {text}" + (f": {reasons[text]}" if text in reasons else ""))
+        for text, number in sorted(texts[status].items()):
+            print(f"{number:>5}  {text}" + (f": {reasons[text]}" if text in reasons else ""))
     total = sum(counts.values(), Counter[str]())
     print("\n" + _line("source", ["cases", *HEADINGS.values()]))
     for source, count in [*sorted(counts.items()), ("total", total)]:
