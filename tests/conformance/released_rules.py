@@ -26,7 +26,7 @@ class Ranked(Strategy):
 
 
 class LateSchedule(Ranked):
-    """DPad's uncached schedule on Dream: Dream's from its second step on (METHODS-2.md H2)."""
+    """DPad's uncached schedule on Dream: Dream's from its second step on."""
 
     def __init__(self, options: GenerationOptions) -> None:
         super().__init__(options)
@@ -42,7 +42,7 @@ class LateSchedule(Ranked):
 
 class DeferringThreshold(Ranked):
     """Fast-dLLM's threshold rule for Dream without a cache: of a fixed number per forward, those below the threshold
-    are deferred; after the last scheduled forward only deferred ones are left (METHODS.md A1)."""
+    are deferred; after the last scheduled forward only deferred ones are left."""
 
     def __init__(self, options: GenerationOptions) -> None:
         super().__init__(options)
