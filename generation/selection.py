@@ -97,6 +97,12 @@ def commit_best(
     return torch.zeros_like(eligible).scatter_(1, order, rank < number[:, None]) & eligible
 
 
+def ranks(score: Tensor, chosen: Tensor) -> Tensor:
+    """1, 2, ... at the positions of ``chosen`` (BoolTensor ``[B, G]``) from the best ``score`` down, 0 elsewhere."""
+    order = score.masked_fill(~chosen, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return (order.argsort(dim=1) + 1) * chosen
+
+
 def damped_threshold(threshold: float, alpha: float, masked: Tensor, ran: Tensor, starts: list[int]) -> Tensor:
     """Streaming-dLLM's dynamic threshold ``threshold * (1 - alpha * (1 - r))`` (arXiv 2601.17917), float32 ``[B]``.
 
