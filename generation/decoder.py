@@ -275,7 +275,7 @@ class _Decoding:
         # Row j - shift has the logits of position j; generated positions never wrap around.
         logit_rows = live.roll(-canvas.shift, dims=1)
         measure = self.meter.inside(cache, step)
-        logits = self.model.run(step.ids, None, cache, logit_rows, step, after_block=measure).logits
+        logits = self.model.run(step.ids, None, cache, logit_rows, step, after_attention=measure).logits
 
         self._extremes = extremes(logits)  # before they are overwritten
         if self.contexts == 2:

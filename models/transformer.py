@@ -102,7 +102,7 @@ class Transformer(nn.Module):
         cache: Cache | None = None,
         logit_rows: Tensor | None = None,
         step: Step | None = None,
-        after_block: Callable[[], None] | None = None,
+        after_attention: Callable[[], None] | None = None,
     ) -> Forward:
         """Run ``rows`` of the canvas through the network and apply the head to ``logit_rows``.
 
@@ -112,7 +112,7 @@ class Transformer(nn.Module):
             cache: advises the layers, started on the canvas of ``step``; None: no cache.
             logit_rows: BoolTensor ``[B, T]``, a subset of ``rows``; None: all rows that run.
             step: the decoder's state, with its canvas; None: every position is valid and nothing is masked.
-            after_block: called after each sub-block.
+            after_attention: called after the attention of each layer.
 
         Returns:
             Logits of the logit rows, packed in canvas order, and the work done.
@@ -123,7 +123,7 @@ class Transformer(nn.Module):
             cache = Cache()
         if rows is not None:
             step.rows = Rows.from_mask(rows & step.canvas.valid)
-        return self._run(ids, cache, logit_rows, step, after_block)
+        return self._run(ids, cache, logit_rows, step, after_attention)
 
     def _plain_step(self, ids: Tensor) -> Step:
         """A step in which every position is valid and nothing is masked."""
@@ -136,7 +136,7 @@ class Transformer(nn.Module):
         cache: Cache,
         logit_rows: Tensor | None,
         step: Step,
-        after_block: Callable[[], None] | None = None,
+        after_attention: Callable[[], None] | None = None,
     ) -> Forward:
         rope, work = _Rotation(self._angles(ids.shape[1]), step.canvas.positions), step.work
         x = self.embedding(ids.flatten()[step.rows.index])
@@ -144,11 +144,9 @@ class Transformer(nn.Module):
             assert isinstance(layer, Layer)
             x = cache.enter(index, x, step)
             x = x + cache.attention(index, x, _Attention(index, layer, self.config, step, rope, work), step)
-            if after_block is not None:
-                after_block()
+            if after_attention is not None:
+                after_attention()
             x = x + cache.feed_forward(index, x, _FeedForward(index, layer, work), step)
-            if after_block is not None:
-                after_block()
         if logit_rows is not None:
             x = x[step.rows.locate(logit_rows.flatten().nonzero().squeeze(1))]
         work.logits = x.shape[0]
