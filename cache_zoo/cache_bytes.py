@@ -122,7 +122,9 @@ def _add_storage(tensor: Tensor, storages: dict[int, int]) -> None:
         for name in _SPARSE_PARTS:
             with contextlib.suppress(RuntimeError, AttributeError):
                 _add_storage(getattr(tensor, name)(), storages)
-    elif tensor.device.type != "meta":
-        with contextlib.suppress(NotImplementedError, RuntimeError):  # a wrapper; its parts are its attributes
+    elif not tensor.is_meta:
+        try:
             storage = tensor.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
+        except (NotImplementedError, RuntimeError):  # a wrapper; its parts are its attributes
+            return
