@@ -257,8 +257,8 @@ def _reports_the_most_it_holds(check: Check) -> None:
     check.decode(_read_after_every_hook(check.new_cache(), meter))
     _require(
         meter.peak == reported,
-        f"it holds {meter.peak} bytes at most and reports {reported}: free what a layer leaves behind before the layer "
-        "ends, or set 'peaks_inside', which measures every layer of every forward",
+        f"it holds {meter.peak} bytes at most and reports {reported}: free early what a layer leaves behind, or set "
+        "'peaks_inside', which measures after the attention of every layer of every forward",
     )
 
 

@@ -90,6 +90,14 @@ class Silent(Sloppy):
         return 0
 
 
+class Hoarding(Sloppy):
+    """Holds something in the middle of a forward that is not the first."""
+
+    def attention(self, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
+        self.held = torch.zeros(1000) if layer == 0 and step.index > 0 else None
+        return super().attention(layer, x, attn, step)
+
+
 class Nameless(Sloppy):
     """Has no source."""
 
@@ -117,6 +125,7 @@ def test_a_cache_that_keeps_it_passes() -> None:
         (Careless, "never_reads_fresh_memory", "memory that nothing was written to"),
         (Boastful, "recomputing_everything_equals_no_cache", "something else than no cache"),
         (Silent, "names_its_source_and_reports_its_memory", "reports no memory"),
+        (Hoarding, "reports_the_most_it_holds", "it holds .* bytes at most and reports"),
         (Nameless, "names_its_source_and_reports_its_memory", "name the source of the method"),
     ],
 )
