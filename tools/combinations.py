@@ -214,7 +214,8 @@ The ways of decoding are those of the contract (`generation/testing.py`), and th
 
 ## Caches, suffix rules and stores
 
-Decoded by the first of these ways that the cache accepts. Suffix rules have `window={window}`; all other parameters are the defaults.
+Decoded by the first of these ways that the cache accepts. Suffix rules have `window={window}`; all other parameters are
+the defaults.
 
 {methods}
 
