@@ -182,6 +182,12 @@ caches = Registry(
         "freecache": "cache_zoo.methods.freecache:FreeCache",
         "dkv": "cache_zoo.methods.dkv:DKVCache",
         "dkv_greedy": "cache_zoo.methods.dkv_greedy:DKVGreedyCache",
+        "elastic": "cache_zoo.methods.elastic:ElasticCache",
+        "dyllm": "cache_zoo.methods.dyllm:DyLLMCache",
+        "sparsed": "cache_zoo.methods.sparsed:SparseDCache",
+        "sparse": "cache_zoo.methods.sparse:SparseCache",
+        "maskkv": "cache_zoo.methods.maskkv:MaskKVCache",
+        "entropy": "cache_zoo.methods.entropy:EntropyCache",
     },
     group="cache_zoo.caches",
 )

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from cache_zoo import Cache, KVCache, Step, Suffix, caches, make_cache
+from cache_zoo.cache_bytes import PeakMeter
 from generation.decoder import generate
 from generation.finite_logits import NotFiniteError
 from generation.output import GenerationOutput
@@ -115,7 +116,8 @@ def checks(cache: str, *variants: Mapping[str, Any]) -> list[Check]:
     decoders = [name for name, options in DECODERS.items() if not cls.needs_planned or options.get("alg") == "random"]
     contract = [Check("names_its_source_and_reports_its_memory", cache, decoder=decoders[0])]
     for parameters, family in itertools.product(({}, *variants), FAMILIES):
-        contract.append(Check("never_reads_fresh_memory", cache, parameters, family, decoders[0]))
+        for promise in ("never_reads_fresh_memory", "reports_the_most_it_holds"):
+            contract.append(Check(promise, cache, parameters, family, decoders[0]))
         for decoder in decoders:
             contract.append(Check("decodes_the_same_alone_and_again", cache, parameters, family, decoder))
     if cls.exact_with is not None:
@@ -241,12 +243,42 @@ def _names_its_source_and_reports_its_memory(check: Check) -> None:
     _require(counts.cache_bytes > 0 or counts.compute_ratio == 1, "it skips rows but reports no memory")
 
 
+def _reports_the_most_it_holds(check: Check) -> None:
+    """``cache_bytes`` is the most that the cache holds between any two calls of its hooks."""
+    reported = check.decode(check.new_cache()).counts.cache_bytes
+    meter = PeakMeter(_model(check.family))
+    check.decode(_read_after_every_hook(check.new_cache(), meter))
+    _require(
+        meter.peak == reported,
+        f"it holds {meter.peak} bytes at most and reports {reported}: free what a layer leaves behind before the layer "
+        "ends, or set 'peaks_inside', which measures every layer of every forward",
+    )
+
+
+def _read_after_every_hook(cache: Cache, meter: PeakMeter) -> Cache:
+    """``cache``, whose bytes ``meter`` reads after each call that the decoder and the model make."""
+    cls = type(cache)
+
+    def watched(hook: str) -> Callable[..., Any]:
+        def call(self: Cache, *arguments: Any) -> Any:
+            result = getattr(cls, hook)(self, *arguments)
+            meter.read(self, next(value for value in arguments if isinstance(value, Step)))
+            return result
+
+        return call
+
+    hooks = ("rows", "confidence_positions", "enter", "attention", "feed_forward", "end_step")
+    cache.__class__ = type(cls.__name__, (cls,), {hook: watched(hook) for hook in hooks})
+    return cache
+
+
 _PROMISES: dict[str, Callable[[Check], None]] = {
     function.__name__.lstrip("_"): function
     for function in (
         _decodes_the_same_alone_and_again,
         _never_reads_fresh_memory,
         _names_its_source_and_reports_its_memory,
+        _reports_the_most_it_holds,
         _recomputing_everything_equals_no_cache,
     )
 }

@@ -24,6 +24,9 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "freecache": [{"freeze_after_write": True}],
     "dkv": [{"cache_steps": 3}, {"variant": "prefill"}, {"variant": "pd", "cache_steps": 3, "shift_type": "un_right"}],
     "dkv_greedy": [{"cache_steps": 3, "window": 1}],
+    "sparse": [{"keep_ratio": 0.3, "kernel_size": 1}, {"keep_ratio": 0.0}, {"keep_ratio": 0.7, "ties": "topk"}],
+    "maskkv": [{"budget": 3}, {"budget": 2, "alpha": 0.0, "beta": 0.0}],
+    "entropy": [{"threshold": 2.8, "recent_k": 2}, {"threshold": 1e9, "recent_k": 0}],
 }
 CHECKS = [check for name in list_caches() for check in checks(name, *VARIANTS.get(name, []))]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from dataclasses import fields
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +20,7 @@ from generation.strategies.registry import strategies
 from generation.strategies.strategy import Board, Plan, Region, Strategy, View
 
 MASK = 99
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "strategies.md"
 
 
 class Game:
@@ -80,6 +84,7 @@ class Game:
             live=masked,
             ran=torch.ones_like(masked),
             logits=None,
+            left_out=None,
             seeds=self.seeds,
             mask_id=MASK,
             eos_id=98,
@@ -303,3 +308,36 @@ def test_options_and_parameters_go_flat_both_ways() -> None:
     assert GenerationOptions.make(**keywords) == options
     assert GenerationOptions.make(strategy="window").parameters == {}
     assert hash(options) != hash(GenerationOptions.make())
+
+
+@pytest.fixture
+def my_module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The examples of docs/strategies.md."""
+    module = ModuleType("my_module")
+    for example in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        exec(example, module.__dict__)
+    monkeypatch.setitem(sys.modules, "my_module", module)
+    return module
+
+
+def test_the_examples_of_the_page_do_what_they_say(my_module: ModuleType) -> None:
+    options = {"gen_length": 8, "block_length": 4}
+    assert committed(Game([1], strategy="my_module:LeftToRight", num_transfer_tokens=3, **options)) == [
+        [0, 1, 2],
+        [3],
+        [4, 5, 6],
+        [7],
+    ]
+    assert committed(Game([1], strategy="my_module:FromTheEnd", **options)) == [[4, 5, 6, 7], [0, 1, 2, 3]]
+    cautious = Game([1], strategy="my_module:Cautious", margin=0.1, gen_length=4, block_length=None)
+    cautious.confidence = lambda: torch.tensor([[0.9, 0.5, 0.85, 0.45]])  # type: ignore[method-assign]
+    assert committed(cautious) == [[0, 2], [1, 3]]
+    with pytest.raises(UsageError, match="'margin' must be between 0 and 1, not 2"):
+        GenerationOptions.make(strategy="my_module:Cautious", margin=2)
+    (table,) = re.findall(r"(?s)\| `view\.` \|.*?\n\n", PAGE.read_text())
+    named = set(re.findall(r"`(\w+)`", re.sub(r"(?m)\|[^|]*\|[^|]*\|$", "", table)))
+    assert named - {"view"} == {field.name for field in fields(View)} - {"logits"}
+    (table,) = re.findall(r"(?s)A `Plan` has\n\n(.*?)\n\n", PAGE.read_text())
+    assert set(re.findall(r"(?m)^\| `(\w+)`", table)) == {field.name for field in fields(Plan)}
+    strategies_named = set(re.findall(r"(?m)^\| `(\w+)` \| (?:the blocks|the first|from the)", PAGE.read_text()))
+    assert strategies_named == {entry.name for entry in strategies.entries() if entry.package is None}

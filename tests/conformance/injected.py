@@ -20,18 +20,20 @@ class GivenOrder(Strategy):
         order: per sequence and forward, generated positions.
     """
 
+    plans_ahead = True
+
     def __init__(self, options: GenerationOptions, order: list[list[list[int]]]) -> None:
         super().__init__(options)
         self._order = order
         self._forwards = 0
 
     def plan(self, board: Board) -> Plan:
-        planned = torch.zeros_like(board.open)
+        self._planned = torch.zeros_like(board.open)
         for b, groups in enumerate(self._order):
-            planned[b, groups[self._forwards]] = True
+            for group in groups[self._forwards : self._forwards + 1]:  # there is none once everything is committed
+                self._planned[b, group] = True
         self._forwards += 1
-        self._planned = planned
-        return replace(super().plan(board), planned=planned)
+        return replace(super().plan(board), planned=self._planned)
 
     def commit(self, view: View) -> Tensor:
         return view.eligible & self._planned.to(view.eligible.device)
@@ -59,6 +61,7 @@ class GivenBlocks(Strategy):
         return Plan([region(is_open) for is_open in board.open])
 
     def commit(self, view: View) -> Tensor:
+        assert self.options.threshold is not None
         best = view.confidence.masked_fill(~view.eligible, -torch.inf).argmax(dim=1, keepdim=True)
         chosen = view.confidence >= self.options.threshold
         return view.eligible & chosen.scatter(1, best, True)
