@@ -42,10 +42,6 @@ def by_hand(name: str, model: Transformer) -> int:
         return keys_and_values(model) + outputs + rows
     if name == "d2cache":  # the first forward runs all rows, and its attention is kept for the end of the step
         return keys_and_values(model) + layers * COLUMNS * COLUMNS * 4
-    if name == "dsb":  # tokens since the last refresh, and where the block began
-        return keys_and_values(model) + 2 * 8
-    if name in ("dkv", "dkv_greedy"):  # rows that run again
-        return keys_and_values(model) + COLUMNS
     if name == "sparse":  # slots and their columns, and what was chosen from what, by index
         slots, block, outside = int(0.5 * COLUMNS), 8, COLUMNS - 8
         return keys_and_values(model) * slots // COLUMNS + 8 * (layers * slots + block + outside + outside // 2)
@@ -54,6 +50,10 @@ def by_hand(name: str, model: Transformer) -> int:
         return keys_and_values(model) * PROMPT // COLUMNS + 4 * layers * (heads * PROMPT + heads + 1)
     if name == "entropy":  # the step of each token, and whether the next forward is full
         return keys_and_values(model) + 8 * COLUMNS + 1
+    if name == "dsb":  # tokens since the last refresh, and where the block began
+        return keys_and_values(model) + 2 * 8
+    if name in ("dkv", "dkv_greedy"):  # rows that run again
+        return keys_and_values(model) + COLUMNS
     assert name in ("prefix", "dual", "vicinity", "freecache"), f"count by hand what '{name}' holds"
     return keys_and_values(model)
 

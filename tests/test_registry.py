@@ -29,6 +29,8 @@ def test_the_built_in_caches_are_listed() -> None:
         ("freecache", {"freeze_after_write": False}),
         ("dkv", {"cache_steps": 8, "variant": "decode", "shift_type": "un"}),
         ("dkv_greedy", {"cache_steps": 2, "window": 4}),
+        ("sparse", {"keep_ratio": 0.5, "kernel_size": 3, "ties": "lowest"}),
+        ("maskkv", {"budget": 256, "alpha": 0.5, "beta": 0.5}),
     ],
 )
 def test_parameters_and_defaults(name: str, defaults: dict[str, object]) -> None:

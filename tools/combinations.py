@@ -47,9 +47,10 @@ def _decodings() -> dict[str, dict[str, Any]]:
 
     Where the contract commits one token per forward, two are committed here, which takes half the time.
     """
-    named = {str(options.get("strategy", GenerationOptions.strategy)) for options in DECODERS.values()}
+    contract = {name: options for name, options in DECODERS.items() if "suffix" not in options}
+    named = {str(options.get("strategy", GenerationOptions.strategy)) for options in contract.values()}
     others = [name for name in _built_in(strategies) if name not in named]
-    found = {**DECODERS, **{name: {"strategy": name, "block_length": 4} for name in others}}
+    found = {**contract, **{name: {"strategy": name, "block_length": 4} for name in others}}
     for name, options in found.items():
         faster = {} if "steps" in options else {"num_transfer_tokens": 2}
         found[name] = {**faster, **{key: value for key, value in options.items() if key != "seed"}}

@@ -28,15 +28,16 @@ class GivenOrder(Strategy):
         self._forwards = 0
 
     def plan(self, board: Board) -> Plan:
-        self._planned = torch.zeros_like(board.open, dtype=torch.long)
+        planned = torch.zeros_like(board.open, dtype=torch.long)
         for b, groups in enumerate(self._order):
-            for group in groups[self._forwards : self._forwards + 1]:  # there is none once everything is committed
-                self._planned[b, group] = torch.arange(1, len(group) + 1)
+            for rank, position in enumerate(groups[self._forwards] if board.open[b].any() else [], start=1):
+                planned[b, position] = rank
         self._forwards += 1
-        return replace(super().plan(board), planned=self._planned)
+        self._planned = planned > 0
+        return replace(super().plan(board), planned=planned)
 
     def commit(self, view: View) -> Tensor:
-        return view.eligible & (self._planned > 0).to(view.eligible.device)
+        return view.eligible & self._planned.to(view.eligible.device)
 
     def drop_finished(self, kept: Tensor) -> None:
         super().drop_finished(kept)

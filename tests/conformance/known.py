@@ -10,7 +10,6 @@ from typing import Any
 from cache_zoo import UsageError
 from tests.conformance.case import Case
 from tests.conformance.compare import differences
-from tests.conformance.internals import kept_but_for_ties, watch
 from tests.conformance.replay import NotReplayedError, Replay
 from tests.conformance.sources import replay_of
 
@@ -46,14 +45,6 @@ def _masks_become_eos(case: Case, replay: Replay) -> list[str]:
     final = [[eos if token == mask else token for token in row] for row in case.expected["final"]]
     last = final if case.batch > 1 else final[0]
     return differences(case.with_expected(final=final, trajectory=[*case.expected["trajectory"][:-1], last]), replay)
-
-
-def _kept_but_for_ties(case: Case, replay: Replay) -> list[str]:
-    """What differs in the columns kept for the first block, but for columns with the same pooled score."""
-    cache = replay.make_cache()
-    with watch(cache) as forwards:
-        replay.run(case, cache)
-    return kept_but_for_ties(case, forwards)
 
 
 def _scheduled(case: Case) -> bool:
@@ -98,14 +89,6 @@ KNOWN = (
         "rows that predict masks do not run: token 0 is written",
         lambda case: case.source == "dkv_cache" and case.params.get("shift_type") == "right",
         refused=True,
-    ),
-    Known(
-        "sparse.ties",
-        "equal scores, which pooling makes frequent, are cut in the order of torch.topk (METHODS.md A6)",
-        lambda case: (
-            case.source == "sparse_dllm" and case.data["tie_dependent"] and (case.params["kernel_size"] or 1) > 1
-        ),
-        rest=_kept_but_for_ties,
     ),
     Known(
         "dinfer.early_stop_false",

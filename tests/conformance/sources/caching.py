@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.conformance.case import Case
 from tests.conformance.replay import NotReplayedError, Replay
-from tests.conformance.sources.options import FIRST_TOKEN, dream_quota, early_stop, layout, quota
+from tests.conformance.sources.options import dream_quota, early_stop, layout, quota
 
 
 def dllm_cache(case: Case) -> Replay:
@@ -54,7 +54,8 @@ def dkv_cache(case: Case) -> Replay:
 def sparse_dllm(case: Case) -> Replay:
     given = case.params
     parameters = {"keep_ratio": given["keep_ratio"], "kernel_size": given["kernel_size"] or 1, "ties": "topk"}
-    options = {**dream_quota(case), **FIRST_TOKEN} if case.dream else quota(case)
+    # Fast-dLLM's loop on Dream, but with the `alg` that is asked for
+    options = {**dream_quota(case), "first_forward": "first_token"} if case.dream else quota(case)
     return Replay({**layout(case), **options}, "sparse", parameters)
 
 

@@ -7,8 +7,6 @@ from typing import Any
 from tests.conformance.case import Case
 
 FILTERS = ("top_p", "top_k", "alg_temp", "temperature")
-FIRST_TOKEN = {"first_forward": "first_token"}
-"""A block's first forward commits its first token, and no other (Dream in Fast-dLLM and what builds on it)."""
 
 
 def layout(case: Case) -> dict[str, Any]:
@@ -36,12 +34,12 @@ def dream_quota(case: Case) -> dict[str, Any]:
 
 
 def dream_blocks(case: Case) -> dict[str, Any]:
-    """Fast-dLLM's loop on Dream, which others share: every ``alg`` that is no threshold means negative entropy
-    (METHODS.md A1)."""
+    """Fast-dLLM's loop on Dream, which others share: a block's first forward commits its first token only, and every
+    ``alg`` that is no threshold means negative entropy (METHODS.md A1)."""
     options = dream_quota(case)
     if "alg" in options:
         options["alg"] = "entropy"
-    return {**options, **FIRST_TOKEN}
+    return {**options, "first_forward": "first_token"}
 
 
 def early_stop(case: Case, name: str, rule: str) -> dict[str, Any]:
