@@ -19,6 +19,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"rollout_p": 0.5, "current_k": 3, "sigma": 3.0, "inflate_w": 0},
         {"rollout_p": 0.0, "current_k": 1, "confidence": "first-step"},
     ],
+    "elastic": [{"gamma": 0.96, "track_num": 2}, {"gamma": 2.0, "block_caching": False}],
+    "dyllm": [{"threshold": 0.9, "full_steps": 1, "period": 3}, {"threshold": 2.0, "full_steps": 2, "period": 1}],
+    "sparsed": [
+        {"skip": 0.0, "select": 0.3, "block_size": 4},
+        {"skip": 0.3, "select": 0.0, "block_size": 5, "scale": "num_heads"},
+    ],
 }
 CHECKS = [check for name in list_caches() for check in checks(name, *VARIANTS.get(name, []))]
 
