@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo grid leaderboard screenshots map architecture test test-slow check format bench conformance clean help
+.PHONY: demo grid leaderboard screenshots map architecture combinations test test-slow check format bench conformance clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ map: $(INSTALLED) ## take the pictures of README and docs/trace.md: none beside 
 
 architecture: $(INSTALLED) ## draw the picture of docs/architecture.md from the imports
 	$(BIN)/python -m tools.architecture
+
+combinations: $(INSTALLED) ## run what can be combined on tiny models and write docs/combinations.md
+	$(BIN)/python -m tools.combinations
 
 # One more than the cores, since some tests wait for programs that they start.
 PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 8))')

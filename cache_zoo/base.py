@@ -33,6 +33,9 @@ class Cache:
     """Needs to know before a forward which positions it will commit (`Step.planned`)."""
     needs_blocks: ClassVar[bool] = False
     """Saves nothing unless ``block_length < gen_length``."""
+    peaks_inside: ClassVar[bool] = False
+    """Holds most in the middle of a forward that is not the one of the most rows: its bytes are then measured after
+    every sub-block of every forward, which takes time. The contract finds caches that need it."""
     exact: ClassVar[bool] = False
     """Decodes what full recomputation decodes, with any parameters."""
     exact_with: ClassVar[dict[str, Any] | None] = None

@@ -1,14 +1,18 @@
-"""Bytes that a cache holds: the memory of all tensors reachable from it."""
+"""Bytes that a cache holds: the memory of all tensors reachable from it, at their peak within a step.
+
+A cache holds what is reachable from it between two calls of its hooks. What a hook frees before it returns is its work
+area and does not count, nor does what the model computes with, such as the copy that a quantised store is read into.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Container
+from collections.abc import Callable, Container
 from contextvars import ContextVar
-from functools import cached_property
+from functools import cached_property, partial
 from types import FunctionType, ModuleType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -23,24 +27,45 @@ _LEAF_TYPES = frozenset(
 _SPARSE_PARTS = ("_indices", "_values", "crow_indices", "ccol_indices", "col_indices", "row_indices", "values")
 
 
-class _HasNbytes(Protocol):
+class _Measured(Protocol):
+    peaks_inside: ClassVar[bool]
+
     def nbytes(self) -> int: ...
 
 
 class PeakMeter:
-    """Tracks the ``peak`` of the bytes that a cache holds during one generation, without the weights of ``model``."""
+    """Tracks the ``peak`` of the bytes that a cache holds during one generation, without the weights of ``model``.
+
+    The decoder calls `inside` before each forward, what it returns after each sub-block, and `read` after the forward
+    and after `Cache.end_step`.
+    """
 
     def __init__(self, model: object) -> None:
         self.peak = 0
         self._model = model
+        self._most_rows = 0
 
-    def read(self, cache: _HasNbytes, step: Step) -> None:
+    def read(self, cache: _Measured, step: Step) -> None:
         """Measure now, without what ``step`` and the model hold."""
         token = _active.set((self, step))
         try:
             self.peak = max(self.peak, cache.nbytes())
         finally:
             _active.reset(token)
+
+    def inside(self, cache: _Measured, step: Step) -> Callable[[], None] | None:
+        """Measure before the forward of ``step``, whose rows are chosen; returns how to measure after each sub-block.
+
+        A read takes tens of microseconds, so that is None for most forwards. Measured inside are those that run more
+        rows than any before (the first one; later ones if a suffix rule shows more columns), because what caches gather
+        from layer to layer grows with the rows, and all of a cache with ``peaks_inside``. The contract compares the
+        peak with reads after every call of every hook.
+        """
+        self.read(cache, step)
+        if len(step.rows) <= self._most_rows and not cache.peaks_inside:
+            return None
+        self._most_rows = max(self._most_rows, len(step.rows))
+        return partial(self.read, cache, step)
 
     @cached_property
     def weights(self) -> Container[int]:
@@ -55,14 +80,15 @@ def held_bytes(holder: object) -> int:
     """Bytes of the tensors reachable from ``holder`` through containers, attributes, slots and closures.
 
     A storage counts once and whole, however many tensors and views share it. Storages of a canvas or a step do not
-    count; while a `PeakMeter` reads, those of the model do not either.
+    count; while a `PeakMeter` reads, those of the model do not either, and what can be no new peak is not told apart.
     """
     borrowed: list[object] = []
     storages = _reachable_storages([holder], borrowed)
-    if not storages:
-        return 0
+    active, at_most = _active.get(), sum(storages.values())
+    if at_most <= (active[0].peak if active else 0):
+        return at_most
     weights: Container[int] = ()
-    if active := _active.get():
+    if active:
         weights = active[0].weights
         borrowed.append(active[1])
     excluded = _reachable_storages(borrowed)

@@ -126,12 +126,17 @@ def describe_entries(registry: Registry, without: Iterable[str] = ()) -> list[In
     infos = []
     for entry in registry.entries():
         problem = registry.problem(entry)
-        facts = {"error": problem} if problem else facts_of(registry.load(entry), without)
+        facts = {"error": problem} if problem else _facts(registry.load(entry), without)
         infos.append(Info(entry.name, entry.target, entry.package, entry.version, **facts))
     return infos
 
 
-def facts_of(cls: type, without: Iterable[str] = ()) -> dict[str, Any]:
+def describe_class(name: str, cls: type, without: Iterable[str] = ()) -> Info:
+    """Metadata of a built-in class that is in no registry; ``without`` as in `describe_entries`."""
+    return Info(name, f"{cls.__module__}:{cls.__qualname__}", **_facts(cls, without))
+
+
+def _facts(cls: type, without: Iterable[str] = ()) -> dict[str, Any]:
     """What a class says of itself: the fields of `Info` from ``summary`` on."""
     texts, description, empty = documented(cls, "Args"), description_of(cls), inspect.Parameter.empty
     paper = getattr(cls, "paper", "")
@@ -157,7 +162,7 @@ def _describe_cache(entry: Entry) -> CacheInfo:
         entry.target,
         entry.package,
         entry.version,
-        **facts_of(cls),
+        **_facts(cls),
         needs_attention=cls.needs_attention,
         needs_blocks=cls.needs_blocks,
         exact=cls.exact,

@@ -169,7 +169,8 @@ class Step:
         bounds: first column of each sequence's block and the column behind its last one (host integers); blocks need
             not be equally long, and a strategy may move one in every forward.
         candidates: BoolTensor ``[B, T]``, positions that the strategy may commit now; None: the whole block.
-        planned: BoolTensor ``[B, T]``, positions that this forward will commit; None: the strategy does not know.
+        planned: LongTensor ``[B, T]``, the positions that this forward will commit: 1, 2, ... in their order, 0
+            elsewhere; None: the strategy does not know.
         last_of_block: per sequence, whether this forward completes the block; None: the strategy does not know.
         visible: BoolTensor ``[B, T]``, columns that run and are attended at all; None: all valid ones.
         fresh: BoolTensor ``[B, T]``, visible columns that have never run: they run in this forward, in all layers;

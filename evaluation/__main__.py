@@ -10,7 +10,7 @@ from cache_zoo.errors import DONE, UNUSABLE, suggest, visible
 COMMANDS = {
     "eval": ("evaluation.eval_command", "run one evaluation, or a sweep of them with -m"),
     "generate": ("generation.demo", "answer a prompt and watch the text unmask"),
-    "list": ("evaluation.list_command", "show caches and strategies with their papers and parameters"),
+    "list": ("evaluation.list_command", "show caches, suffixes, stores and strategies with their parameters"),
     "new": ("evaluation.new_command", "write the files of a new cache or strategy"),
     "table": ("evaluation.report.table", "print one table of the runs in a folder"),
     "leaderboard": ("evaluation.report.leaderboard", "write leaderboard.csv, .md and .html from run folders"),

@@ -1,4 +1,4 @@
-"""``cache-zoo list`` shows what can be chosen: caches and decoding strategies."""
+"""``cache-zoo list`` shows what can be chosen: caches, suffix rules, stores and decoding strategies."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class ListOptions:
 
     Attributes:
         names: only these, with a line per parameter.
-        kind: caches, strategies, or all.
+        kind: caches, suffixes, stores, strategies or all.
         json: everything as JSON.
     """
 
     names: list[str] = positional([])
-    kind: Literal["all", "caches", "strategies"] = "all"
+    kind: Literal["all", "caches", "suffixes", "stores", "strategies"] = "all"
     json: bool = False
 
 
@@ -64,13 +64,18 @@ def main() -> int:
 
 
 def _kinds() -> dict[str, _Kind]:
-    from cache_zoo.info import describe_all, describe_entries  # imports torch, which --help does not need
+    from cache_zoo.info import describe_all, describe_class, describe_entries  # imports torch, which --help needs not
+    from cache_zoo.registry import suffixes
+    from cache_zoo.stores import STORES
     from generation.strategies.registry import strategies
 
     own = describe_entries(strategies, without=["options"])
+    stores = [describe_class(name, cls, without=["canvas"]) for name, cls in STORES.items()]
     return {
         "caches": _Kind("cache", "cache=NAME cache.PARAMETER=VALUE", describe_all()),
-        "strategies": _Kind("strategy", "generation.strategy=NAME generation.PARAMETER=VALUE", own),
+        "suffixes": _Kind("suffix", "suffix=NAME suffix.PARAMETER=VALUE", describe_entries(suffixes)),
+        "stores": _Kind("store", "store=NAME", stores),
+        "strategies": _Kind("strategy", "generation=NAME generation.PARAMETER=VALUE", own),
     }
 
 

@@ -175,18 +175,18 @@ class _Decoding:
 
     def run(self, recorder: TraceRecorder | None = None) -> Iterator[Outcome]:
         """Yield after each forward until every sequence is finished."""
-        meter = PeakMeter(self.model)
+        self.meter = PeakMeter(self.model)
         self._start()
         while (plan := self._plan()) is not None:
             if recorder is not None:
                 recorder.begin()
             step = self._step(plan)
             outcome = self._forward(step, plan)
-            meter.read(self.cache, step)  # end_step may free some of it
+            self.meter.read(self.cache, step)  # end_step may free some of it
             self.cache.end_step(step, _in_both_contexts(outcome) if self.contexts == 2 else outcome)
-            meter.read(self.cache, step)
+            self.meter.read(self.cache, step)
             self.counts.add(step)
-            self.counts.cache_bytes = meter.peak
+            self.counts.cache_bytes = self.meter.peak
             if recorder is not None:
                 recorder.record(self.sequences, step, self.ids, outcome)
             yield outcome
@@ -205,8 +205,9 @@ class _Decoding:
             tokens, committed = self.tokens.clone(), torch.zeros_like(self.tokens, dtype=torch.bool)
             tokens[self.sequences] = self.ids[:, start:]
             committed[self.sequences] = outcome.committed[:, start:]
-            blocks = {sequence: region.block for sequence, region in zip(self.sequences, self.regions, strict=True)}
-            yield Progress(tokens, committed, blocks, replace(self.counts))
+            regions = dict(zip(self.sequences, self.regions, strict=True))
+            blocks = {sequence: region.block for sequence, region in regions.items()}
+            yield Progress(tokens, committed, blocks, regions, replace(self.counts))
 
     def _start(self) -> None:
         self.cache.start(self.canvas)
@@ -274,13 +275,21 @@ class _Decoding:
         live = self._live(step, plan, all_run=rows is None and step.visible is None)
         # Row j - shift has the logits of position j; generated positions never wrap around.
         logit_rows = live.roll(-canvas.shift, dims=1)
-        logits = self.model.run(step.ids, cache=cache, logit_rows=logit_rows, step=step).logits
+        second, measure = self._widened(plan.leave_one_out), self.meter.inside(cache, step)
+        logits, _, left_out = self.model.run(
+            step.ids, cache=cache, logit_rows=logit_rows, step=step, leave_one_out=second, after_block=measure
+        )
 
         self._extremes = extremes(logits)  # before they are overwritten
-        if self.contexts == 2:
-            with_prompt, without = logits.chunk(2)
-            logits = without + (1 + self.options.cfg_scale) * (with_prompt - without)
-        return self._commit(step, live[: len(self.sequences)], logits)
+        left_out = None if left_out is None else self._guided(left_out)
+        return self._commit(step, live[: len(self.sequences)], self._guided(logits), left_out)
+
+    def _guided(self, logits: Tensor) -> Tensor:
+        """Logits after classifier-free guidance (LLaDA, arXiv 2502.09992, appendix B.2)."""
+        if self.contexts == 1:
+            return logits
+        with_prompt, without = logits.chunk(2)
+        return without + (1 + self.options.cfg_scale) * (with_prompt - without)
 
     def _live(self, step: Step, plan: Plan, all_run: bool) -> Tensor:
         """BoolTensor ``[B, T]`` of every context: the positions whose logits this forward computes."""
@@ -296,7 +305,7 @@ class _Decoding:
             live = live.view(2, -1, live.shape[1]).all(dim=0).repeat(2, 1)
         return live
 
-    def _commit(self, step: Step, live: Tensor, logits: Tensor) -> Outcome:
+    def _commit(self, step: Step, live: Tensor, logits: Tensor, left_out: Tensor | None) -> Outcome:
         """Propose a token for each position of ``live`` (``[B, T]``) and let the strategy decide."""
         start, size, config = step.canvas.prompt_length, len(self.sequences), self.model.config
         further: dict[str, Tensor] = {}
@@ -305,9 +314,8 @@ class _Decoding:
             entropy = -(log_probability.exp() * log_probability).nan_to_num_().sum(dim=1)
             further["entropy"] = torch.zeros_like(live, dtype=torch.float32).masked_scatter(live, entropy)
         kept = logits.clone() if self.strategy.needs_logits else None
-        noise = self._noise(live[:, start:])
         ends = {"eos_id": config.eos_id, "eot_id": config.eot_id}
-        tokens, values = propose(logits, self.options, config.mask_id, noise, **ends)
+        tokens, values = propose(logits, self.options, config.mask_id, self._uniform(live[:, start:]), **ends)
         proposed = self.ids.masked_scatter(live, tokens)
         confidence = torch.full(self.ids.shape, -torch.inf, device=self.ids.device).masked_scatter(live, values)
         self._eligible = (live & step.committable[:size])[:, start:]
@@ -322,6 +330,7 @@ class _Decoding:
             live[:, start:],
             step.rows.mask[:size, start:],
             kept,
+            left_out,
             step.canvas.seeds[:size],
             config.mask_id,
             config.eos_id,
@@ -352,19 +361,16 @@ class _Decoding:
         committed[:, start:] = decision
         return torch.where(committed, proposed, self.ids), self.masked & ~committed
 
-    def _noise(self, live: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Two uniform numbers for each live position (BoolTensor ``[B, G]``).
+    def _uniform(self, live: Tensor) -> Tensor | None:
+        """A uniform number for each live position (BoolTensor ``[B, G]``), to draw its token; None at temperature 0.
 
         Each sequence draws for all its positions in every step, so its draws depend neither on the rows that run nor
         on the rest of the batch.
         """
-        if not self.options.random:
+        if self.options.temperature == 0:
             return None
-        shape = (2, live.shape[1])
-        drawn = torch.stack(
-            [torch.rand(shape, generator=generator, device=live.device) for generator in self.generators], dim=1
-        )
-        return drawn[0][live], drawn[1][live]
+        width, device = live.shape[1], live.device
+        return torch.stack([torch.rand(width, generator=one, device=device) for one in self.generators])[live]
 
     def _advance(self, step: Step, outcome: Outcome) -> None:
         """Bring to the host what the next plan needs, and check what cache and strategy did."""

@@ -6,21 +6,24 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import ceil
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from cache_zoo import UsageError, make_cache
+from cache_zoo import UsageError, make_cache, make_suffix
 from cache_zoo.arguments import grouped, named, positional, read
 from cache_zoo.errors import DONE, FAILED, INTERRUPTED, is_utf8, refusing, require
+from cache_zoo.stores import require_store
+from generation.compatibility import require_compatible
 from generation.decoder import check_prompts, stream
 from generation.finite_logits import NotFiniteError
 from generation.options import MAX_SEED, MAX_TOKENS, GenerationOptions, between, require_reachable
 from generation.output import Progress
-from generation.strategies.registry import strategies
+from generation.strategies.registry import make_strategy
+from generation.strategies.strategy import Region
 from generation.terminal import Picture, Screen, marks_of, printable
 from models import ModelConfig, Transformer, load_model, resolve_checkpoint
 from models.chat import Chat
@@ -35,7 +38,7 @@ class GenerateOptions:
 
         cache-zoo generate "Tom has 3 bags with 4 coins each. How many coins does Tom have?" generation.threshold=0.9
         cache-zoo generate - model=llada-inst cache=NAME cache.KEY=VALUE < prompt.txt
-        cache-zoo generate "Once upon a time" chat=false cache=NAME compare=none
+        cache-zoo generate "Once upon a time" chat=false cache=NAME suffix=NAME suffix.KEY=VALUE compare=none
 
     The answer goes to standard output, its cost to standard error. A pipe gets the answer alone.
 
@@ -47,7 +50,10 @@ class GenerateOptions:
         chat: apply the tokenizer's chat template (default: if it has one).
         cache: a name of `cache-zoo list`, or module:Class.
         parameters: a parameter of the cache.
-        compare: run the same with another cache in turns, such as none.
+        suffix: which columns behind the current block are seen: all, a name of docs/suffixes.md, or module:Class.
+        suffix_parameters: a parameter of the suffix rule.
+        store: how the cache stores keys and values.
+        compare: run the same with another cache, such as none, with suffix=all and store=native, in turns.
         seed: of everything random.
         plain: print only the final text, also in a terminal.
         generation: options of generation.generate.
@@ -60,21 +66,53 @@ class GenerateOptions:
     chat: bool | None = None
     cache: str = "none"
     parameters: dict[str, Any] = grouped("cache.")
+    suffix: str = "all"
+    suffix_parameters: dict[str, Any] = grouped("suffix.")
+    store: str = "native"
     compare: str | None = None
     seed: int = 1234
     plain: bool = False
     generation: dict[str, Any] = grouped("generation.", GenerationOptions)
 
 
+@dataclass(frozen=True)
+class Method:
+    """How work is saved: cache, suffix rule and store, with their parameters."""
+
+    cache: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    suffix: str = "all"
+    suffix_parameters: dict[str, Any] = field(default_factory=dict)
+    store: str = "native"
+
+    def make(self) -> dict[str, Any]:
+        """New objects, as arguments of `generation.stream`.
+
+        Raises:
+            UsageError: unknown names or parameters.
+        """
+        cache = make_cache(self.cache, **self.parameters)
+        require_store(self.store, cache)
+        return {"cache": cache, "suffix": make_suffix(self.suffix, **self.suffix_parameters), "store": self.store}
+
+    def __str__(self) -> str:
+        words = [self.cache, *_pairs(self.parameters)]
+        if self.suffix != "all":
+            words += [f"suffix={self.suffix}", *_pairs(self.suffix_parameters)]
+        return " ".join(words + [f"store={self.store}"] * (self.store != "native"))
+
+
+def _pairs(values: dict[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in values.items()]
+
+
 class TimedGeneration:
-    """A generation with one cache, run one forward at a time and timed; ``forwards`` yields the progress after each."""
+    """A generation with one method, timed, one forward at a time; ``forwards`` yields the progress after each."""
 
     def __init__(self, label: str, forwards: Iterator[Progress], options: GenerationOptions, mask_id: int) -> None:
         self.label, self.seconds, self.ids = label, 0.0, [mask_id] * options.gen_length
         self.progress: Progress | None = None
-        self._forwards, self.mask_id, self.block = forwards, mask_id, options.block
-        self._blocks = options.gen_length // options.block
-        self._max_forwards = options.steps or self._blocks * ceil(options.block / options.num_transfer_tokens)
+        self._forwards, self.mask_id, self._options = forwards, mask_id, options
 
     def advance(self) -> bool:
         """Run one forward; False if none was left. Only this is timed."""
@@ -98,12 +136,27 @@ class TimedGeneration:
     def status(self) -> str:
         """The progress in one line, the most important first: a narrow window cuts it."""
         assert self.progress is not None
-        counts, block = self.progress.counts, self.progress.blocks[0]
+        counts = self.progress.counts
         return (
-            f"{self.speed} · compute ratio {counts.compute_ratio:.3f} · "
-            f"step {counts.forwards}/{self._max_forwards} · block {block + 1}/{self._blocks} · "
-            f"{self.committed}/{len(self.ids)} tokens"
+            f"{self.speed} · compute ratio {counts.compute_ratio:.3f} · step {counts.forwards}{self._most} · "
+            f"{self._place(self.progress.regions[0])} · {self.committed}/{len(self.ids)} tokens"
         )
+
+    @property
+    def _most(self) -> str:
+        """The most forwards after a slash, where they are known."""
+        options = self._options
+        if options.strategy != "vanilla" or options.first_forward != "decode":
+            return ""
+        blocks = options.gen_length // options.block
+        return f"/{options.steps or blocks * ceil(options.block / options.num_transfer_tokens)}"
+
+    def _place(self, region: Region) -> str:
+        """The current block, or the columns of a region that is none."""
+        width, length = self._options.block, self._options.gen_length
+        if (region.start, region.end) == (region.block * width, (region.block + 1) * width):
+            return f"block {region.block + 1}/{length // width}"
+        return f"columns {region.start + 1}-{region.end}"
 
     def summary(self, answer: int) -> str:
         """The cost of the finished generation; the answer takes ``answer`` of its tokens."""
@@ -132,13 +185,13 @@ def main() -> int:
 def _answer(arguments: GenerateOptions) -> None:
     options = GenerationOptions.make(**arguments.generation)
     require_reachable(options)
-    strategies.load(strategies.find(options.strategy))
     between("seed", arguments.seed, 0, MAX_SEED)
-    chosen = [(arguments.cache, arguments.parameters)]
+    chosen = [Method(**{entry.name: getattr(arguments, entry.name) for entry in fields(Method)})]
     if arguments.compare is not None:
-        chosen.append((arguments.compare, {}))
-    for name, parameters in chosen:  # errors come before anything is loaded
-        make_cache(name, **parameters)
+        chosen.append(Method(arguments.compare))
+    for method in chosen:  # errors come before anything is loaded
+        made = method.make()
+        require_compatible(made["cache"], make_strategy(options), made["store"])
     prompt = _read(arguments.prompt)
 
     from models.tokenizer import load_tokenizer  # transformers is slow to import
@@ -154,7 +207,7 @@ def _answer(arguments: GenerateOptions) -> None:
     check_prompts([ids], config, options)
     model = load_model(folder, dtype, device)
 
-    generations = [_begin(model, ids, name, given, arguments.seed, options) for name, given in chosen]
+    generations = [_begin(model, ids, method, arguments.seed, options) for method in chosen]
     console = Console(highlight=False)
     if sys.stdout.isatty() and not console.is_dumb_terminal and not arguments.plain:
         console.print(printable(prompt), style="dim", markup=False)
@@ -178,18 +231,17 @@ def _answer(arguments: GenerateOptions) -> None:
 
 
 def _begin(
-    model: Transformer, ids: list[int], name: str, parameters: dict[str, Any], seed: int, options: GenerationOptions
+    model: Transformer, ids: list[int], method: Method, seed: int, options: GenerationOptions
 ) -> TimedGeneration:
     """A generation at its start, after one forward to warm up."""
-    label = " ".join([name, *(f"{key}={value}" for key, value in parameters.items())])
-    keys = {field.name: getattr(options, field.name) for field in fields(options)}
+    keys = options.as_keywords()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        next(stream(model, [ids], make_cache(name, **parameters), seed=seed, **keys))
-        forwards = stream(model, [ids], make_cache(name, **parameters), seed=seed, **keys)
+        next(stream(model, [ids], **method.make(), seed=seed, **keys))
+        forwards = stream(model, [ids], **method.make(), seed=seed, **keys)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         print(f"warning: {message}", file=sys.stderr)
-    return TimedGeneration(label, forwards, options, model.config.mask_id)
+    return TimedGeneration(str(method), forwards, options, model.config.mask_id)
 
 
 def _run(generations: list[TimedGeneration], after: Callable[[], None]) -> None:
@@ -202,7 +254,7 @@ def _run(generations: list[TimedGeneration], after: Callable[[], None]) -> None:
 
 def _show(console: Console, prompt: str, generations: list[TimedGeneration], tokenizer: Any) -> None:
     marks = marks_of(console)
-    pictures = [Picture(one.label, tokenizer, one.mask_id, one.block, marks) for one in generations]
+    pictures = [Picture(one.label, tokenizer, one.mask_id, marks) for one in generations]
     with Screen(console, printable(prompt), pictures) as screen:
 
         def draw() -> None:

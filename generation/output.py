@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cache_zoo import Outcome, Step
 from cache_zoo.work import Work
+from generation.strategies.strategy import Region
 
 
 @dataclass
@@ -69,12 +70,14 @@ class Progress:
         tokens: LongTensor ``[B, gen_length]``, [MASK] where nothing is committed yet.
         committed: BoolTensor ``[B, gen_length]``, committed in this forward.
         blocks: active sequence to its block.
+        regions: active sequence to the region that the forward decoded.
         counts: the work so far.
     """
 
     tokens: Tensor
     committed: Tensor
     blocks: dict[int, int]
+    regions: dict[int, Region]
     counts: Counts
 
 

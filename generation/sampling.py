@@ -14,7 +14,7 @@ def propose(
     logits: Tensor,
     options: GenerationOptions,
     mask_id: int,
-    noise: tuple[Tensor, Tensor] | None = None,
+    uniform: Tensor | None = None,
     *,
     eos_id: int | None = None,
     eot_id: int | None = None,
@@ -30,8 +30,7 @@ def propose(
         logits: float32 ``[M, V]``, overwritten.
         options: temperature, top_p, top_k, alg, logits_eos_inf and confidence_eos_eot_inf are read.
         mask_id: id of [MASK].
-        noise: uniform numbers in [0, 1), ``[M]`` to draw tokens and ``[M]`` for a random order; required if
-            ``options.random``.
+        uniform: numbers in [0, 1), ``[M]``, to draw the tokens; required above temperature 0.
         eos_id, eot_id: end-of-sequence and end-of-turn token; None if the model has none.
 
     Returns:
@@ -50,27 +49,25 @@ def propose(
 
     ends = [token for token in (eos_id, eot_id) if token is not None] if options.confidence_eos_eot_inf else []
     mass = _mass_without(logits, ends)
+    confidence = None
     if options.alg == "entropy":
         probability = (logits - mass[:, None]).exp()
         confidence = (probability * (probability + 1e-10).log()).sum(dim=1)
     elif options.alg == "topk_margin":
         best = (logits.topk(2, dim=1).values - mass[:, None]).exp()
         confidence = best[:, 0] - best[:, 1]
-    elif options.alg == "random":
-        assert noise is not None
-        confidence = noise[1]
 
     logits[:, mask_id] = -torch.inf
     if logits is not raw:  # the filters may have kept nothing but [MASK]
         raw[:, mask_id] = -torch.inf
         logits = torch.where(logits.isneginf().all(dim=1, keepdim=True), raw, logits)
     if options.temperature > 0:
-        assert noise is not None
-        tokens = draw(logits, noise[0])
+        assert uniform is not None
+        tokens = draw(logits, uniform)
         chosen = logits.gather(1, tokens[:, None]).squeeze(1)
     else:
         chosen, tokens = logits.max(dim=1)
-    if options.alg == "maskgit_plus":
+    if confidence is None:  # the probability of the token
         confidence = (chosen - mass).exp()
         for token in ends:
             confidence = confidence.masked_fill(tokens == token, 0.0)

@@ -28,17 +28,17 @@ _STYLES = {"block": "cyan", "masked": "dim", "special": "dim", "new": "bold blac
 class Picture:
     """The picture of one generation under its title; ``marks`` stand for positions without text."""
 
-    def __init__(self, title: str, tokenizer: Any, mask_id: int, block_length: int, marks: Marks) -> None:
+    def __init__(self, title: str, tokenizer: Any, mask_id: int, marks: Marks) -> None:
         self.title, self.status = title, "waiting"
-        self._tokenizer, self._mask_id, self._block_length, self._marks = tokenizer, mask_id, block_length, marks
+        self._tokenizer, self._mask_id, self._marks = tokenizer, mask_id, marks
         self._special = set(tokenizer.all_special_ids)
         self._text, self._focus = Text(), 0
 
     def update(self, progress: Progress, status: str) -> None:
         """Take over the progress of the generation (of one sequence)."""
         ids, new = progress.tokens[0].tolist(), progress.committed[0].tolist()
-        block = progress.blocks[0]
-        inside = range(block * self._block_length, (block + 1) * self._block_length)
+        region = progress.regions[0]
+        inside = range(region.start, region.end)
         kinds = [self._kind(ids[place], new[place], place in inside) for place in range(len(ids))]
         self._text, self._focus, self.status = Text(), 0, status
         start = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,16 +15,21 @@ from cache_zoo import Cache, Canvas, Columns, Rows, Step
 from cache_zoo.state import compact
 from cache_zoo.work import Work
 from models.config import ModelConfig
+from models.leave_one_out import LeaveOneOutRows
 
 _MAX_OBSERVED_WEIGHTS = 1 << 24
 """Attention weights in memory while their head mean is computed: 64 MiB in float32."""
 
 
 class Forward(NamedTuple):
-    """Result of `Transformer.run`: float32 logits ``[M, V]``, in canvas order and not shifted, and the work done."""
+    """Result of `Transformer.run`: float32 logits ``[M, V]``, in canvas order and not shifted, and the work done.
+
+    ``left_out`` has the logits of leave-one-out rows, if some were asked for.
+    """
 
     logits: Tensor
     work: Work
+    left_out: Tensor | None = None
 
 
 class Layer(nn.Module):
@@ -101,6 +107,8 @@ class Transformer(nn.Module):
         cache: Cache | None = None,
         logit_rows: Tensor | None = None,
         step: Step | None = None,
+        leave_one_out: Tensor | None = None,
+        after_block: Callable[[], None] | None = None,
     ) -> Forward:
         """Run ``rows`` of the canvas through the network and apply the head to ``logit_rows``.
 
@@ -110,6 +118,8 @@ class Transformer(nn.Module):
             cache: advises the layers, started on the canvas of ``step``; None: no cache.
             logit_rows: BoolTensor ``[B, T]``, a subset of ``rows``; None: all rows that run.
             step: the decoder's state, with its canvas; None: every position is valid and nothing is masked.
+            leave_one_out: BoolTensor ``[B, T]``, positions to predict a second time without their own token.
+            after_block: called after each sub-block.
 
         Returns:
             Logits of the logit rows, packed in canvas order, and the work done.
@@ -120,26 +130,49 @@ class Transformer(nn.Module):
             cache = Cache()
         if rows is not None:
             step.rows = Rows.from_mask(rows & step.canvas.valid)
-        return self._run(ids, cache, logit_rows, step)
+        return self._run(ids, cache, logit_rows, step, leave_one_out, after_block)
 
     def _plain_step(self, ids: Tensor) -> Step:
         """A step in which every position is valid and nothing is masked."""
         nothing = torch.zeros_like(ids, dtype=torch.bool)
         return Step(self.canvas(~nothing), ids, nothing, nothing)
 
-    def _run(self, ids: Tensor, cache: Cache, logit_rows: Tensor | None, step: Step) -> Forward:
+    def _run(
+        self,
+        ids: Tensor,
+        cache: Cache,
+        logit_rows: Tensor | None,
+        step: Step,
+        leave_one_out: Tensor | None = None,
+        after_block: Callable[[], None] | None = None,
+    ) -> Forward:
         rope, work = _Rotation(self._angles(ids.shape[1]), step.canvas.positions), step.work
         x = self.embedding(ids.flatten()[step.rows.index])
+        second = None
+        if leave_one_out is not None:
+            second = LeaveOneOutRows(leave_one_out, step, self.embedding, self.config.mask_id)
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
             x = cache.enter(index, x, step)
-            x = x + cache.attention(index, x, _Attention(index, layer, self.config, step, rope, work), step)
-            x = x + cache.feed_forward(index, x, _FeedForward(index, layer, work), step)
+            attn, ffn = _Attention(index, layer, self.config, step, rope, work), _FeedForward(index, layer, work)
+            x = x + cache.attention(index, x, attn, step)
+            if after_block is not None:
+                after_block()
+            x = x + cache.feed_forward(index, x, ffn, step)
+            if after_block is not None:
+                after_block()
+            if second is not None:
+                second.layer(index, attn, ffn, cache, step)
         if logit_rows is not None:
             x = x[step.rows.locate(logit_rows.flatten().nonzero().squeeze(1))]
-        work.logits = x.shape[0]
+        logits = self._head(x, work)
+        return Forward(logits, work, None if second is None else self._head(second.x, work))
+
+    def _head(self, x: Tensor, work: Work) -> Tensor:
+        """Float32 logits ``[M, V]`` of ``x`` ``[M, D]``."""
+        work.logits += x.shape[0]
         work.products(x.shape[0] * self.head.weight.numel())
-        return Forward(self.head(self.norm(x)).float(), work)
+        return self.head(self.norm(x)).float()
 
     def _angles(self, length: int) -> Tensor:
         """Cosines and sines ``[2, >= length, E]`` of RoPE, cached and extended for a longer canvas.
@@ -177,9 +210,12 @@ class _Rotation:
         return (heads * self._cos).addcmul_(swapped, self._sin).to(heads.dtype)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Attention:
-    """The attention sub-block of one layer in one forward; implements `cache_zoo.AttentionBlock`."""
+    """The attention sub-block of one layer in one forward; implements `cache_zoo.AttentionBlock`.
+
+    ``attended`` has the last keys and values ``[B, S, G, E]`` of all visible columns, for leave-one-out rows.
+    """
 
     index: int
     layer: Layer
@@ -187,6 +223,7 @@ class _Attention:
     step: Step
     rope: _Rotation
     work: Work
+    attended: tuple[Tensor, Tensor] | None = None
 
     def norm(self, x: Tensor) -> Tensor:
         return self.layer.attention_norm(x)
@@ -196,6 +233,14 @@ class _Attention:
             [sum(self.config.qkv_sizes[:2]), self.config.qkv_sizes[2]], 1
         )
         return *self._rotated(query_key, rows), self._heads(value)
+
+    def project_aside(self, h: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """`project` of rows that are not rows of the canvas."""
+        self.work.queries[self.index] += h.shape[0]
+        query, key, value = self._heads(self._linear(h, 0, 3)).split(
+            [self.config.num_heads, self.config.num_kv_heads, self.config.num_kv_heads], dim=1
+        )
+        return self.rope.turn(query, rows), self.rope.turn(key, rows), value
 
     def query(self, h: Tensor, rows: Rows) -> Tensor:
         return self.rope.turn(self._heads(self._linear(h, 0, 1, rows)), rows)
@@ -223,6 +268,7 @@ class _Attention:
         if mask is None:
             columns = self.step.columns
             self._require_layout(keys, columns)
+            self.attended = keys, values
             mask = None if columns.mask is None else columns.mask[:, None, None]
             self._count(rows, columns.counts)
             keys, values = keys.transpose(1, 2), values.transpose(1, 2)
@@ -238,6 +284,7 @@ class _Attention:
     def attend_observed(self, query: Tensor, rows: Rows, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         columns, config = self.step.columns, self.config
         self._require_layout(keys, columns)
+        self.attended = keys, values
         self._count(rows, columns.counts)
         grouped = self._grouped(query, rows)
         values = values.transpose(1, 2)

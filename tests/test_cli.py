@@ -253,6 +253,17 @@ def test_the_chat_template_and_the_system_prompt_reach_the_prompt(run: Run, shor
     [
         (["cache=prefix", "generation.block_length=8"], "PrefixCache needs blocks"),
         (["cache=d3cache"], "did you mean 'd2cache'?"),
+        (["suffix=windw"], "did you mean 'window'?"),
+        (["suffix=window", "suffix.windw=3"], "did you mean 'suffix.window'?"),
+        (["suffix=window", "suffix.window=-1"], "'window' must be at least 0"),
+        (["suffix.window=3"], "it belongs to suffix="),
+        (["store=int9"], "unknown store 'int9': did you mean 'int8'?"),
+        (["store=int8"], "store=int8 is a format of stored keys and values, and NoCache stores none"),
+        (["generation.window=3"], "it belongs to generation=window"),
+        (["generation=window", "generation.widnow=3"], "did you mean 'generation.window'?"),
+        (["generation=window", "generation.window=0"], "'window' must be at least 1"),
+        (["generation.strategy=window", "+generation.widnow=3"], "did you mean 'window'?"),
+        (["generation.strategy=vanila"], "did you mean 'vanilla'?"),
         (["generation.treshold=0.9"], "did you mean 'generation.threshold'?"),
         (["generation.block_length=3"], "block_length 3 does not divide gen_length 8"),
         (["dataset.path=/no/such/place"], "dataset.path /no/such/place does not exist"),
@@ -786,6 +797,9 @@ def test_lm_evals_own_program_knows_the_embedded_tasks(tmp_path: Path) -> None:
         ("pretrained=llada-base,gen_lenght=8", "unknown key 'gen_lenght' in --model_args: did you mean 'gen_length'?"),
         ("pretrained=llada-base,cache=duall", "did you mean 'dual'?"),
         ("pretrained=llada-base,cache=dllm,cache_kpp=3", "did you mean 'cache.kp'?"),
+        ("pretrained=llada-base,suffix=windo", "did you mean 'window'?"),
+        ("pretrained=llada-base,store=int9", "did you mean 'int8'?"),
+        ("pretrained=llada-base,generation=window,generation_widnow=3", "did you mean 'window'?"),
         ("pretrained=llada-base,cache=dllm,cache.kp=0", "'kp' must be at least 1"),
         ("pretrained=llada-base,gen_length=8,block_length=3", "block_length 3 does not divide gen_length 8"),
         ("pretrained=llada-bas", "did you mean 'llada-base'?"),
@@ -804,6 +818,11 @@ def test_model_args_are_read(tiny_folders: dict[str, Path]) -> None:
     assert (found.model.name, found.model.add_bos, found.batch_size, found.seed) == ("dream-base", True, 4, 3)
     assert found.cache.parameters == {"kp": 5, "kr": 2, "rou": 0.25}
     assert (found.generation.threshold, found.generation.block_length, found.likelihood.mc_num) == (0.5, None, 4)
+    assert (found.suffix.label, found.store) == ("all", "native")
+    arguments = "pretrained=dream-base,cache=dual,suffix=window,suffix_window=8,store=int8,generation=window"
+    found = plugin.read_arguments(simple_parse_args_string(f"{arguments},generation_window=4,block_length=16"))
+    assert (found.suffix.label, found.suffix.parameters, found.store) == ("window", {"window": 8}, "int8")
+    assert (found.generation.strategy, found.generation.parameters) == ("window", {"window": 4})
     folder = tiny_folders["llada"]
     assert plugin.read_arguments({"pretrained": str(folder), "dtype": "float32"}).model.path == str(folder)
 

@@ -94,9 +94,9 @@ def test_nucleus_filter_keeps_what_crosses() -> None:
 
 def test_filters_that_leave_only_the_mask_fall_back_to_the_best_token() -> None:
     logits = torch.tensor([[1.0, 0.0, 9.0]])
-    noise = torch.tensor([0.1]), torch.tensor([0.1])
+    uniform = torch.tensor([0.1])
     for options in ({"top_k": 1}, {"top_p": 0.1}, {"top_k": 1, "temperature": 0.5}):
-        assert propose(logits.clone(), GenerationOptions(**options), 2, noise)[0].tolist() == [0]
+        assert propose(logits.clone(), GenerationOptions(**options), 2, uniform)[0].tolist() == [0]
 
 
 def test_draws_follow_the_distribution() -> None:
@@ -387,8 +387,8 @@ def test_eos_options_by_hand() -> None:
     logits = torch.tensor([[3.0, 0.0, 1.0, 2.0, 0.0], [0.0, 3.0, 1.0, 2.0, 0.0], [1.0, 1.0, 1.0, 2.0, 0.0]])
 
     def call(**options: Any) -> tuple[list[int], torch.Tensor]:
-        noise = torch.full((3,), 0.999), torch.zeros(3)
-        tokens, values = propose(logits.clone(), GenerationOptions(**options), 2, noise, eos_id=0, eot_id=1)
+        uniform = torch.full((3,), 0.999)
+        tokens, values = propose(logits.clone(), GenerationOptions(**options), 2, uniform, eos_id=0, eot_id=1)
         return tokens.tolist(), values
 
     text = logits[:, 2:].softmax(dim=1)[:, 1]  # the share of token 3 among [MASK] and text

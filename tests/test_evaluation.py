@@ -154,7 +154,7 @@ def test_the_hash_does_not_follow_where_results_go() -> None:
 
 def test_a_class_can_be_named_in_place_of_a_cache() -> None:
     chosen = settings("+cache._target_=cache_zoo.methods.prefix.PrefixCache", "+cache.use_dual=true").cache
-    assert (chosen.label, chosen.make().use_dual) == ("dual", True)  # type: ignore[attr-defined] # it is registered
+    assert (chosen.label, chosen.make().use_dual) == ("dual", True)
     chosen = settings("+cache._target_=cache_zoo.base.KVCache").cache
     assert (chosen.label, chosen.target) == ("KVCache", "cache_zoo.base:KVCache")
     assert chosen.config == {"_target_": "cache_zoo.base.KVCache"}

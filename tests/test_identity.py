@@ -11,12 +11,14 @@ import yaml
 
 from cache_zoo import UsageError, caches, make_cache
 from cache_zoo.methods.prefix import PrefixCache
+from cache_zoo.registry import suffixes
 from evaluation.config.command_line import cells
-from evaluation.config.identity import NEUTRAL, config_hash, counted, run_name, setting
+from evaluation.config.identity import NEUTRAL, config_hash, counted, is_baseline, run_name, setting
 from evaluation.config.settings import DatasetSettings, Settings
 from evaluation.config.task_names import OWN_FOLDER
 from evaluation.config.task_table import OWN_TASKS
 from evaluation.tasks.scorers import SCORERS
+from generation.strategies.registry import strategies
 from models.nano.data import ITEMS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +69,11 @@ SAME: list[tuple[str, ...]] = [
     ("model.device=cpu", "model.dtype=float32"),
     ("model.dtype=torch.float32",),
     ("+cache._target_=cache_zoo.methods.none.NoCache",),
+    ("suffix=all", "store=native"),
+    ("+suffix._target_=cache_zoo.suffixes.all.AllSuffix",),
+    ("generation.schedule=even", "generation.eps=0.5"),
+    ("generation.alpha=0", "generation.alg_temp=0", "generation.cfg_scale=0.0"),
+    ("generation.first_forward=decode", "generation.eos=null"),
     (f"include_path={ROOT}/tests",),
 ]
 
@@ -98,6 +105,18 @@ PAIRS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("cache=d2cache", "cache.sigma=10"), ("cache=d2cache",)),
     (("seed=7", "generation.temperature=1"), ("seed=7", "generation.temperature=1.0")),
     (("generation.threshold=1",), ("generation.threshold=1.0",)),
+    (("suffix=window",), ("suffix=window", "suffix.window=32")),
+    (
+        ("+suffix._target_=cache_zoo.suffixes.window.WindowSuffix", "+suffix.window=8"),
+        ("suffix=window", "suffix.window=8"),
+    ),
+    (("generation=window",), ("generation=window", "generation.window=16")),
+    (("generation=window",), ("generation.strategy=window", "generation.block_length=null")),
+    (("generation.logits_eos_inf=true", "generation.eos=block"), ("generation.logits_eos_inf=true",)),
+    (
+        ("generation.num_transfer_tokens=32", "generation.threshold=0.9", "generation.alpha=0.3"),
+        ("generation.num_transfer_tokens=32",),
+    ),
 ]
 
 
@@ -122,6 +141,11 @@ DIFFERENT = [
     "generation.alg=entropy",
     "generation.stop_until_eos=true",
     "generation.confidence_eos_eot_inf=true",
+    "generation.first_forward=first_token",
+    "generation.cfg_scale=1",
+    "generation.eos=block",
+    "generation=window",
+    "generation=sliding",
     "dataset.size=3",
     "dataset.n_shot=3",
     "model.add_bos=true",
@@ -148,6 +172,42 @@ def test_what_changes_a_run_is_another_run() -> None:
     assert len({config_hash(one) for one in (PLAIN, *found.values())}) == len(DIFFERENT) + 1
     for override, config in found.items():
         assert setting(config) != setting(PLAIN), override
+
+
+METHODS = {
+    (): "none",
+    ("cache=dual",): "dual",
+    ("suffix=window",): "none+window",
+    ("suffix=window", "suffix.window=8"): "none+window",
+    ("cache=dual", "store=int8"): "dual+int8",
+    ("cache=dual", "suffix=dropout", "store=fp8"): "dual+dropout+fp8",
+}
+
+
+def test_cache_suffix_and_store_are_the_method_of_one_setting() -> None:
+    found = {overrides: settings(*NANO, *overrides) for overrides in METHODS}
+    assert len({one.config_hash for one in found.values()}) == len(METHODS)
+    for overrides, one in found.items():
+        assert one.run_name == f"nano-llada__{METHODS[overrides]}__vanilla__nano-gsm__{one.config_hash}"
+        assert setting(one.config) == setting(PLAIN)
+        assert one.baseline == BASE
+        assert one.is_baseline == is_baseline(one.config) == (not overrides)
+
+
+def test_steps_of_other_schedules_are_not_a_number_of_tokens() -> None:
+    steps = ("generation.steps=16", "generation.schedule=dream")
+    dream = settings(*NANO, *steps)
+    assert counted(dream.config)["generation.steps"] == 16
+    assert dream.run_name != settings(*NANO, "generation.steps=16").run_name
+    assert dream.run_name != settings(*NANO, *steps, "generation.eps=0.5").run_name
+
+
+def test_a_run_that_is_older_than_the_method_keeps_its_name() -> None:
+    config = copy.deepcopy(PLAIN)
+    for key in ("suffix", "store"):
+        del config[key]
+    again = Settings.from_config(config)
+    assert (again.run_name, again.suffix, again.store) == (BASE.run_name, BASE.suffix, "native")
 
 
 def test_an_uneven_schedule_is_another_run() -> None:
@@ -216,6 +276,14 @@ def test_every_choice_of_the_configuration_is_known() -> None:
     for cache in caches.names():
         made = settings(*NANO, f"cache={cache}", "generation.block_length=16")
         assert made.config["cache"] == {"name": cache, **made.cache.parameters}
+    for suffix in suffixes.names():
+        made = settings(*NANO, f"suffix={suffix}")
+        assert made.config["suffix"] == {"name": suffix, **made.suffix.parameters}
+    for strategy in strategies.names():
+        own = {key: value for key, value in strategies.parameters(strategy).items() if key != "options"}
+        made = settings(*NANO, f"generation={strategy}")
+        assert made.axes["generation"] == strategy
+        assert {key: made.config["generation"][key] for key in own} == own
 
 
 def test_examples_of_the_tasks(tmp_path: Path) -> None:

@@ -74,8 +74,9 @@ def test_a_row_says_what_the_files_of_its_run_say(small_runs: Path) -> None:
         "model": "nano-llada",
         "cache": "d2cache",
         "cache_parameters": "confidence=live current_k=32 inflate_w=4 rollout_p=0.1 sigma=10.0",
+        "suffix": "all",
+        "store": "native",
         "decoder": "vanilla",
-        "decoder_settings": "alg=maskgit_plus temperature=0.0",
         "task": "nano-gsm",
         "n_shot": 4,
         "n": QUESTIONS,
@@ -105,7 +106,7 @@ def test_a_row_says_what_the_files_of_its_run_say(small_runs: Path) -> None:
     }
     assert {key: row[key] for key in expected} == expected
     assert provenance["machine"]["processor"] in row["machine"]
-    for absent in ("steps", "peak_mb", "note"):
+    for absent in ("steps", "peak_mb", "note", "decoder_settings", "suffix_parameters"):
         assert pd.isna(row[absent])
     compared = compare(SavedRun(run), SavedRun(baseline))
     assert compared.difference is not None

@@ -13,14 +13,16 @@ import sys
 import termios
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
-from generation import Counts, Progress
-from generation.demo import main
+from generation import Counts, GenerationOptions, Progress
+from generation.demo import TimedGeneration, main
+from generation.strategies.strategy import Region
 from generation.terminal import MARKS, Picture, printable
 from models.tiny import SPECIAL_TOKENS, byte_tokenizer
 from tests import processes
@@ -117,6 +119,33 @@ def test_a_comparison_says_how_often_it_was_timed(call: Call) -> None:
     assert float(found[1]) == pytest.approx(seconds[1] / seconds[0], rel=0.2)
 
 
+def test_suffix_store_and_strategy_are_chosen_like_the_cache(call: Call) -> None:
+    method = ["cache=dual", "suffix=window", "suffix.window=4", "store=int8"]
+    strategy = ["generation.strategy=window", "generation.window=4", "generation.block_length=8"]
+    code, out, err = call(QUESTION, *method, *strategy, "generation.gen_length=16", "compare=none")
+    assert (code, out.count("\n")) == (0, 1)
+    ours, theirs, _ = err.splitlines()
+    assert ours.startswith("dual suffix=window window=4 store=int8: 16 tokens in ")
+    assert 0 < float(ours.rpartition(" ")[2]) < 1
+    assert theirs.startswith("none: 16 tokens in ")
+    assert theirs.endswith("compute ratio 1.000")
+
+
+def test_the_status_says_where_a_generation_is() -> None:
+    options = GenerationOptions(gen_length=16, block_length=4)
+    vanilla = TimedGeneration("x", iter(()), options, MASK)
+    sliding = TimedGeneration("x", iter(()), replace(options, strategy="sliding"), MASK)
+    tokens = torch.full((1, 16), MASK)
+    for generation, region, said in (
+        (vanilla, Region(1, 4, 8), "step 5/16 · block 2/4 · 0/16 tokens"),
+        (sliding, Region(7, 3, 9), "step 5 · columns 4-9 · 0/16 tokens"),
+    ):
+        counts = Counts(forwards=5, rows=1, rows_full=2)
+        generation.progress = Progress(tokens, tokens == 0, {0: region.block}, {0: region}, counts)
+        generation.seconds = 1.0
+        assert generation.status() == f"0.0 tokens/s · compute ratio 0.500 · {said}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -131,7 +160,7 @@ def test_a_comparison_says_how_often_it_was_timed(call: Call) -> None:
         (["hi", "compare=nne"], "unknown cache 'nne': did you mean 'none'?"),
         (
             ["hi", "generation.treshold=0.9"],
-            "unknown option 'generation.treshold': did you mean 'generation.threshold'?",
+            "unknown generation option 'treshold': did you mean 'threshold'?",
         ),
         (["hi", "threshold=0.9"], "did you mean 'generation.threshold'?"),
         (["hi", "--threshold", "0.9"], "options are written key=value: did you mean 'generation.threshold='?"),
@@ -144,6 +173,12 @@ def test_a_comparison_says_how_often_it_was_timed(call: Call) -> None:
         (["hi", "cache=d2"], "unknown cache 'd2': did you mean 'd2cache'?"),
         (["hi", "generation.gen_length=30"], "block_length 32 does not divide gen_length 30"),
         (["hi", "generation.strategy=vanila"], "did you mean 'vanilla'?"),
+        (["hi", "generation.strategy=window", "generation.window=0"], "'window' must be at least 1"),
+        (["hi", "generation.strategy=window", "generation.widnow=4"], "did you mean 'window'?"),
+        (["hi", "suffix=windo"], "unknown suffix 'windo': did you mean 'window'?"),
+        (["hi", "suffix=window", "suffix.widnow=3"], "unknown parameter 'widnow' of suffix 'window': did you mean"),
+        (["hi", "cache=dual", "store=int9"], "unknown store 'int9': did you mean 'int8'?"),
+        (["hi", "store=int8"], "NoCache stores none"),
         (["hi", "model=nano-lama"], "did you mean 'nano-llada'?"),
         (["hi", "generation.gen_length=8192"], "prompt 0 has "),
         (["hi", "model.dtype=float31"], "did you mean 'float32'?"),
@@ -220,10 +255,11 @@ def test_an_interrupt_leaves_the_terminal_as_it_was() -> None:
 
 def drawn(ids: list[int], new: list[int], block: int, height: int = 20, width: int = 12) -> list[str]:
     """The lines of a picture of a canvas with blocks of four."""
-    picture = Picture("none", byte_tokenizer(), MASK, 4, MARKS)
+    picture = Picture("none", byte_tokenizer(), MASK, MARKS)
     committed = torch.zeros(1, len(ids), dtype=torch.bool)
     committed[0, new] = True
-    picture.update(Progress(torch.tensor([ids]), committed, {0: block}, Counts()), "status")
+    region = Region(block, 4 * block, 4 * block + 4)
+    picture.update(Progress(torch.tensor([ids]), committed, {0: block}, {0: region}, Counts()), "status")
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
     console.print(picture.render(console, height))
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]

@@ -149,12 +149,14 @@ def test_the_list_has_every_kind_with_its_parameters() -> None:
     shown = run("-m", "evaluation", "list")
     assert shown.returncode == 0, shown.stderr
     headings = [line.partition(":")[0] for line in shown.stdout.splitlines() if re.match(r"[A-Z]+: ", line)]
-    assert headings == ["CACHES", "STRATEGIES"]
+    assert headings == ["CACHES", "SUFFIXES", "STORES", "STRATEGIES"]
     assert "parameters  window=16\n" in shown.stdout
-    one = run("-m", "evaluation", "list", "sliding", "kind=strategies")
-    assert one.stdout.count("max_block_length") == 2
+    both = run("-m", "evaluation", "list", "window")
+    assert re.findall(r"(?m)^[A-Z]+: |^\w+$", both.stdout) == ["SUFFIXES: ", "window", "STRATEGIES: ", "window"]
+    one = run("-m", "evaluation", "list", "window", "kind=strategies")
+    assert one.stdout.splitlines()[-1].strip() == "window: masks that may be committed, at least 1."
     found = json.loads(run("-m", "evaluation", "list", "json=true").stdout)
-    assert {entry["kind"] for entry in found} == {"cache", "strategy"}
+    assert {entry["kind"] for entry in found} == {"cache", "suffix", "store", "strategy"}
     (window,) = [entry for entry in found if (entry["kind"], entry["name"]) == ("strategy", "window")]
     assert [parameter["name"] for parameter in window["parameters"]] == ["window"]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from dataclasses import fields
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,8 +18,10 @@ from cache_zoo import UsageError
 from generation import GenerationOptions
 from generation.strategies.registry import strategies
 from generation.strategies.strategy import Board, Plan, Region, Strategy, View
+from generation.testing import StrategyCheck, strategy_checks
 
 MASK = 99
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "strategies.md"
 
 
 class Game:
@@ -55,13 +60,14 @@ class Game:
 
     def step(self) -> tuple[Plan, Tensor]:
         """One forward: its plan and what it committed."""
+        assert self.forward < 200, "it does not end"
         plan = self.strategy.plan(self.board())
         kept = [b for b, region in enumerate(plan.regions) if region is not None]
         assert len(kept) == len(plan.regions), "drop the finished ones first"
         regions = [region for region in plan.regions if region is not None]
         before = self.regions
         for b, region in enumerate(regions):
-            if before is None or before[b].index != region.block:
+            if before is None or before[b].block != region.block:
                 self.block_step[b] = 0
         masked, confidence = self.ids == MASK, self.confidence()
         eligible = torch.zeros_like(masked)
@@ -80,6 +86,7 @@ class Game:
             live=masked,
             ran=torch.ones_like(masked),
             logits=None,
+            left_out=None,
             seeds=self.seeds,
             mask_id=MASK,
             eos_id=98,
@@ -151,7 +158,7 @@ def test_what_a_plan_knows_comes_true(options: dict[str, Any]) -> None:
     while (game.ids == MASK).any():
         plan, chosen = game.step()
         assert (plan.planned is not None) == (game.options.alg in ("random", "origin"))
-        assert plan.planned is None or torch.equal(plan.planned, chosen)
+        assert plan.planned is None or torch.equal(plan.planned > 0, chosen)
         idle = 0 if chosen.any() else idle + 1
         assert idle < max(game.strategy.patience, 1)
         assert (plan.last is not None) == game.options.counted
@@ -303,3 +310,84 @@ def test_options_and_parameters_go_flat_both_ways() -> None:
     assert GenerationOptions.make(**keywords) == options
     assert GenerationOptions.make(strategy="window").parameters == {}
     assert hash(options) != hash(GenerationOptions.make())
+
+
+CONTRACT = [
+    *strategy_checks("window", {"window": 3}),
+    *strategy_checks("sliding", {"max_block_length": 4}, decoders=["blocks", "threshold", "until-eos"]),
+]
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=str)
+def test_the_contract_of_strategies(check: StrategyCheck) -> None:
+    check()
+
+
+@pytest.fixture
+def my_module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The examples of docs/strategies.md."""
+    module = ModuleType("my_module")
+    for example in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        exec(example, module.__dict__)
+    monkeypatch.setitem(sys.modules, "my_module", module)
+    return module
+
+
+def test_the_examples_of_the_page_do_what_they_say(my_module: ModuleType) -> None:
+    options = {"gen_length": 8, "block_length": 4}
+    assert committed(Game([1], strategy="my_module:LeftToRight", num_transfer_tokens=3, **options)) == [
+        [0, 1, 2],
+        [3],
+        [4, 5, 6],
+        [7],
+    ]
+    assert committed(Game([1], strategy="my_module:FromTheEnd", **options)) == [[4, 5, 6, 7], [0, 1, 2, 3]]
+    cautious = Game([1], strategy="my_module:Cautious", margin=0.1, gen_length=4, block_length=None)
+    cautious.confidence = lambda: torch.tensor([[0.9, 0.5, 0.85, 0.45]])  # type: ignore[method-assign]
+    assert committed(cautious) == [[0, 2], [1, 3]]
+    with pytest.raises(UsageError, match="'margin' must be between 0 and 1, not 2"):
+        GenerationOptions.make(strategy="my_module:Cautious", margin=2)
+    (table,) = re.findall(r"(?s)\| `view\.` \|.*?\n\n", PAGE.read_text())
+    named = set(re.findall(r"`(\w+)`", re.sub(r"(?m)\|[^|]*\|[^|]*\|$", "", table)))
+    assert named - {"view"} == {field.name for field in fields(View)} - {"logits"}
+    (table,) = re.findall(r"(?s)A `Plan` has\n\n(.*?)\n\n", PAGE.read_text())
+    assert set(re.findall(r"(?m)^\| `(\w+)`", table)) == {field.name for field in fields(Plan)}
+    strategies_named = set(re.findall(r"(?m)^\| `(\w+)` \| (?:the blocks|the first|from the)", PAGE.read_text()))
+    assert strategies_named == {entry.name for entry in strategies.entries() if entry.package is None}
+
+
+class Leaky(Strategy):
+    """Commits as many positions of each sequence as there are sequences.
+
+    Args:
+        options: of the generation.
+        limit: not explained
+            any further.
+    """
+
+    paper = "made up"
+
+    def __init__(self, options: GenerationOptions, limit: int = 3, other: int = 2) -> None:
+        super().__init__(options)
+
+    def commit(self, view: View) -> Tensor:
+        return view.eligible & (view.eligible.cumsum(dim=1) <= len(view.seeds))
+
+
+class Nameless(Leaky):
+    """Not a word on where it comes from."""
+
+    paper = ""
+
+
+def test_the_contract_finds_broken_strategies() -> None:
+    def broken(name: str) -> str:
+        with pytest.raises(AssertionError) as error:
+            strategy_checks(f"{__name__}:{name}")[0]()
+        return str(error.value)
+
+    assert broken("Nameless").startswith("'paper' is empty")
+    assert broken("Leaky") == "parameter 'other' is not explained in the docstring"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Leaky, "__init__", Strategy.__init__)
+        assert broken("Leaky") == "sequence 0 of a batch that runs all rows differs from decoding it alone"

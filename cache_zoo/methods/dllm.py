@@ -48,7 +48,7 @@ class DLLMCache(KVCache):
         # Outputs [B, T, D] per layer; the first step fills them.
         self._attention_out: list[Tensor] = [torch.empty(0)] * canvas.num_layers
         self._feed_forward_out: list[Tensor] = [torch.empty(0)] * canvas.num_layers
-        self._parts: tuple[Tensor, Rows, Rows] | None = None
+        self._parts: tuple[Tensor, Tensor | None, Rows, Rows] | None = None
 
     def attention(self, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
         prompt_due, response_due = step.index % self.kp == 0, step.index % self.kr == 0
@@ -58,6 +58,8 @@ class DLLMCache(KVCache):
 
         prompt, response = self._split(step)
         chosen = [rows for rows, due in ((prompt, prompt_due), (response, response_due)) if due]
+        if step.fresh is not None:
+            chosen.append(Rows.from_mask(step.fresh))
         for rows in chosen:
             self._renew_values(rows, layer, x, attn, step)
         if not response_due and self.rou > 0:
@@ -65,10 +67,6 @@ class DLLMCache(KVCache):
             value = self._renew_values(response, layer, x, attn, step)
             chosen.append(self._least(response, F.cosine_similarity(value.flatten(1), before.flatten(1))))
         self._chosen = _union(chosen, step.canvas)
-        if step.fresh is not None:
-            self._renew_values(Rows.from_mask(step.fresh), layer, x, attn, step)
-            self._chosen = Rows.from_mask(self._chosen.mask | step.fresh)
-
         out = None
         if len(self._chosen):
             query, key = attn.query_key(attn.norm(x[step.rows.locate(self._chosen.index)]), self._chosen)
@@ -88,13 +86,13 @@ class DLLMCache(KVCache):
         self._feed_forward_out = [out[kept] for out in self._feed_forward_out]
 
     def _split(self, step: Step) -> tuple[Rows, Rows]:
-        """The visible rows of the prompt and of the response."""
-        canvas = step.canvas
+        """The visible rows of the prompt and of the response that have run before."""
+        canvas, fresh = step.canvas, step.fresh
         visible = canvas.valid if step.visible is None else step.visible
-        if self._parts is None or self._parts[0] is not visible:
-            response = canvas.columns >= canvas.prompt_length
-            self._parts = visible, Rows.from_mask(visible & ~response), Rows.from_mask(visible & response)
-        return self._parts[1:]
+        if self._parts is None or self._parts[0] is not visible or self._parts[1] is not fresh:
+            known, response = visible if fresh is None else visible & ~fresh, canvas.columns >= canvas.prompt_length
+            self._parts = visible, fresh, Rows.from_mask(known & ~response), Rows.from_mask(known & response)
+        return self._parts[2:]
 
     def _stored(self, stores: list[Tensor], layer: int, out: Tensor | None, step: Step) -> Tensor:
         """Keep the outputs ``out`` of the chosen rows; returns those of all rows of the step, ``[N, D]``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cache_zoo.errors import require
-from cache_zoo.state import Step
+from cache_zoo.state import Canvas, Step
 from cache_zoo.suffixes.base import Suffix
 
 
@@ -28,8 +28,14 @@ class WindowSuffix(Suffix):
         require(window >= 0, f"suffix parameter 'window' must be at least 0 (the last column alone), not {window}")
         self.window = window
 
+    def start(self, canvas: Canvas) -> None:
+        self._bounds: list[tuple[int, int]] = []
+        self._visible: Tensor | None = None
+
     def visible(self, step: Step) -> Tensor | None:
-        columns, last = step.canvas.columns, step.canvas.shape[1] - 1
-        if all(end + self.window >= last for _, end in step.bounds):
-            return None
-        return (columns < step.block_end + self.window) | (columns == last)
+        if step.bounds != self._bounds:  # as long as no region moves, the mask is the same object
+            self._bounds = step.bounds
+            columns, last = step.canvas.columns, step.canvas.shape[1] - 1
+            whole = all(end + self.window >= last for _, end in step.bounds)
+            self._visible = None if whole else (columns < step.block_end + self.window) | (columns == last)
+        return self._visible

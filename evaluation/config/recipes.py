@@ -1,7 +1,7 @@
 """Recipes: the settings of the papers' own scripts, one file of ``configs/recipe`` each.
 
-A recipe is a list of entries: ``when`` (model, dataset and cache, by name or pattern; a missing axis matches anything),
-the keys to ``set``, and the ``source``. All matching entries apply in order; the command line wins over them.
+A recipe is a list of entries: ``when`` (names or patterns of model, dataset, cache and suffix; a missing axis matches
+anything), the keys to ``set``, and the ``source``. All matching entries apply in order; the command line wins.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cache_zoo import UsageError
 from cache_zoo.errors import require, shown, suggest
 
 GROUP = "recipe"
-_AXES = ("model", "dataset", "cache")
+_AXES = ("model", "dataset", "cache", "suffix")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_recipe(config_dir: Path, name: str) -> list[RecipeEntry]:
 def resolve(config_dir: Path, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a recipe for a cell, per key, with ``recipe.name`` and ``recipe.source`` for the record.
 
-    ``config`` is the configuration without it; the names of model, dataset and cache are read.
+    ``config`` is the configuration without it; the names of the axes are read.
 
     Raises:
         UsageError: no entry matches.

@@ -12,15 +12,16 @@ import torch
 
 from cache_zoo import UsageError
 from cache_zoo.errors import require, require_choice, shown, suggest
-from cache_zoo.stores import STORES, store_problem
+from cache_zoo.stores import STORES
 from evaluation.config import identity
 from evaluation.config.identity import BASELINE
 from evaluation.config.registered_choices import GROUPS, writable
 from evaluation.config.value_checks import check_type, expand_path, read, require_folder_name, require_plain
 from evaluation.sandbox import LAYERS
 from generation import GenerationOptions, LikelihoodOptions
+from generation.compatibility import require_compatible
 from generation.options import MAX_SEED, between, incompatibility, require_reachable
-from generation.strategies.registry import strategies
+from generation.strategies.registry import make_strategy, strategies
 from models.loading import ROOT, as_device, as_dtype, find_family, is_choice, of_choice
 
 _ACTIONS = {"force": False, "retry": [], "jobs": 1, "trace": []}
@@ -260,7 +261,11 @@ class Settings:
     def obstacle(self) -> str | None:
         """Why this combination cannot run, or saves nothing; None if it can be run."""
         cache = self.cache.make()
-        return store_problem(cache, self.store) or incompatibility(cache, self.generation)
+        try:
+            require_compatible(cache, make_strategy(self.generation), self.store)
+        except UsageError as error:
+            return str(error)
+        return incompatibility(cache, self.generation)
 
     @property
     def system_instruction(self) -> str | None:

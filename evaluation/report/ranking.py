@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from evaluation.config.identity import BASELINE
 from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import CheckpointIdentity, Code, Git
 
@@ -75,8 +76,12 @@ def untraceable(run: SavedRun) -> list[str]:
         if codes[name] is None and chosen.target is not None:
             codes[name] = Code(origin="unknown")  # runs of older versions do not record it
     reasons += [f"the code of the {name} is in no commit and no package" for name, code in codes.items() if _lost(code)]
-    several = {"commits": git, "versions of the cache": found.cache_code, "versions of the suffix": found.suffix_code}
-    several |= {"checkpoints": found.model}
+    several = {
+        "commits": git,
+        "versions of the cache": found.cache_code,
+        "versions of the suffix": found.suffix_code,
+        "checkpoints": found.model,
+    }
     reasons += [f"its sessions ran several {name}" for name, part in several.items() if part and part.several]
     return reasons
 
@@ -92,6 +97,8 @@ def unrecorded(run: SavedRun) -> list[str]:
     found = run.provenance
     weights = found.model and found.model.weights_sha256
     values = {"the origin of the cache's code": found.cache_code, "the weights": weights}
+    if run.config.suffix.label != BASELINE["suffix"]:
+        values["the origin of the suffix's code"] = found.suffix_code
     return [name for name, value in values.items() if value is None]
 
 

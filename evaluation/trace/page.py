@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from cache_zoo import UsageError
 from cache_zoo.arguments import spelled
 from cache_zoo.errors import require
+from evaluation.config.identity import BASELINE
+from evaluation.config.settings import Settings
 from evaluation.report.html.self_contained import TEMPLATES, embedded, environment, joined, policy
 from evaluation.storage.files import write_text
 from evaluation.trace.divergence import Divergence, commit_steps, diverge
@@ -47,6 +48,7 @@ def render(traces: Sequence[Trace]) -> str:
             facts=[_facts(trace) for trace in traces],
             names=names,
             policy=policy(script),
+            pruned=any(trace.settings.suffix.label != BASELINE["suffix"] for trace in traces),
             script=script,
             warm_up=WARM_UP_FORWARDS,
             token_text=_token_text,
@@ -79,11 +81,12 @@ def _data(traces: Sequence[Trace], names: list[str], divergence: Divergence | No
 
 
 def _names(traces: Sequence[Trace]) -> list[str]:
-    """Names of the traces: their caches, with parameters, decoding or hash if needed to tell them apart."""
+    """Names of the traces: their caches, with what else is needed to tell them apart."""
     settings = [trace.settings for trace in traces]
     for names in (
         [one.cache.label for one in settings],
-        [f"{one.cache.label} {_as_arguments(one.cache.parameters)}".strip() for one in settings],
+        [_joined(one.cache.label, _suffix(one), _store(one)) for one in settings],
+        [_joined(one.cache.label, _as_arguments(one.cache.parameters), _suffix(one), _store(one)) for one in settings],
         [f"{one.cache.label} {_decoding(trace)}" for one, trace in zip(settings, traces, strict=True)],
         [f"{one.cache.label} {one.config_hash}" for one in settings],
     ):
@@ -97,6 +100,7 @@ def _facts(trace: Trace) -> dict[str, str]:
     settings, counts = trace.settings, trace.output.counts
     facts = {
         "parameters": _as_arguments(settings.cache.parameters) or "none",
+        "method": _joined(_suffix(settings), _store(settings)),
         "decoding": _decoding(trace),
         "tokens": f"{trace.answer.tokens} in the answer, {len(commit_steps(trace))} of {len(trace.ids)} committed",
         "forwards (NFE)": str(trace.output.nfe),
@@ -112,6 +116,22 @@ def _facts(trace: Trace) -> dict[str, str]:
     return {name: text for name, text in facts.items() if text}
 
 
+def _suffix(settings: Settings) -> str:
+    """The suffix rule as arguments of the command line; empty if nothing is dropped."""
+    chosen = settings.suffix
+    parameters = {f"suffix.{key}": value for key, value in chosen.parameters.items()}
+    return "" if chosen.label == BASELINE["suffix"] else _as_arguments({"suffix": chosen.label, **parameters})
+
+
+def _store(settings: Settings) -> str:
+    """The store as an argument of the command line; empty if it is the native one."""
+    return "" if settings.store == BASELINE["store"] else _as_arguments({"store": settings.store})
+
+
+def _joined(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
+
+
 def _compared_to_saved(trace: Trace) -> str:
     if trace.matches_saved is None:
         return "none to compare with"
@@ -123,10 +143,11 @@ def _compared_to_saved(trace: Trace) -> str:
 def _decoding(trace: Trace) -> str:
     """Options that differ from their default, and those that are always shown."""
     given = trace.settings.generation
+    defaults = GenerationOptions(given.strategy).as_keywords()
     changed = {
-        field.name: getattr(given, field.name)
-        for field in fields(GenerationOptions)
-        if field.name != "strategy" and (field.name in _ALWAYS_SHOWN or getattr(given, field.name) != field.default)
+        key: value
+        for key, value in given.as_keywords().items()
+        if key in _ALWAYS_SHOWN or key not in defaults or value != defaults[key]
     }
     if given.steps is not None:
         del changed["num_transfer_tokens"]

@@ -21,11 +21,12 @@ def page_data(trace: Trace) -> dict[str, Any]:
     ``patterns`` are the distinct choices of rows, run-length encoded: a number of canvas positions, and the number of
     layers in which these ran. Each of ``steps`` has
 
-    * ``rows``: index of its pattern, ``run``: mean rows per layer, ``ms``: milliseconds, ``block``: its block;
+    * ``rows``: index of its pattern, ``run``: mean rows per layer, ``ms``: milliseconds;
+    * ``region``: first position of the block, or of what the strategy decodes, and the position behind it;
     * ``new``: committed positions;
     * ``sure``: first position with a confidence, then the confidences up to the last one; null where there is none.
     """
-    length, patterns = len(trace.prompt.ids) + len(trace.ids), _Patterns()
+    start, patterns = len(trace.prompt.ids), _Patterns()
     return {
         "gen": len(trace.ids),
         "block": trace.settings.generation.block,
@@ -33,7 +34,7 @@ def page_data(trace: Trace) -> dict[str, Any]:
         "texts": trace.token_texts,
         "special": [position for position, token in enumerate(trace.ids) if token in trace.special],
         "answer": trace.answer.tokens,
-        "steps": [_step(step, length, patterns) for step in trace.steps],
+        "steps": [_step(step, start, start + len(trace.ids), patterns) for step in trace.steps],
         "patterns": patterns.found,
     }
 
@@ -53,14 +54,14 @@ class _Patterns:
         return self._indices[pattern]
 
 
-def _step(step: TraceStep, length: int, patterns: _Patterns) -> dict[str, Any]:
+def _step(step: TraceStep, start: int, length: int, patterns: _Patterns) -> dict[str, Any]:
     rows = torch.tensor([row for layer in step.layer_rows for row in layer[0]], dtype=torch.long)
     layers = torch.bincount(rows, minlength=length).tolist()  # by position, the number of layers in which it ran
     return {
         "rows": patterns.index(layers),
         "run": round(sum(layers) / len(step.layer_rows), 3),
         "ms": round(1000 * step.seconds, 3),
-        "block": step.blocks[0],
+        "region": [column - start for column in step.bounds[0]],
         "new": step.committed[0].nonzero().flatten().tolist(),
         "sure": _confidences(step.confidence[0].tolist()),
     }

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from cache_zoo.errors import require
+from evaluation.config.registered_choices import GROUPS
 from evaluation.config.settings import ModelSettings, Settings
 from evaluation.storage.plain_yaml import read_yaml
 from evaluation.storage.readers import read_json_lines
@@ -26,8 +27,10 @@ def read_settings(run: SavedRun, device: str | None) -> Settings:
     settings = Settings.from_config(config, trusted=False)
     untrusted = f"of {run.folder.name} is not read from a run folder, which may be anyone's; draw your own run with "
     untrusted += "eval.py, its settings and trace=ROW"
-    target, task = run.config.cache.target, settings.dataset.name
-    require(":" not in settings.cache.target, f"the class {target} {untrusted}")
+    task = settings.dataset.name
+    for group in GROUPS:
+        target = getattr(run.config, group).target
+        require(":" not in getattr(settings, group).target, f"the class {target} {untrusted}")
     require(settings.include_path is None, f"include_path {settings.include_path} {untrusted}")
     require(task in SCORERS, f"the task {task} {untrusted}; the tasks that are read here are {', '.join(SCORERS)}")
     _check_checkpoint(settings.model, run.folder)

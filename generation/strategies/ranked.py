@@ -73,7 +73,9 @@ class RankedStrategy(Strategy):
         least = torch.tensor(self._least)
         if self._order is not None:
             score = self._prior(self._order, board.masked)
-            plan = replace(plan, planned=commit_best(score, candidates, least, self.options))
+            chosen = commit_best(score, candidates, least, self.options)
+            order = score.masked_fill(~chosen, -torch.inf).argsort(dim=1, descending=True, stable=True)
+            plan = replace(plan, planned=(order.argsort(dim=1) + 1) * chosen)
         last = (least >= inside.sum(dim=1)).tolist() if self.options.counted else None
         return replace(plan, last=last)
 

@@ -9,7 +9,7 @@ from generation.strategies.strategy import Board, Plan, Region
 
 
 class Sliding(RankedStrategy):
-    """A block that moves after every forward (DSB, arXiv 2602.05992, section 4).
+    """A block that moves after every forward (DSB, arXiv 2602.05992).
 
     With ``u`` tokens written, it begins at the first mask before its last end, or there if none is left, and ends at
     ``block_length + u``, wherever the tokens are; so each written token pushes its end by one. ``steps`` is one

@@ -60,10 +60,12 @@ class Plan:
     Attributes:
         regions: of each sequence; None: it is finished and leaves the batch.
         candidates: BoolTensor ``[B, G]``, positions of the region that may be committed; None: all open ones.
-        planned: BoolTensor ``[B, G]``, positions that will be committed, where that is known.
+        planned: LongTensor ``[B, G]``, the positions that will be committed, where that is known: 1, 2, ... in their
+            order, 0 elsewhere.
         last: whether the forward completes the region, where that is known.
         logits: BoolTensor ``[B, G]``, further masked positions whose logits are wanted, anywhere in the canvas.
         lengths: columns of the generated part that exist; None: all.
+        leave_one_out: BoolTensor ``[B, G]``, positions to predict a second time, from everything but their own token.
     """
 
     regions: list[Region | None]
@@ -72,6 +74,7 @@ class Plan:
     last: list[bool] | None = None
     logits: Tensor | None = None
     lengths: list[int] | None = None
+    leave_one_out: Tensor | None = None
 
     def keep(self, kept: list[int]) -> Plan:
         """The plan of the sequences ``kept``."""
@@ -93,6 +96,7 @@ class View:
         live: BoolTensor ``[B, G]``, masked positions whose logits were computed.
         ran: BoolTensor ``[B, G]``, positions whose row ran.
         logits: float32 ``[M, V]`` of the live positions, sequence after sequence; only with `Strategy.needs_logits`.
+        left_out: float32 ``[K, V]``, logits of the positions of `Plan.leave_one_out`, sequence after sequence.
         seeds: of each sequence.
         mask_id, eos_id: special tokens.
     """
@@ -107,6 +111,7 @@ class View:
     live: Tensor
     ran: Tensor
     logits: Tensor | None
+    left_out: Tensor | None
     seeds: list[int]
     mask_id: int
     eos_id: int | None

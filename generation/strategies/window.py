@@ -9,7 +9,7 @@ from generation.strategies.strategy import Board, Plan, Region
 
 
 class Window(RankedStrategy):
-    """Only the first masks in order may be committed, wherever they are (Elastic-Cache, arXiv 2510.14973, section 3.1).
+    """Only the first masks in order may be committed, wherever they are (Elastic-Cache, arXiv 2510.14973).
 
     ``block_length`` has no effect, and ``steps`` is one schedule for the whole generation. Which of the window's tokens
     are committed, the options say as for any strategy. Caches see another block when the window's bounds move.

@@ -17,8 +17,10 @@ class GivenOrder(Strategy):
     """Commits given positions, whatever their confidence.
 
     Args:
-        order: per sequence and forward, generated positions.
+        order: per sequence and forward, generated positions in the order of the record.
     """
+
+    plans_ahead = True
 
     def __init__(self, options: GenerationOptions, order: list[list[list[int]]]) -> None:
         super().__init__(options)
@@ -26,11 +28,12 @@ class GivenOrder(Strategy):
         self._forwards = 0
 
     def plan(self, board: Board) -> Plan:
-        planned = torch.zeros_like(board.open)
+        planned = torch.zeros_like(board.open, dtype=torch.long)
         for b, groups in enumerate(self._order):
-            planned[b, groups[self._forwards]] = True
+            for rank, position in enumerate(groups[self._forwards] if board.open[b].any() else [], start=1):
+                planned[b, position] = rank
         self._forwards += 1
-        self._planned = planned
+        self._planned = planned > 0
         return replace(super().plan(board), planned=planned)
 
     def commit(self, view: View) -> Tensor:
@@ -59,6 +62,7 @@ class GivenBlocks(Strategy):
         return Plan([region(is_open) for is_open in board.open])
 
     def commit(self, view: View) -> Tensor:
+        assert self.options.threshold is not None
         best = view.confidence.masked_fill(~view.eligible, -torch.inf).argmax(dim=1, keepdim=True)
         chosen = view.confidence >= self.options.threshold
         return view.eligible & chosen.scatter(1, best, True)

@@ -128,14 +128,16 @@ def _salient(case: Case, forwards: list[Forward]) -> Iterator[tuple[int, int]]:
 
 
 def _kept(case: Case, forwards: list[Forward]) -> Iterator[tuple[int, int]]:
-    """Sparse-dLLM: columns outside the block that the forwards after ``call`` attend to."""
+    """Sparse-dLLM: columns outside the block that the forward after ``call`` attends to."""
     records = case.expected["forwards"]
     for call, layer, kept in case.expected["kept_positions"]:
         after = call + 1
         if after >= len(forwards) or records[after]["block"] != records[call]["block"]:
             continue
+        attended = forwards[after][layer].attended
+        assert attended is not None
         first = case.start + records[call]["block"] * case.block
-        columns = forwards[after][layer].attended.any(dim=1).all(dim=0).nonzero().flatten().tolist()
+        columns = attended.any(dim=1).all(dim=0).nonzero().flatten().tolist()
         if [column for column in columns if not first <= column < first + case.block] != kept:
             yield after, layer
 
@@ -146,6 +148,7 @@ def _blocks(case: Case, forwards: list[Forward]) -> Iterator[tuple[int, int]]:
     for number in range(case.expected["mask_step"] + 1, len(forwards)):
         for layer, heads in enumerate(case.expected["kept_blocks"]):
             attended = forwards[number][layer].attended
+            assert attended is not None
             for head, queries in enumerate(heads):
                 for row in range(case.length):
                     blocks = sorted({column // size for column in attended[head, row].nonzero().flatten().tolist()})

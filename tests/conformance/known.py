@@ -4,12 +4,14 @@ and I4) that says why."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Any
 
 from cache_zoo import UsageError
 from tests.conformance.case import Case
 from tests.conformance.compare import differences
-from tests.conformance.replay import NotReplayedError
+from tests.conformance.replay import NotReplayedError, Replay
+from tests.conformance.sources import replay_of
 
 
 @dataclass(frozen=True)
@@ -20,24 +22,29 @@ class Known:
         name: the row of part F or I4.
         why: what the released code does.
         applies: whether a case may show it, by its source and parameters.
-        repaired: the case as recorded without the difference; everything else has to agree then. None: the difference
-            changes the course of decoding.
+        rest: what differs besides, for example with the released rule in place of ours. None: that can't be told.
         refused: our objects refuse these parameters.
     """
 
     name: str
     why: str
     applies: Callable[[Case], bool]
-    repaired: Callable[[Case], Case] | None = None
+    rest: Callable[[Case, Replay], list[str]] | None = None
     refused: bool = False
 
 
-def _masks_become_eos(case: Case) -> Case:
-    """Masks left in the final tokens replaced by end of sequence."""
+def _as_released(**changed: Any) -> Callable[[Case, Replay], list[str]]:
+    """What differs with other objects or ``options``, which do what the released code does."""
+    options = changed.pop("options", {})
+    return lambda case, replay: differences(case, replace(replay, options={**replay.options, **options}, **changed))
+
+
+def _masks_become_eos(case: Case, replay: Replay) -> list[str]:
+    """What differs if the masks that the record leaves in the final tokens were end of sequence."""
     eos, mask = case.model().config.eos_id, case.data["mask_id"]
     final = [[eos if token == mask else token for token in row] for row in case.expected["final"]]
     last = final if case.batch > 1 else final[0]
-    return case.with_expected(final=final, trajectory=[*case.expected["trajectory"][:-1], last])
+    return differences(case.with_expected(final=final, trajectory=[*case.expected["trajectory"][:-1], last]), replay)
 
 
 def _scheduled(case: Case) -> bool:
@@ -65,6 +72,7 @@ KNOWN = (
         "factor",
         "the last candidate of a block is decoded although it fails the test",
         lambda case: case.params.get("factor") is not None,
+        rest=_as_released(options={"strategy": "tests.conformance.released_rules:FactorWithLast"}),
     ),
     Known(
         "dkv.wrap",
@@ -74,6 +82,7 @@ KNOWN = (
             and case.params.get("shift_type") == "un"
             and case.params["cache_type"] in ("decoded", "pd")
         ),
+        rest=_as_released(cache="tests.conformance.released_caches:WrappedDKV"),
     ),
     Known(
         "dkv.right",
@@ -85,6 +94,7 @@ KNOWN = (
         "dinfer.early_stop_false",
         "stops at a block with an end of sequence all the same, and leaves masks",
         lambda case: case.source == "dinfer" and not case.params["early_stop"],
+        rest=lambda case, replay: _masks_become_eos(case, replace(replay, options={**replay.options, "eos": "block"})),
     ),
     Known(
         "freecache.one_step",
@@ -97,7 +107,7 @@ KNOWN = (
         lambda case: (
             case.source == "elastic_cache" and any(case.data["mask_id"] in row for row in case.expected["final"])
         ),
-        repaired=_masks_become_eos,
+        rest=_masks_become_eos,
     ),
     Known(
         "dsb.suffix_window",
@@ -123,11 +133,15 @@ KNOWN = (
         "dpad.dream_schedule",
         "without a cache, the schedule starts with its second step",
         lambda case: case.source == "dpad_dream" and case.params["cache"] == "none" and _scheduled(case),
+        rest=_as_released(options={"strategy": "tests.conformance.released_rules:LateSchedule"}),
     ),
     Known(
         "fast.dream_uncached",
         "the uncached threshold rule of the Dream port caps and defers tokens over the whole answer (METHODS.md A1)",
         lambda case: case.source == "fastdllm_dream" and case.params["cache"] == "none" and not _scheduled(case),
+        rest=lambda case, replay: _as_released(
+            options={"strategy": "tests.conformance.released_rules:DeferringThreshold", "steps": case.params["steps"]}
+        )(case, replay),
     ),
 )
 
@@ -143,7 +157,6 @@ class Verdict:
 
     status: str
     text: str = ""
-    problems: list[str] = field(default_factory=list)
 
 
 def known_difference(case: Case) -> Known | None:
@@ -155,17 +168,18 @@ def judge(case: Case) -> Verdict:
     """Replay ``case``."""
     known = known_difference(case)
     try:
-        problems = differences(case)
+        replay = replay_of(case)
+        problems = differences(case, replay)
     except NotReplayedError as reason:
         return Verdict("not replayed", str(reason))
     except UsageError as error:
-        status = "named" if known is not None and known.refused else "unexplained"
-        return Verdict(status, known.name if known is not None and known.refused else f"refused: {error}")
+        if known is not None and known.refused:
+            return Verdict("named", known.name)
+        return Verdict("unexplained", f"refused: {error}")
     if not problems:
         return Verdict("exact")
-    if known is not None and known.repaired is not None:
-        problems = differences(known.repaired(case))
-        return Verdict("unexplained", "; ".join(problems), problems) if problems else Verdict("named", known.name)
-    if known is not None:
-        return Verdict("named", known.name, problems)
-    return Verdict("unexplained", "; ".join(problems), problems)
+    if known is None:
+        return Verdict("unexplained", "; ".join(problems))
+    if known.rest is not None and (left := known.rest(case, replay)):
+        return Verdict("unexplained", f"besides {known.name}: " + "; ".join(left))
+    return Verdict("named", known.name)

@@ -14,8 +14,9 @@ from torch import Tensor
 from models import Transformer
 from tests.conformance.case import Case
 
-TOLERANCE = 1e-4
-"""The recorded logits come from several attention implementations, which differ by up to this."""
+TOLERANCE = 1e-5
+"""Of the largest logit. The recorded ones come from several attention kernels; against float64 they and ours are off by
+up to this through rounding alone."""
 
 
 @contextmanager
@@ -24,22 +25,22 @@ def first_logits(model: Transformer) -> Iterator[list[Tensor]]:
     seen: list[Tensor] = []
     run = model.run
 
-    def observed(ids: Tensor, *given: Any, step: Any, **named: Any) -> Any:
+    def observed(ids: Tensor, **named: Any) -> Any:
         if not seen:
-            aside = copy(step)
-            aside.work = deepcopy(step.work)
+            aside = copy(named["step"])
+            aside.work = deepcopy(aside.work)
             seen.append(run(ids, step=aside).logits)
-        return run(ids, *given, step=step, **named)
+        return run(ids, **named)
 
     with patch.object(model, "run", observed):
         yield seen
 
 
 def logits_error(case: Case, ours: Tensor) -> float:
-    """Largest difference to the recorded logits of the first forward, without those of padding."""
+    """Largest difference to the recorded logits of the first forward, without padding, relative to the largest."""
     recorded = load_file(case.path.with_name(case.expected["logits_file"]))["logits_forward_0"].flatten(0, -2)
     if recorded.shape != ours.shape:  # padding is recorded too
         lengths, width = case.data["prompt_lengths"], recorded.shape[0] // case.batch
         padding = [case.start - length for length in lengths]
         recorded = recorded[[b * width + p for b in range(case.batch) for p in range(padding[b], width)]]
-    return (ours - recorded).abs().max().item()
+    return ((ours - recorded).abs().max() / recorded.abs().max()).item()

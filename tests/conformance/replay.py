@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from cache_zoo import Cache, make_cache
@@ -20,7 +21,7 @@ class Replay:
 
     Attributes:
         options: of `generation.generate`.
-        cache: name of the cache.
+        cache: name of the cache, or "module:class".
         parameters: of the cache.
         suffix: a `cache_zoo.Suffix` or None.
     """
@@ -31,7 +32,10 @@ class Replay:
     suffix: Any = None
 
     def make_cache(self) -> Cache:
-        return make_cache(self.cache, **self.parameters)
+        module, _, name = self.cache.partition(":")
+        if not name:
+            return make_cache(self.cache, **self.parameters)
+        return getattr(import_module(module), name)(**self.parameters)
 
     @property
     def has_idle_forwards(self) -> bool:

@@ -14,6 +14,7 @@ def recorded_rows(case: Case, call: int, sequence: int) -> Rows | None:
     """Rows of ``sequence`` in model call number ``call``, without padding; None where they are not recorded."""
     padding = case.start - case.data["prompt_lengths"][sequence]
     record = case.expected["forwards"][call]
+    rows: Rows | None
     if case.source == "dllm_cache":
         rows = _response_rows(case, call, sequence)
     else:

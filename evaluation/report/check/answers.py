@@ -10,6 +10,7 @@ from evaluation.run.requests import request_seed
 from evaluation.storage.saved_run import question_id, question_name
 from evaluation.storage.schema import Sample
 from generation import GenerationOptions
+from generation.strategies.registry import make_strategy
 
 _REQUIRED = "raw text prompt_tokens tokens_out tokens_canvas forwards seconds seed batch work prompt_sha256".split()
 _REPLACEMENT = "\ufffd"
@@ -131,8 +132,8 @@ class AnswerCheck:
 
 def _forwards_range(options: GenerationOptions) -> tuple[int, int]:
     """Fewest and most forwards of an answer."""
-    if options.strategy != "vanilla" or options.stop_until_eos:
-        return 1, options.gen_length
+    if options.strategy != "vanilla" or options.stop_until_eos or options.eos or options.schedule != "even":
+        return 1, options.gen_length * make_strategy(options).patience  # forwards that commit nothing included
     blocks = options.gen_length // options.block
     if options.threshold is not None or options.factor is not None:
         return blocks, options.gen_length
@@ -142,7 +143,7 @@ def _forwards_range(options: GenerationOptions) -> tuple[int, int]:
 
 def _max_tokens_per_forward(options: GenerationOptions) -> int | None:
     """Most tokens that a forward commits; None if unknown."""
-    if options.strategy != "vanilla":
+    if options.strategy != "vanilla" or options.schedule != "even":
         return None
     if options.threshold is not None or options.factor is not None:
         return options.block

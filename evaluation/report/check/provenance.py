@@ -6,14 +6,15 @@ import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from cache_zoo import caches
+from cache_zoo.registry import Registry, caches, suffixes
 from evaluation.config import identity
+from evaluation.config.registered_choices import GROUPS
 from evaluation.config.settings import Settings
 from evaluation.report.check.context import CheckedRun, Problems, compare_figure
 from evaluation.report.ranking import reasons_not_ranked, unrecorded
 from evaluation.run.checkpoint import EMBEDDED
 from evaluation.storage.files import CONFIG, RESULTS
-from evaluation.storage.schema import Git, Session
+from evaluation.storage.schema import Code, Git, Session
 from generation.strategies.registry import strategies
 
 _FIRST_COMMIT = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -25,11 +26,12 @@ def check_settings(checked: CheckedRun) -> Problems:
     """The configuration is valid and is that of the folder, the results and the summary."""
     run = checked.run
     settings = Settings.from_config(run.resolved, trusted=False)
-    if ":" in settings.cache.target:
-        yield (
-            f"the cache {run.config.cache.target} is in no commit and in no package that is installed here; such runs "
-            "are not ranked"
-        )
+    for group in GROUPS:
+        if ":" in getattr(settings, group).target:
+            yield (
+                f"the {group} {getattr(run.config, group).target} is in no commit and in no package that is installed "
+                "here; such runs are not ranked"
+            )
     name = identity.run_name(run.resolved)
     if name != run.folder.name:
         yield f"the folder of this configuration is called {name}"
@@ -144,22 +146,25 @@ def _check_model(checked: CheckedRun, settings: Settings) -> Problems:
 
 
 def _check_code(checked: CheckedRun, settings: Settings) -> Problems:
-    """Strategy and cache come from where they are registered."""
-    provenance, target = checked.results.provenance, settings.cache.target
-    strategy = settings.generation.strategy
-    expected = "package" if strategies.find(strategy).package else "cache-zoo"
-    if (code := provenance.strategy_code) is not None and code.origin != expected:
-        yield f"the code of {strategy} is from {code.origin}, the registered strategy from {expected}"
+    """Strategy, suffix rule and cache come from where they are registered."""
+    provenance, target, suffix = checked.results.provenance, settings.cache.target, settings.suffix.target
+    yield from _check_origin(strategies, settings.generation.strategy, provenance.strategy_code)
+    if ":" not in suffix:
+        yield from _check_origin(suffixes, suffix, provenance.suffix_code)
     if ":" in target:
         return
+    yield from _check_origin(caches, target, provenance.cache_code)
     package = caches.find(target).package
     if package is None and provenance.cache_package is not None:
         yield f"{target} comes with cache-zoo, but the provenance names another package"
     if package is not None and provenance.cache_package is None:
         yield f"{target} comes with {package}, which the provenance does not name"
-    expected = "package" if package else "cache-zoo"
-    if (code := provenance.cache_code) is not None and code.origin != expected:
-        yield f"the code of {target} is from {code.origin}, the registered cache from {expected}"
+
+
+def _check_origin(registry: Registry, name: str, code: Code | None) -> Problems:
+    expected = "package" if registry.find(name).package else "cache-zoo"
+    if code is not None and code.origin != expected:
+        yield f"the code of {name} is from {code.origin}, the registered {registry.kind} from {expected}"
 
 
 def _check_data(checked: CheckedRun) -> Problems:

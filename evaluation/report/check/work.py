@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from evaluation.config.identity import BASELINE
 from evaluation.report.check.context import CheckedRun, Problems, compare_figure, summarize
 from evaluation.run.efficiency import WORK, figures
 from evaluation.storage.saved_run import flatten
@@ -116,6 +117,12 @@ class WorkCheck:
         yield from self._check_efficiency(efficiency)
 
     @property
+    def _guided(self) -> bool:
+        """Whether each forward ran with the prompt and without it."""
+        settings = self._checked.settings
+        return settings is not None and settings.generation.cfg_scale > 0
+
+    @property
     def _uncounted(self) -> set[str]:
         """Counts that the run is older than: no batch has them."""
         works = [batch.work for batch in self._batches.values()]
@@ -159,13 +166,14 @@ class WorkCheck:
             return
         named = ("forwards", "rows", "rows_full", "keys", "logits", "flops")
         forwards, rows, full, keys, logits, flops = (float(getattr(work, key)) for key in named)
+        contexts = 2 if self._guided else 1
         if forwards != batch.longest:
             yield "the forwards are not those of the longest answer"
-        if full != batch.rows_full:
+        if full != contexts * batch.rows_full:
             yield "rows_full does not follow from forwards and lengths"
         if not 0 < rows <= full * (1 + _TOLERANCE):
             yield "rows are not between 0 and rows_full"
-        if not 0 < logits <= batch.canvas:
+        if not 0 < logits <= contexts * batch.canvas:
             yield "logits are not between 0 and the canvas positions"
         if not keys > 0 or not flops > 0:
             yield "keys or flops are 0"
@@ -173,23 +181,30 @@ class WorkCheck:
             yield "compute_ratio is not rows over rows_full"
         if batch.seconds < forwards * _MIN_FORWARD_SECONDS:
             yield "a forward was faster than any machine"
+        parts = [value for key in _LATER if (value := getattr(work, key)) is not None]
+        if any(not 0 < part <= full * (1 + _TOLERANCE) for part in parts):
+            yield "query_rows or kv_rows are not between 0 and rows_full"
         baseline, ours = self._checked.run.is_baseline, self._checked.results.provenance.cache_package is None
-        if ours and rows < full * (1 - _TOLERANCE) and not work.cache_bytes:
+        pruned = self._checked.run.config.suffix.label != BASELINE["suffix"]
+        if ours and not pruned and rows < full * (1 - _TOLERANCE) and not work.cache_bytes:
             yield "rows were skipped, but the cache kept nothing"
-        if baseline and (rows != full or work.cache_bytes):
+        if baseline and ({rows, *parts} != {full} or work.cache_bytes):
             yield "the baseline skipped rows or kept a cache"
         if model := self._checked.model:
             layers, width = model.num_layers, model.hidden_size
-            max_keys = float(layers * batch.pairs)
+            pairs = float(contexts * layers * batch.pairs)
+            max_keys = pairs
             if ours:  # caches of other packages may attend in more rows than they run
-                max_keys = min(max_keys, layers * rows * batch.length * (1 + _TOLERANCE))
-            if not batch.samples <= keys <= max_keys or (baseline and keys != batch.pairs * layers):
+                max_keys = min(pairs, layers * max(rows, work.query_rows or 0) * batch.length * (1 + _TOLERANCE))
+            if not baseline:
+                max_keys *= 2  # a cache may look at the weights of rows once more
+            if not batch.samples <= keys <= max_keys or (baseline and keys != pairs):
                 yield "keys do not follow from rows and lengths"
             feed_forward = 3 * width * model.intermediate_size
             attention = width * (sum(model.qkv_sizes) + width)
             others = 4 * keys * width + 2 * logits * model.vocab_size * width
             least = 2 * rows * layers * (feed_forward + attention * baseline) + others
-            most = 2 * full * layers * (feed_forward + attention) + others
+            most = 2 * full * layers * (feed_forward + attention) * (1 if baseline else 2) + others  # and its own work
             if not least * (1 - _TOLERANCE) <= flops <= most * (1 + _TOLERANCE):
                 yield "flops do not follow from rows, keys and logits"
 

@@ -6,16 +6,14 @@ from typing import Any
 
 from tests.conformance.case import Case
 from tests.conformance.replay import NotReplayedError, Replay
-from tests.conformance.sources.options import dream_blocks, dream_quota, early_stop, layout, quota
+from tests.conformance.sources.options import dream_quota, early_stop, layout, quota
 
 
 def dllm_cache(case: Case) -> Replay:
     params = case.params
     names = {"kp": "prompt_interval_steps", "kr": "gen_interval_steps", "rou": "transfer_ratio"}
-    if case.dream:  # top_k comes from the generation config that its loop inherits, as recorded for dKV-Cache
-        options = {"top_k": 50, **layout(case), **dream_quota(case)}
-    else:
-        options = {**layout(case), **quota(case)}
+    # top_k is the default of the generation config that the Dream loop inherits, as noted in records of dKV-Cache
+    options = {**layout(case), **({"top_k": 50, **dream_quota(case)} if case.dream else quota(case))}
     if scale := params.get("cfg_scale"):
         if params.get("cfg_interval_steps", 1) != 1:
             raise NotReplayedError("the unconditional half of guidance only every few steps (cfg_interval_steps)")
@@ -54,8 +52,11 @@ def dkv_cache(case: Case) -> Replay:
 
 
 def sparse_dllm(case: Case) -> Replay:
-    parameters = {"keep_ratio": case.params["keep_ratio"], "kernel_size": case.params["kernel_size"] or 1}
-    return Replay({**layout(case), **(dream_blocks(case) if case.dream else quota(case))}, "sparse", parameters)
+    given = case.params
+    parameters = {"keep_ratio": given["keep_ratio"], "kernel_size": given["kernel_size"] or 1, "ties": "topk"}
+    # Fast-dLLM's loop on Dream, but with the `alg` that is asked for
+    options = {**dream_quota(case), "first_forward": "first_token"} if case.dream else quota(case)
+    return Replay({**layout(case), **options}, "sparse", parameters)
 
 
 def freecache_llada(case: Case) -> Replay:

@@ -19,11 +19,11 @@ function spelled(run, step, position) {
 }
 
 function look(run, step, position) {
-  const next = run.steps[Math.min(step, run.steps.length - 1)].block;
+  const [from, to] = run.steps[Math.min(step, run.steps.length - 1)].region;
   const there = holds(run, step, position);
   return {
     masked: !there,
-    here: !there && step < run.steps.length && Math.floor(position / run.block) === next,
+    here: !there && step < run.steps.length && from <= position && position < to,
     line: written(run, position).includes("\n"),
     special: run.specials.has(position),
     behind: there && position >= run.answer,
@@ -55,6 +55,12 @@ function follow(token) {
   if (top < 0 || top + token.offsetHeight > box.clientHeight) box.scrollTop = token.offsetTop - box.clientHeight / 2;
 }
 
+// The block that a step decodes, or the positions where a strategy has no blocks.
+function place(run, [from, to]) {
+  const whole = from % run.block === 0 && to - from === run.block;
+  return whole ? `block ${from / run.block + 1} of ${run.gen / run.block}` : `positions ${from} to ${to - 1}`;
+}
+
 // A step in a sentence.
 function told(run, step) {
   if (step === 0) return `before the first forward: ${start} tokens of prompt, ${run.gen} masked`;
@@ -63,7 +69,7 @@ function told(run, step) {
   const left = run.committed.filter((when) => when === 0 || when > step).length;
   return [
     `step ${step} of ${run.steps.length}`,
-    `block ${made.block + 1} of ${run.gen / run.block}`,
+    place(run, made.region),
     `${+made.run.toFixed(1)} of ${run.length} rows run (${share} %)`,
     `${made.ms.toFixed(1)} ms`,
     `${made.new.length} committed, ${left} masked`,
