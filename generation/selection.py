@@ -126,13 +126,13 @@ def factor_count(ordered: Tensor, factor: float, rule: str = "exact") -> Tensor:
 
     Both released versions are off by one at the last candidate, in opposite directions. ``rule`` repeats them:
 
-    * ``fast_dllm``: at least 1; if all but the last of several candidates pass, the last passes too. Equality passes.
-    * ``d2cache``: if all candidates pass, the last does not.
+    * ``with_last`` (Fast-dLLM): at least 1; if all but the last of several candidates pass, the last passes too. Equality passes.
+    * ``without_last`` (d2Cache's code): if all candidates pass, the last does not.
 
     Args:
         ordered: confidences ``[B, G]`` in descending order, ``-inf`` after the last.
         factor: above 0.
-        rule: ``exact``, ``fast_dllm`` or ``d2cache``.
+        rule: ``exact``, ``with_last`` or ``without_last``.
 
     Returns:
         LongTensor ``[B]``.
@@ -142,7 +142,7 @@ def factor_count(ordered: Tensor, factor: float, rule: str = "exact") -> Tensor:
     if rule == "exact":
         return (place * (1 - ordered) < factor).sum(dim=1)
     candidates = (ordered > -torch.inf).sum(dim=1)
-    if rule == "d2cache":
+    if rule == "without_last":
         passed = (place * (1 - ordered) < factor).sum(dim=1)
         return passed - ((passed == candidates) & (candidates > 0)).long()
     passed = 1 + (ordered >= 1 - factor / place)[:, 1:].sum(dim=1)

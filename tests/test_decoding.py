@@ -51,7 +51,7 @@ def test_factor_is_the_exact_rule(confidence: list[float], factor: float, expect
 
 
 @pytest.mark.parametrize(
-    ("confidence", "factor", "fast_dllm", "d2cache"),
+    ("confidence", "factor", "with_last", "without_last"),
     [
         ([0.99, 0.98, 0.1], 0.1, 3, 2),  # all but the last pass
         ([0.1, 0.1], 0.1, 2, 0),
@@ -60,10 +60,10 @@ def test_factor_is_the_exact_rule(confidence: list[float], factor: float, expect
         ([0.5], 0.1, 1, 0),
     ],
 )
-def test_factor_as_released(confidence: list[float], factor: float, fast_dllm: int, d2cache: int) -> None:
+def test_factor_as_released(confidence: list[float], factor: float, with_last: int, without_last: int) -> None:
     ordered = torch.tensor([confidence + [-torch.inf] * 3])
-    assert factor_count(ordered, factor, "fast_dllm").tolist() == [fast_dllm]
-    assert factor_count(ordered, factor, "d2cache").tolist() == [d2cache]
+    assert factor_count(ordered, factor, "with_last").tolist() == [with_last]
+    assert factor_count(ordered, factor, "without_last").tolist() == [without_last]
 
 
 def test_commit_best_takes_the_threshold_and_never_less_than_its_share() -> None:

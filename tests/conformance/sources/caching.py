@@ -34,7 +34,7 @@ def d2cache_repo(case: Case) -> Replay:
         live = any("confidence cache really updated" in note for note in case.data["notes"])
         parameters["confidence"] = "live" if live else "first-step"
     names = ("num_transfer_tokens", "threshold", "factor", "sigma", "alg", "top_p", "top_k", "stop_until_eos")
-    options = {name: params[name] for name in names if params.get(name) is not None} | {"factor_rule": "d2cache"}
+    options = {name: params[name] for name in names if params.get(name) is not None} | {"factor_rule": "without_last"}
     return Replay({**layout(case), **options}, params["cache"], parameters)
 
 
