@@ -43,13 +43,6 @@ def _in_the_first_forward(case: Case, replay: Replay) -> list[str]:
     return [text for text in differences(case, replay) if text.startswith("first logits") or "forward 0 " in text]
 
 
-def _factor_with_last(case: Case, replay: Replay) -> list[str]:
-    """What differs with the released factor rule. Nothing is said of a strategy with regions of its own."""
-    if "strategy" in replay.options:
-        return []
-    return _as_released(options={"strategy": "tests.conformance.released_rules:FactorWithLast"})(case, replay)
-
-
 def _masks_become_eos(case: Case, replay: Replay) -> list[str]:
     """What differs if the masks that the record leaves in the final tokens were end of sequence."""
     eos, mask = case.model().config.eos_id, case.data["mask_id"]
@@ -82,22 +75,6 @@ KNOWN = (
         rest=_in_the_first_forward,
     ),
     Known(
-        "factor",
-        "the last candidate of a block is decoded although it fails the test",
-        lambda case: case.params.get("factor") is not None,
-        rest=_factor_with_last,
-    ),
-    Known(
-        "dkv.wrap",
-        "the last row is frozen as a mask from the third forward on",
-        lambda case: (
-            case.source == "dkv_cache"
-            and case.params.get("shift_type") == "un"
-            and case.params["cache_type"] in ("decoded", "pd")
-        ),
-        rest=_as_released(cache="tests.conformance.released_caches:WrappedDKV"),
-    ),
-    Known(
         "dkv.right",
         "rows that predict masks do not run: token 0 is written",
         lambda case: case.source == "dkv_cache" and case.params.get("shift_type") == "right",
@@ -114,14 +91,6 @@ KNOWN = (
         "with one forward per block, rows are stored and rotated a block too early",
         lambda case: case.source.startswith("freecache_") and case.block_steps == 1,
         rest=_in_the_first_forward,
-    ),
-    Known(
-        "elastic.eos_masks",
-        "masks behind the end of sequence stay masks",
-        lambda case: (
-            case.source == "elastic_cache" and any(case.data["mask_id"] in row for row in case.expected["final"])
-        ),
-        rest=_masks_become_eos,
     ),
     Known(
         "dsb.suffix_window",

@@ -25,19 +25,6 @@ class Ranked(Strategy):
         raise NotImplementedError
 
 
-class FactorWithLast(Ranked):
-    """Fast-dLLM's factor rule: if all candidates but the last pass, the last is committed too."""
-
-    def count(self, confidence: list[float], step: int) -> int:
-        assert self.options.factor is not None
-        passed = 1
-        for n, value in enumerate(confidence[1:], start=2):
-            if value < 1 - self.options.factor / (n + 1):
-                break
-            passed = n
-        return len(confidence) if passed == len(confidence) - 1 else passed
-
-
 class LateSchedule(Ranked):
     """DPad's uncached schedule on Dream: Dream's from its second step on."""
 

@@ -25,7 +25,7 @@ def d2cache_repo(case: Case) -> Replay:
     params = case.params
     if params["strategy"] != "vanilla":
         raise NotReplayedError(f"the {params['strategy']} strategy")
-    for name in ("gamma", "debias", "factor"):
+    for name in ("gamma", "debias"):
         if params.get(name) is not None:
             raise NotReplayedError(f"decoding by {name}")
     parameters = dict(params["cache_args"])
@@ -33,8 +33,8 @@ def d2cache_repo(case: Case) -> Replay:
         # The variant of the recorded code is known by its notes: this one names the repaired confidences.
         live = any("confidence cache really updated" in note for note in case.data["notes"])
         parameters["confidence"] = "live" if live else "first-step"
-    names = ("num_transfer_tokens", "threshold", "sigma", "alg", "top_p", "top_k", "stop_until_eos")
-    options = {name: params[name] for name in names if params.get(name) is not None}
+    names = ("num_transfer_tokens", "threshold", "factor", "sigma", "alg", "top_p", "top_k", "stop_until_eos")
+    options = {name: params[name] for name in names if params.get(name) is not None} | {"factor_rule": "without_last"}
     return Replay({**layout(case), **options}, params["cache"], parameters)
 
 
@@ -42,7 +42,8 @@ def dkv_cache(case: Case) -> Replay:
     params = case.params
     if case.dream:
         variant = {"decoded": "decode"}.get(params["cache_type"], params["cache_type"])
-        parameters = {"variant": variant, "cache_steps": params["cache_steps"], "shift_type": params["shift_type"]}
+        names = ("cache_steps", "shift_type")
+        parameters = {"variant": variant, "wrap": True, **{name: params[name] for name in names}}
         return Replay({**layout(case), **dream_quota(case)}, "dkv", parameters)
     refresh = params["cache_reloading_step"]
     if params["variant"] == "decode":
@@ -76,7 +77,7 @@ def elastic_cache(case: Case) -> Replay:
         rule = {"threshold": params["threshold"]}
     else:
         rule = {"num_transfer_tokens": params.get("tokens_per_iter", 1)}
-    options = {"strategy": "window", "window": params["window_length"], "eos": "drop", **rule, **shaping(case)}
+    options = {"strategy": "window", "window": params["window_length"], "eos": "cut", **rule, **shaping(case)}
     parameters = {name: params[name] for name in ("gamma", "track_num", "block_caching")}
     return Replay({"gen_length": params["gen_length"], "block_length": None, **options}, "elastic", parameters)
 

@@ -19,7 +19,7 @@ def quota(case: Case) -> dict[str, Any]:
     params = case.params
     for name in ("threshold", "factor"):
         if params.get(name) is not None:
-            return {name: params[name]}
+            return {name: params[name], **({"factor_rule": "with_last"} if name == "factor" else {})}
     return {"steps": params["steps"]}
 
 
