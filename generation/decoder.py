@@ -277,7 +277,7 @@ class _Decoding:
         logit_rows = live.roll(-canvas.shift, dims=1)
         second, measure = self._widened(plan.leave_one_out), self.meter.inside(cache, step)
         logits, _, left_out = self.model.run(
-            step.ids, cache=cache, logit_rows=logit_rows, step=step, leave_one_out=second, after_block=measure
+            step.ids, cache=cache, logit_rows=logit_rows, step=step, leave_one_out=second, after_attention=measure
         )
 
         self._extremes = extremes(logits)  # before they are overwritten

@@ -108,7 +108,7 @@ class Transformer(nn.Module):
         logit_rows: Tensor | None = None,
         step: Step | None = None,
         leave_one_out: Tensor | None = None,
-        after_block: Callable[[], None] | None = None,
+        after_attention: Callable[[], None] | None = None,
     ) -> Forward:
         """Run ``rows`` of the canvas through the network and apply the head to ``logit_rows``.
 
@@ -119,7 +119,7 @@ class Transformer(nn.Module):
             logit_rows: BoolTensor ``[B, T]``, a subset of ``rows``; None: all rows that run.
             step: the decoder's state, with its canvas; None: every position is valid and nothing is masked.
             leave_one_out: BoolTensor ``[B, T]``, positions to predict a second time without their own token.
-            after_block: called after each sub-block.
+            after_attention: called after the attention of each layer.
 
         Returns:
             Logits of the logit rows, packed in canvas order, and the work done.
@@ -130,7 +130,7 @@ class Transformer(nn.Module):
             cache = Cache()
         if rows is not None:
             step.rows = Rows.from_mask(rows & step.canvas.valid)
-        return self._run(ids, cache, logit_rows, step, leave_one_out, after_block)
+        return self._run(ids, cache, logit_rows, step, leave_one_out, after_attention)
 
     def _plain_step(self, ids: Tensor) -> Step:
         """A step in which every position is valid and nothing is masked."""
@@ -144,7 +144,7 @@ class Transformer(nn.Module):
         logit_rows: Tensor | None,
         step: Step,
         leave_one_out: Tensor | None = None,
-        after_block: Callable[[], None] | None = None,
+        after_attention: Callable[[], None] | None = None,
     ) -> Forward:
         rope, work = _Rotation(self._angles(ids.shape[1]), step.canvas.positions), step.work
         x = self.embedding(ids.flatten()[step.rows.index])
@@ -156,11 +156,9 @@ class Transformer(nn.Module):
             x = cache.enter(index, x, step)
             attn, ffn = _Attention(index, layer, self.config, step, rope, work), _FeedForward(index, layer, work)
             x = x + cache.attention(index, x, attn, step)
-            if after_block is not None:
-                after_block()
+            if after_attention is not None:
+                after_attention()
             x = x + cache.feed_forward(index, x, ffn, step)
-            if after_block is not None:
-                after_block()
             if second is not None:
                 second.layer(index, attn, ffn, cache, step)
         if logit_rows is not None:

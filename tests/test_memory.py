@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cache_zoo import Cache, KVCache, Outcome, Rows, Step, caches, make_cache
+from cache_zoo import Cache, FeedForwardBlock, KVCache, Outcome, Rows, Step, Suffix, caches, make_cache
 from cache_zoo.blocks import AttentionBlock
 from generation import generate
 from models import Transformer
@@ -42,6 +42,12 @@ def by_hand(name: str, model: Transformer) -> int:
         return keys_and_values(model) + outputs + rows
     if name == "d2cache":  # the first forward runs all rows, and its attention is kept for the end of the step
         return keys_and_values(model) + layers * COLUMNS * COLUMNS * 4
+    if name == "elastic":  # the inputs of all layers but the first, queries, three masks, a flag, the rows of the block
+        return keys_and_values(model) + (2 * layers - 1) * COLUMNS * width * 4 + 3 * COLUMNS + 1 + 8 * 8
+    if name == "dyllm":  # contexts and outputs, the rows salient in each layer (all in full forwards), a mask, a flag
+        return keys_and_values(model) + layers * COLUMNS * (2 * width * 4 + 8) + COLUMNS + 1
+    if name == "sparsed":  # the canvas is one block
+        return layers * model.config.num_heads
     if name == "sparse":  # slots and their columns, and what was chosen from what, by index
         slots, block, outside = int(0.5 * COLUMNS), 8, COLUMNS - 8
         return keys_and_values(model) * slots // COLUMNS + 8 * (layers * slots + block + outside + outside // 2)
@@ -97,6 +103,44 @@ class Late(Cache):
 
     def end_step(self, step: Step, outcome: Outcome) -> None:
         self.held = torch.zeros(1000)
+
+
+class Passing(Maps):
+    """Keeps the attention of a forward until the last layer has run."""
+
+    def feed_forward(self, layer: int, x: Tensor, ffn: FeedForwardBlock, step: Step) -> Tensor:
+        out = super().feed_forward(layer, x, ffn, step)
+        if layer == step.canvas.num_layers - 1:
+            self.maps["seen"].clear()
+        return out
+
+
+class Middle(Cache):
+    """Holds something from the attention of layer 0 to that of layer 1, but not in the first forward."""
+
+    paper = "made up"
+    peaks_inside: ClassVar[bool] = True
+
+    def attention(self, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
+        self.held = torch.zeros(1000) if layer == 0 and step.index > 0 else None
+        return super().attention(layer, x, attn, step)
+
+
+class Near(Suffix):
+    """The columns behind the current block do not take part."""
+
+    paper = "made up"
+
+    def visible(self, step: Step) -> Tensor:
+        return step.canvas.columns < step.block_end
+
+
+def test_the_most_is_taken_within_the_forward(tiny_models: dict[str, Transformer]) -> None:
+    model = tiny_models["llada"]
+    maps = model.config.num_layers * COLUMNS * COLUMNS * 4
+    assert most(model, Passing()) == keys_and_values(model) + maps
+    assert most(model, Passing(), suffix=Near()) == keys_and_values(model) + maps, "the first forward runs fewer rows"
+    assert most(model, Middle()) == 4000
 
 
 def test_the_most_is_taken_within_the_step(tiny_models: dict[str, Transformer]) -> None:
