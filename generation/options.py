@@ -55,8 +55,8 @@ class GenerationOptions:
             rows run from the block on (Streaming-dLLM, arXiv 2601.17917); None or 0: not at all.
         factor: commit the largest ``n`` with ``(n + 1)(1 - c_n) < factor``, where ``c_n`` is the n-th highest
             confidence, and at least as many as above (Fast-dLLM, theorem 1).
-        factor_rule: how ``factor`` treats the last candidate of a block. ``exact``: as in the theorem. ``with_last``: it
-            passes if all others do (released Fast-dLLM). ``without_last``: it never passes (d2Cache's code).
+        factor_rule: how ``factor`` treats the last candidate of a block. ``exact``: as in the theorem. ``with_last``:
+            it passes if all others do (released Fast-dLLM). ``without_last``: it never passes (d2Cache's code).
         first_forward: what the first forward of a block commits: ``decode`` as any other, ``first_token`` the block's
             first token whatever its confidence (Fast-dLLM, DPad and Sparse-dLLM on Dream).
         sigma: standard deviation in positions of the certainty prior, which multiplies confidences by the density of

@@ -126,7 +126,8 @@ def factor_count(ordered: Tensor, factor: float, rule: str = "exact") -> Tensor:
 
     Both released versions are off by one at the last candidate, in opposite directions. ``rule`` repeats them:
 
-    * ``with_last`` (Fast-dLLM): at least 1; if all but the last of several candidates pass, the last passes too. Equality passes.
+    * ``with_last`` (Fast-dLLM): at least 1; if all but the last of several candidates pass, the last passes too;
+      equality passes.
     * ``without_last`` (d2Cache's code): if all candidates pass, the last does not.
 
     Args:
