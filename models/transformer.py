@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cache_zoo import Cache, Canvas, Columns, Rows, Step
+from cache_zoo import Cache, Canvas, Rows, Step
 from cache_zoo.state import compact
 from cache_zoo.work import Work
 from models.config import ModelConfig
@@ -265,12 +265,14 @@ class _Attention:
     ) -> Tensor:
         if mask is None:
             columns = self.step.columns
-            self._require_layout(keys, columns)
+            self._require_layout(keys)
             self.attended = keys, values
             mask = None if columns.mask is None else columns.mask[:, None, None]
             self._count(rows, columns.counts)
             keys, values = keys.transpose(1, 2), values.transpose(1, 2)
         else:
+            if keys.shape[1] == self._width:
+                self.attended = keys, values
             if counts is None:
                 self._count_mask(rows, mask)
             else:
@@ -281,7 +283,7 @@ class _Attention:
 
     def attend_observed(self, query: Tensor, rows: Rows, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         columns, config = self.step.columns, self.config
-        self._require_layout(keys, columns)
+        self._require_layout(keys)
         self.attended = keys, values
         self._count(rows, columns.counts)
         grouped = self._grouped(query, rows)
@@ -299,7 +301,7 @@ class _Attention:
 
     def weights(self, query: Tensor, rows: Rows, keys: Tensor) -> Tensor:
         columns = self.step.columns
-        self._require_layout(keys, columns)
+        self._require_layout(keys)
         pairs = sum(count * length for count, length in zip(rows.counts, columns.counts, strict=True))
         self.work.products(pairs * query.shape[1] * query.shape[2])
         weights = self._softmax(self._grouped(query, rows), keys).unflatten(2, (-1, rows.width)).flatten(1, 2)
@@ -362,10 +364,15 @@ class _Attention:
         """The inverse of `_grouped` with heads joined, ``[N, H * E]``."""
         return rows.unpad(mixed.unflatten(2, (-1, rows.width)).permute(0, 3, 1, 2, 4).flatten(2))
 
-    def _require_layout(self, keys: Tensor, columns: Columns) -> None:
-        expected = columns.length if columns.index is None else columns.index.shape[1]
-        if keys.shape[1] != expected:
-            raise ValueError(f"there are {keys.shape[1]} keys for the {expected} columns of the step; give a mask")
+    @property
+    def _width(self) -> int:
+        """Columns that attention reads, ``S``."""
+        columns = self.step.columns
+        return columns.length if columns.index is None else columns.index.shape[1]
+
+    def _require_layout(self, keys: Tensor) -> None:
+        if keys.shape[1] != self._width:
+            raise ValueError(f"there are {keys.shape[1]} keys for the {self._width} columns of the step; give a mask")
 
     def _count(self, rows: Rows, keys: list[int]) -> None:
         self._count_pairs(sum(count * length for count, length in zip(rows.counts, keys, strict=True)))
