@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from math import isfinite
 from pathlib import Path
@@ -38,7 +38,10 @@ def named(key: str, default: Any) -> Any:
 
 
 def grouped(prefix: str, of: type | None = None) -> Any:
-    """A dict of the values given as ``prefix`` + KEY; ``of`` is the dataclass of the keys, None allows any key."""
+    """A dict of the values given as ``prefix`` + KEY; ``of`` is the dataclass of the keys, None allows any key.
+
+    A field of that dataclass annotated ``Mapping`` takes all other keys.
+    """
     return field(default_factory=dict, metadata={"prefix": prefix, "of": of})
 
 
@@ -115,6 +118,9 @@ def _options(options: Any) -> list[_Option]:
         about, text = entry.metadata, texts.get(entry.name, "")
         if "prefix" not in about:
             default = entry.default if entry.default_factory is MISSING else entry.default_factory()
+            if get_origin(hints[entry.name]) is Mapping:  # takes the keys of its group that no other field has
+                known.append(_Option("KEY", Any, None, text, entry.name))
+                continue
             placed = "positional" in about
             key = entry.name.upper() if placed else about.get("key", entry.name)
             known.append(_Option(key, hints[entry.name], default, text, entry.name, positional=placed))

@@ -34,8 +34,8 @@ class Cache:
     needs_blocks: ClassVar[bool] = False
     """Saves nothing unless ``block_length < gen_length``."""
     peaks_inside: ClassVar[bool] = False
-    """Holds most in the middle of a forward that is not the one of the most rows: its bytes are then measured after
-    every sub-block of every forward, which takes time. The contract finds caches that need it."""
+    """Holds most in the middle of a forward that is not the one of the most rows: its bytes are then measured in every
+    layer of every forward, which takes time. The contract finds caches that need it."""
     exact: ClassVar[bool] = False
     """Decodes what full recomputation decodes, with any parameters."""
     exact_with: ClassVar[dict[str, Any] | None] = None

@@ -36,8 +36,7 @@ class _Measured(Protocol):
 class PeakMeter:
     """Tracks the ``peak`` of the bytes that a cache holds during one generation, without the weights of ``model``.
 
-    The decoder calls `inside` before each forward, what it returns after each sub-block, and `read` after the forward
-    and after `Cache.end_step`.
+    `read` it after each forward and after `Cache.end_step`, and call what `inside` returns within the forward.
     """
 
     def __init__(self, model: object) -> None:
@@ -54,14 +53,13 @@ class PeakMeter:
             _active.reset(token)
 
     def inside(self, cache: _Measured, step: Step) -> Callable[[], None] | None:
-        """Measure before the forward of ``step``, whose rows are chosen; returns how to measure after each sub-block.
+        """What to call after the attention of each layer in the forward of ``step``, whose rows are chosen, or None.
 
-        A read takes tens of microseconds, so that is None for most forwards. Measured inside are those that run more
-        rows than any before (the first one; later ones if a suffix rule shows more columns), because what caches gather
-        from layer to layer grows with the rows, and all of a cache with ``peaks_inside``. The contract compares the
-        peak with reads after every call of every hook.
+        A read takes tens of microseconds, so most forwards are not measured inside. Those that run more rows than any
+        before are (the first one; later ones if a suffix rule shows more columns), because what caches gather from
+        layer to layer grows with the rows; and so are all forwards of a cache with ``peaks_inside``. The contract
+        compares the peak with reads after every call of every hook.
         """
-        self.read(cache, step)
         if len(step.rows) <= self._most_rows and not cache.peaks_inside:
             return None
         self._most_rows = max(self._most_rows, len(step.rows))
@@ -80,7 +78,7 @@ def held_bytes(holder: object) -> int:
     """Bytes of the tensors reachable from ``holder`` through containers, attributes, slots and closures.
 
     A storage counts once and whole, however many tensors and views share it. Storages of a canvas or a step do not
-    count; while a `PeakMeter` reads, those of the model do not either, and what can be no new peak is not told apart.
+    count; while a `PeakMeter` reads, those of the model do not either, and a sum below its peak is not looked into.
     """
     borrowed: list[object] = []
     storages = _reachable_storages([holder], borrowed)
@@ -124,7 +122,9 @@ def _add_storage(tensor: Tensor, storages: dict[int, int]) -> None:
         for name in _SPARSE_PARTS:
             with contextlib.suppress(RuntimeError, AttributeError):
                 _add_storage(getattr(tensor, name)(), storages)
-    elif tensor.device.type != "meta":
-        with contextlib.suppress(NotImplementedError, RuntimeError):  # a wrapper; its parts are its attributes
+    elif not tensor.is_meta:
+        try:
             storage = tensor.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
+        except (NotImplementedError, RuntimeError):  # a wrapper; its parts are its attributes
+            return

@@ -35,6 +35,15 @@ class Rows:
         counts = mask.sum(dim=1).tolist()
         return cls(mask.flatten().nonzero().squeeze(1), counts, (mask.shape[0], mask.shape[1]))
 
+    @classmethod
+    def union(cls, parts: list[Rows], of: Rows) -> Rows:
+        """Disjoint ``parts`` of the rows ``of`` as one, without reading counts from the device."""
+        if len(parts) == 1:
+            return parts[0]
+        counts = [sum(part.counts[b] for part in parts) for b in range(of.shape[0])]
+        index = torch.cat([of.index[:0], *(part.index for part in parts)])
+        return cls(index.sort().values, counts, of.shape)
+
     def __len__(self) -> int:
         return self.index.shape[0]
 

@@ -50,8 +50,9 @@ class QuantisedArray:
     """One byte per number and a scale of two bytes per vector; a vector is a position's key or value in one head.
 
     The scale is the largest magnitude of the vector over the largest code, rounded to bfloat16 before the codes are
-    computed with it, so its rounding adds no error. Only what is read is converted back, to the dtype of the model;
-    that copy belongs to the work area of the forward and is not held. NaN and infinity spoil their vector.
+    computed with it, so its rounding makes errors at most 1/256 larger. Only what is read is converted back, to the
+    dtype of the model; that copy belongs to the work area of the forward and is not held. NaN and infinity spoil their
+    vector.
     """
 
     largest: ClassVar[float]

@@ -277,7 +277,7 @@ class _Decoding:
         logit_rows = live.roll(-canvas.shift, dims=1)
         second, measure = self._widened(plan.leave_one_out), self.meter.inside(cache, step)
         logits, _, left_out = self.model.run(
-            step.ids, cache=cache, logit_rows=logit_rows, step=step, leave_one_out=second, after_block=measure
+            step.ids, cache=cache, logit_rows=logit_rows, step=step, leave_one_out=second, after_attention=measure
         )
 
         self._extremes = extremes(logits)  # before they are overwritten
@@ -314,9 +314,8 @@ class _Decoding:
             entropy = -(log_probability.exp() * log_probability).nan_to_num_().sum(dim=1)
             further["entropy"] = torch.zeros_like(live, dtype=torch.float32).masked_scatter(live, entropy)
         kept = logits.clone() if self.strategy.needs_logits else None
-        noise = self._noise(live[:, start:])
         ends = {"eos_id": config.eos_id, "eot_id": config.eot_id}
-        tokens, values = propose(logits, self.options, config.mask_id, noise, **ends)
+        tokens, values = propose(logits, self.options, config.mask_id, self._uniform(live[:, start:]), **ends)
         proposed = self.ids.masked_scatter(live, tokens)
         confidence = torch.full(self.ids.shape, -torch.inf, device=self.ids.device).masked_scatter(live, values)
         self._eligible = (live & step.committable[:size])[:, start:]
@@ -362,19 +361,16 @@ class _Decoding:
         committed[:, start:] = decision
         return torch.where(committed, proposed, self.ids), self.masked & ~committed
 
-    def _noise(self, live: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Two uniform numbers for each live position (BoolTensor ``[B, G]``).
+    def _uniform(self, live: Tensor) -> Tensor | None:
+        """A uniform number for each live position (BoolTensor ``[B, G]``), to draw its token; None at temperature 0.
 
         Each sequence draws for all its positions in every step, so its draws depend neither on the rows that run nor
         on the rest of the batch.
         """
-        if not self.options.random:
+        if self.options.temperature == 0:
             return None
-        shape = (2, live.shape[1])
-        drawn = torch.stack(
-            [torch.rand(shape, generator=generator, device=live.device) for generator in self.generators], dim=1
-        )
-        return drawn[0][live], drawn[1][live]
+        width, device = live.shape[1], live.device
+        return torch.stack([torch.rand(width, generator=one, device=device) for one in self.generators])[live]
 
     def _advance(self, step: Step, outcome: Outcome) -> None:
         """Bring to the host what the next plan needs, and check what cache and strategy did."""

@@ -27,7 +27,7 @@ class Counts:
         keys: query-key pairs attended (of one head), summed over layers.
         logits: rows the head was applied to.
         flops: floating-point operations of all matrix products, a multiply-add counted as two.
-        cache_bytes: most bytes that the cache held after a forward, before or after `Cache.end_step`.
+        cache_bytes: most bytes that the cache held between two calls of its hooks (`cache_zoo.cache_bytes`).
     """
 
     forwards: int = 0

@@ -14,7 +14,7 @@ def propose(
     logits: Tensor,
     options: GenerationOptions,
     mask_id: int,
-    noise: tuple[Tensor, Tensor] | None = None,
+    uniform: Tensor | None = None,
     *,
     eos_id: int | None = None,
     eot_id: int | None = None,
@@ -30,7 +30,7 @@ def propose(
         logits: float32 ``[M, V]``, overwritten.
         options: temperature, top_p, top_k, alg, logits_eos_inf and confidence_eos_eot_inf are read.
         mask_id: id of [MASK].
-        noise: uniform numbers in [0, 1), the first ``[M]`` to draw tokens; required above temperature 0.
+        uniform: numbers in [0, 1), ``[M]``, to draw the tokens; required above temperature 0.
         eos_id, eot_id: end-of-sequence and end-of-turn token; None if the model has none.
 
     Returns:
@@ -62,8 +62,8 @@ def propose(
         raw[:, mask_id] = -torch.inf
         logits = torch.where(logits.isneginf().all(dim=1, keepdim=True), raw, logits)
     if options.temperature > 0:
-        assert noise is not None
-        tokens = draw(logits, noise[0])
+        assert uniform is not None
+        tokens = draw(logits, uniform)
         chosen = logits.gather(1, tokens[:, None]).squeeze(1)
     else:
         chosen, tokens = logits.max(dim=1)

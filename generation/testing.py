@@ -1,4 +1,4 @@
-"""The contract that every cache keeps, as checks for any test runner.
+"""The contracts that every cache and every strategy keep, as checks for any test runner.
 
 A package with a cache needs only this test file::
 
@@ -9,16 +9,18 @@ A package with a cache needs only this test file::
     def test_it_keeps_the_contract(check):
         check()
 
-The checks run on tiny random models of each family, on a CPU, without files or network.
+For a strategy it is `strategy_checks`. The checks run on tiny random models of each family, on a CPU, without files or
+network.
 """
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -28,9 +30,13 @@ from torch import Tensor
 
 from cache_zoo import Cache, KVCache, Step, Suffix, caches, make_cache
 from cache_zoo.cache_bytes import PeakMeter
+from cache_zoo.docstrings import documented
+from cache_zoo.registry import parameters_of
 from generation.decoder import generate
 from generation.finite_logits import NotFiniteError
 from generation.output import GenerationOutput
+from generation.strategies.registry import strategies
+from generation.strategies.strategy import Strategy
 from models import Transformer, load_model
 from models.tiny import SMALLEST, make_tiny
 
@@ -182,13 +188,18 @@ def _counters_equal_a_hand_count(out: GenerationOutput, check: Check, prompts: l
         full += contexts * sum(lengths[b] for b in entry.active)
         work = entry.work
         for layer, rows in enumerate(entry.layer_rows):
-            ran = contexts * sum(map(len, rows))
-            pairs = contexts * sum(len(p) * seen for p, seen in zip(rows, entry.visible, strict=True))
+            ran = sum(map(len, rows))
+            pairs = sum(len(p) * seen for p, seen in zip(rows, entry.visible, strict=True))
+            if contexts == 2:  # the trace has the rows of one, and those of the other may be others
+                ran, pairs = work.queries[layer], work.queries[layer] * max(entry.visible)
             _require(work.feed_forward[layer] <= ran, "a feed-forward output was computed of a row without a query")
             _require(work.pairs[layer] <= pairs + 1e-6, f"{work.pairs[layer]} query-key pairs counted, {pairs} exist")
             if plain:
                 _require(work.feed_forward[layer] == work.queries[layer] == ran, f"{ran} rows ran, counted were others")
-                _require(work.pairs[layer] == pairs, f"{work.pairs[layer]} query-key pairs counted, not {pairs}")
+                _require(
+                    contexts == 2 or work.pairs[layer] == pairs,
+                    f"{work.pairs[layer]} query-key pairs counted, not {pairs}",
+                )
             for b, positions in zip(entry.active, rows, strict=True):
                 _require(all(position >= padding[b] for position in positions), "a row of padding ran")
     counts = out.counts
@@ -206,7 +217,8 @@ def _recomputing_everything_equals_no_cache(check: Check) -> None:
     """With the parameters of ``exact_with`` it decodes what no cache decodes."""
     cls: type[Cache] = caches.get(check.cache)
     # A cache that needs blocks recomputes everything as long as each block takes one forward.
-    options: dict[str, Any] = {"block_length": 1, "steps": None, "num_transfer_tokens": 1} if cls.needs_blocks else {}
+    one = {"block_length": 1, "num_transfer_tokens": 1, "steps": None, "schedule": "even"}
+    options: dict[str, Any] = one if cls.needs_blocks else {}
     expected = _without_cache(check.family, check.decoder, **options)
     out = check.decode(check.new_cache(), **options)
     given = dict(check.parameters)
@@ -250,8 +262,8 @@ def _reports_the_most_it_holds(check: Check) -> None:
     check.decode(_read_after_every_hook(check.new_cache(), meter))
     _require(
         meter.peak == reported,
-        f"it holds {meter.peak} bytes at most and reports {reported}: free what a layer leaves behind before the layer "
-        "ends, or set 'peaks_inside', which measures every layer of every forward",
+        f"it holds {meter.peak} bytes at most and reports {reported}: free early what a layer leaves behind, or set "
+        "'peaks_inside', which measures after the attention of every layer of every forward",
     )
 
 
@@ -270,6 +282,81 @@ def _read_after_every_hook(cache: Cache, meter: PeakMeter) -> Cache:
     hooks = ("rows", "confidence_positions", "enter", "attention", "feed_forward", "end_step")
     cache.__class__ = type(cls.__name__, (cls,), {hook: watched(hook) for hook in hooks})
     return cache
+
+
+@dataclass(frozen=True)
+class StrategyCheck:
+    """The contract of strategies, for one way of decoding. A call raises `AssertionError` if it is broken.
+
+    A batch decodes what its sequences decode alone and again, whether or not all rows run; nothing stays masked unless
+    the text ended; and the class names its source and explains its parameters.
+
+    Attributes:
+        strategy: name of the strategy.
+        parameters: of its own.
+        family: of the model.
+        decoder: a key of `DECODERS`.
+    """
+
+    strategy: str
+    parameters: Mapping[str, Any]
+    family: str
+    decoder: str
+
+    def __str__(self) -> str:
+        given = ",".join(f"{key}={value}" for key, value in self.parameters.items())
+        return "-".join(part for part in (self.strategy, given, self.family, self.decoder) if part).replace(" ", "")
+
+    def __call__(self) -> None:
+        self._explains_itself()
+        for cache in (Cache(), _RegionCache()):
+            self._decodes_the_same_alone_and_again(cache)
+
+    def _explains_itself(self) -> None:
+        cls: type[Strategy] = strategies.get(self.strategy)
+        texts, parameters = documented(cls, "Args"), parameters_of(cls)
+        _require(bool(cls.paper), "'paper' is empty: name the source of the method")
+        for name in parameters.keys() - {"options"}:
+            _require(parameters[name] is not inspect.Parameter.empty, f"parameter '{name}' has no default")
+            _require(bool(texts.get(name)), f"parameter '{name}' is not explained in the docstring")
+
+    def _decodes_the_same_alone_and_again(self, cache: Cache) -> None:
+        prompts, ran = _prompts(), "all rows" if type(cache) is Cache else "the rows of its region"
+        batch, mask_id = self._decode(prompts, cache, 0), _model(self.family).config.mask_id
+        _require(torch.equal(batch.tokens, self._decode(prompts, cache, 0).tokens), "a second generation differs")
+        for number, prompt in enumerate(prompts):
+            alone, of_batch = self._decode([prompt], cache, number), f"sequence {number} of a batch that runs {ran}"
+            _require(torch.equal(alone.tokens[0], batch.tokens[number]), f"{of_batch} differs from decoding it alone")
+            _require(alone.nfe == batch.forwards[number], f"{of_batch} takes other forwards than alone")
+        ended = DECODERS[self.decoder].get("stop_until_eos", False)
+        _require(ended or not (batch.tokens == mask_id).any(), "positions stay masked")
+
+    def _decode(self, prompts: list[list[int]], cache: Cache, number: int) -> GenerationOutput:
+        """Decode ``prompts``, of which the first has ``number`` in the batch."""
+        options = {"gen_length": GEN_LENGTH, **DECODERS[self.decoder], **self.parameters, "strategy": self.strategy}
+        options["seed"] = options.get("seed", 0) + number
+        return generate(_model(self.family), prompts, cache, **options)
+
+
+def strategy_checks(
+    strategy: str, *variants: Mapping[str, Any], decoders: Sequence[str] = ("blocks", "threshold", "sampling")
+) -> list[StrategyCheck]:
+    """The contract for one strategy.
+
+    Args:
+        strategy: a registered name, or ``"module:Class"``.
+        variants: its own parameters to check besides the defaults.
+        decoders: keys of `DECODERS`, the ways of decoding that make sense with it.
+    """
+    found = itertools.product(({}, *variants), FAMILIES, decoders)
+    return [StrategyCheck(strategy, parameters, family, decoder) for parameters, family, decoder in found]
+
+
+class _RegionCache(KVCache):
+    """After the first forward only the rows that predict a region run."""
+
+    def rows(self, step: Step) -> Tensor | None:
+        return None if step.index == 0 else step.block.roll(-step.canvas.shift, dims=1)
 
 
 _PROMISES: dict[str, Callable[[Check], None]] = {

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cache_zoo import Cache, Canvas, Columns, Rows, Step
+from cache_zoo import Cache, Canvas, Rows, Step
 from cache_zoo.state import compact
 from cache_zoo.work import Work
 from models.config import ModelConfig
@@ -108,7 +108,7 @@ class Transformer(nn.Module):
         logit_rows: Tensor | None = None,
         step: Step | None = None,
         leave_one_out: Tensor | None = None,
-        after_block: Callable[[], None] | None = None,
+        after_attention: Callable[[], None] | None = None,
     ) -> Forward:
         """Run ``rows`` of the canvas through the network and apply the head to ``logit_rows``.
 
@@ -119,7 +119,7 @@ class Transformer(nn.Module):
             logit_rows: BoolTensor ``[B, T]``, a subset of ``rows``; None: all rows that run.
             step: the decoder's state, with its canvas; None: every position is valid and nothing is masked.
             leave_one_out: BoolTensor ``[B, T]``, positions to predict a second time without their own token.
-            after_block: called after each sub-block.
+            after_attention: called after the attention of each layer.
 
         Returns:
             Logits of the logit rows, packed in canvas order, and the work done.
@@ -130,7 +130,7 @@ class Transformer(nn.Module):
             cache = Cache()
         if rows is not None:
             step.rows = Rows.from_mask(rows & step.canvas.valid)
-        return self._run(ids, cache, logit_rows, step, leave_one_out, after_block)
+        return self._run(ids, cache, logit_rows, step, leave_one_out, after_attention)
 
     def _plain_step(self, ids: Tensor) -> Step:
         """A step in which every position is valid and nothing is masked."""
@@ -144,7 +144,7 @@ class Transformer(nn.Module):
         logit_rows: Tensor | None,
         step: Step,
         leave_one_out: Tensor | None = None,
-        after_block: Callable[[], None] | None = None,
+        after_attention: Callable[[], None] | None = None,
     ) -> Forward:
         rope, work = _Rotation(self._angles(ids.shape[1]), step.canvas.positions), step.work
         x = self.embedding(ids.flatten()[step.rows.index])
@@ -156,11 +156,9 @@ class Transformer(nn.Module):
             x = cache.enter(index, x, step)
             attn, ffn = _Attention(index, layer, self.config, step, rope, work), _FeedForward(index, layer, work)
             x = x + cache.attention(index, x, attn, step)
-            if after_block is not None:
-                after_block()
+            if after_attention is not None:
+                after_attention()
             x = x + cache.feed_forward(index, x, ffn, step)
-            if after_block is not None:
-                after_block()
             if second is not None:
                 second.layer(index, attn, ffn, cache, step)
         if logit_rows is not None:
@@ -267,12 +265,14 @@ class _Attention:
     ) -> Tensor:
         if mask is None:
             columns = self.step.columns
-            self._require_layout(keys, columns)
+            self._require_layout(keys)
             self.attended = keys, values
             mask = None if columns.mask is None else columns.mask[:, None, None]
             self._count(rows, columns.counts)
             keys, values = keys.transpose(1, 2), values.transpose(1, 2)
         else:
+            if keys.shape[1] == self._width:
+                self.attended = keys, values
             if counts is None:
                 self._count_mask(rows, mask)
             else:
@@ -283,7 +283,7 @@ class _Attention:
 
     def attend_observed(self, query: Tensor, rows: Rows, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         columns, config = self.step.columns, self.config
-        self._require_layout(keys, columns)
+        self._require_layout(keys)
         self.attended = keys, values
         self._count(rows, columns.counts)
         grouped = self._grouped(query, rows)
@@ -301,7 +301,7 @@ class _Attention:
 
     def weights(self, query: Tensor, rows: Rows, keys: Tensor) -> Tensor:
         columns = self.step.columns
-        self._require_layout(keys, columns)
+        self._require_layout(keys)
         pairs = sum(count * length for count, length in zip(rows.counts, columns.counts, strict=True))
         self.work.products(pairs * query.shape[1] * query.shape[2])
         weights = self._softmax(self._grouped(query, rows), keys).unflatten(2, (-1, rows.width)).flatten(1, 2)
@@ -364,10 +364,15 @@ class _Attention:
         """The inverse of `_grouped` with heads joined, ``[N, H * E]``."""
         return rows.unpad(mixed.unflatten(2, (-1, rows.width)).permute(0, 3, 1, 2, 4).flatten(2))
 
-    def _require_layout(self, keys: Tensor, columns: Columns) -> None:
-        expected = columns.length if columns.index is None else columns.index.shape[1]
-        if keys.shape[1] != expected:
-            raise ValueError(f"there are {keys.shape[1]} keys for the {expected} columns of the step; give a mask")
+    @property
+    def _width(self) -> int:
+        """Columns that attention reads, ``S``."""
+        columns = self.step.columns
+        return columns.length if columns.index is None else columns.index.shape[1]
+
+    def _require_layout(self, keys: Tensor) -> None:
+        if keys.shape[1] != self._width:
+            raise ValueError(f"there are {keys.shape[1]} keys for the {self._width} columns of the step; give a mask")
 
     def _count(self, rows: Rows, keys: list[int]) -> None:
         self._count_pairs(sum(count * length for count, length in zip(rows.counts, keys, strict=True)))

@@ -50,6 +50,22 @@ def test_factor_is_the_exact_rule(confidence: list[float], factor: float, expect
     assert factor_count(ordered, factor).tolist() == [expected]
 
 
+@pytest.mark.parametrize(
+    ("confidence", "factor", "with_last", "without_last"),
+    [
+        ([0.99, 0.98, 0.1], 0.1, 3, 2),  # all but the last pass
+        ([0.1, 0.1], 0.1, 2, 0),
+        ([0.999] * 6, 0.1, 6, 5),  # all pass
+        ([0.99, 0.1, 0.1, 0.1], 0.1, 1, 1),
+        ([0.5], 0.1, 1, 0),
+    ],
+)
+def test_factor_as_released(confidence: list[float], factor: float, with_last: int, without_last: int) -> None:
+    ordered = torch.tensor([confidence + [-torch.inf] * 3])
+    assert factor_count(ordered, factor, "with_last").tolist() == [with_last]
+    assert factor_count(ordered, factor, "without_last").tolist() == [without_last]
+
+
 def test_commit_best_takes_the_threshold_and_never_less_than_its_share() -> None:
     score = torch.tensor([[0.9, 0.5, 0.8, 0.8, 0.2], [0.1, 0.3, 0.2, 0.2, 0.99]])
     eligible = torch.tensor([[True] * 5, [True, True, True, True, False]])
@@ -94,9 +110,9 @@ def test_nucleus_filter_keeps_what_crosses() -> None:
 
 def test_filters_that_leave_only_the_mask_fall_back_to_the_best_token() -> None:
     logits = torch.tensor([[1.0, 0.0, 9.0]])
-    noise = torch.tensor([0.1]), torch.tensor([0.1])
+    uniform = torch.tensor([0.1])
     for options in ({"top_k": 1}, {"top_p": 0.1}, {"top_k": 1, "temperature": 0.5}):
-        assert propose(logits.clone(), GenerationOptions(**options), 2, noise)[0].tolist() == [0]
+        assert propose(logits.clone(), GenerationOptions(**options), 2, uniform)[0].tolist() == [0]
 
 
 def test_draws_follow_the_distribution() -> None:
@@ -387,8 +403,8 @@ def test_eos_options_by_hand() -> None:
     logits = torch.tensor([[3.0, 0.0, 1.0, 2.0, 0.0], [0.0, 3.0, 1.0, 2.0, 0.0], [1.0, 1.0, 1.0, 2.0, 0.0]])
 
     def call(**options: Any) -> tuple[list[int], torch.Tensor]:
-        noise = torch.full((3,), 0.999), torch.zeros(3)
-        tokens, values = propose(logits.clone(), GenerationOptions(**options), 2, noise, eos_id=0, eot_id=1)
+        uniform = torch.full((3,), 0.999)
+        tokens, values = propose(logits.clone(), GenerationOptions(**options), 2, uniform, eos_id=0, eot_id=1)
         return tokens.tolist(), values
 
     text = logits[:, 2:].softmax(dim=1)[:, 1]  # the share of token 3 among [MASK] and text

@@ -13,6 +13,7 @@ from torch import Tensor
 from cache_zoo import Outcome, Step, UsageError, make_cache
 from cache_zoo.methods.entropy import EntropyCache
 from generation import GenerationOutput, generate
+from generation.strategies.strategy import Edit, Strategy, View
 from models import Transformer
 
 LENGTH = 16
@@ -118,6 +119,25 @@ def test_a_step_that_commits_nothing_asks_for_no_refresh(tiny_models: dict[str, 
     assert nothing
     for number in nothing:
         assert cache.seen[number + 1].rows == cache.seen[number + 1].masks
+
+
+class Writer(Strategy):
+    """Decodes the first block, and in its third forward writes a token of its own into the last column."""
+
+    def decide(self, view: View) -> Edit:
+        best = view.confidence.masked_fill(~view.eligible, -torch.inf).argmax(dim=1)
+        ids = view.ids.clone()
+        ids[0, best] = view.tokens[0, best]
+        if view.block_step == [2] and view.regions[0].block == 0:
+            ids[0, -1] = 1
+        return Edit(ids)
+
+
+def test_a_token_without_a_distribution_asks_for_a_refresh(tiny_models: dict[str, Transformer]) -> None:
+    cache = Watched(threshold=1e9, recent_k=0)
+    decode(tiny_models["llada"], cache, block_length=4, strategy=f"{__name__}:Writer")
+    full = [number for number, seen in enumerate(cache.seen) if seen.rows == seen.everything]
+    assert full == [0, 3]
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,14 @@ def test_a_budget_of_the_whole_prompt_is_a_frozen_prompt(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("shortest", [[[5]], [[5], [1, 2, 3]]], ids=str)
+def test_a_prompt_of_one_token(shortest: list[list[int]], family: str, tiny_models: dict[str, Transformer]) -> None:
+    options = {"gen_length": 8, "block_length": 4}
+    expected = generate(tiny_models[family], shortest, Frozen(), **options)
+    same(generate(tiny_models[family], shortest, make_cache("maskkv", budget=3), **options), expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_smaller_budget_holds_fewer_bytes_and_any_store_works(
     family: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]
 ) -> None:

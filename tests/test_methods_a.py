@@ -9,8 +9,7 @@ import torch
 
 from cache_zoo import UsageError, make_cache
 from cache_zoo.methods.dkv_greedy import DKVGreedyCache
-from generation import GenerationOutput, generate
-from generation.strategies.strategy import Edit, Strategy, View
+from generation import Board, Edit, GenerationOutput, Strategy, View, generate
 from models import Transformer, load_model
 from models.tiny import SMALLEST, make_tiny
 
@@ -144,10 +143,11 @@ def test_a_warm_up_that_ends_in_a_later_block_is_followed_by_two_refreshes(
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("most", [None, 8])
+@pytest.mark.parametrize("before", [2, 1000])
 def test_dsb_refreshes_after_a_block_length_of_tokens(
-    family: str, most: int | None, tiny_models: dict[str, Transformer]
+    family: str, most: int | None, before: int, tiny_models: dict[str, Transformer]
 ) -> None:
-    parameters = {"prefix_window": 2, "suffix_window": 3}
+    parameters = {"prefix_window": before, "suffix_window": 3}
     options = {**BLOCKS, "strategy": "sliding", "max_block_length": most, "num_transfer_tokens": 3}
     out = decode(tiny_models[family], 9, "dsb", parameters, **options)
 
@@ -156,7 +156,7 @@ def test_dsb_refreshes_after_a_block_length_of_tokens(
     for new in committed(out, 9):
         start = next((at for at in range(9, end) if at not in written), end)
         end = min(17 + len(written), 41, *([] if most is None else [start + most]))
-        look = max(2, start - last_start)
+        look = max(before, start - last_start)
         expected.append((0, 41) if since >= 8 else (max(0, start - look), min(end + 3, 41)))
         since = (0 if since >= 8 else since) + len(new)
         last_start, written = start, written | set(new)
@@ -186,6 +186,12 @@ def test_freecache_freezes_the_prompt_and_whole_blocks(
     shift = int(family == "dream")
     begins = [0, 9, 9, 17, 17, 25, 25, 33] if after_write else [0, 9, 17, 17, 25, 25, 33, 33]
     assert spans(out) == [(max(0, begin - shift), 41) for begin in begins]
+
+
+def test_with_one_block_freecache_freezes_the_prompt_alone(tiny_models: dict[str, Transformer]) -> None:
+    for family, begin in (("llada", 9), ("dream", 8)):
+        out = decode(tiny_models[family], 9, "freecache", gen_length=8, block_length=None, num_transfer_tokens=2)
+        assert spans(out) == [(0, 17), *[(begin, 17)] * 3]
 
 
 def test_freecache_freezes_after_the_write_where_the_last_forward_is_not_known(
@@ -276,7 +282,7 @@ class Regretful(Strategy):
 
     patience = 2
 
-    def start(self, board: Any) -> None:
+    def start(self, board: Board) -> None:
         self._forwards = 0
 
     def decide(self, view: View) -> Edit:

@@ -159,6 +159,13 @@ def test_two_forwards_per_block_are_exact(
     same(generate(tiny_models[family], prompts, "sparse", **options), expected)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prompt_of_one_token(family: str, tiny_models: dict[str, Transformer]) -> None:
+    options = {"gen_length": 8, "block_length": 4}
+    expected = generate(tiny_models[family], [[5], [1, 2, 3]], Naive(), **options)
+    same(generate(tiny_models[family], [[5], [1, 2, 3]], "sparse", **options), expected)
+
+
 def test_of_equal_scores_the_lowest_columns_win(tiny_models: dict[str, Transformer]) -> None:
     canvas = tiny_models["llada"].canvas(torch.ones(1, 12, dtype=torch.bool), 8, 4)
     masked = torch.ones(1, 12, dtype=torch.bool)

@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from cache_zoo import Cache, KVCache, Rows, UsageError, caches
+from cache_zoo import Cache, KVCache, Rows, UsageError, caches, make_cache
 from cache_zoo.cache_bytes import held_bytes
 from cache_zoo.state import Canvas, Columns
 from cache_zoo.stores import STORES, QuantisedArray, Store, make_store, require_store, store_problem
 from generation import generate
-from models import Transformer
+from models import Transformer, load_model
+from models.loading import resolve_checkpoint
+from models.tokenizer import load_tokenizer
 
 LAYERS, BATCH, LENGTH, HEADS, WIDTH = 3, 2, 7, 2, 4
 QUANTISED = ("int8", "fp8")
@@ -278,28 +280,41 @@ def test_a_device_without_float8_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         make_store(shape)
 
 
-@pytest.mark.parametrize("store", STORES)
-@pytest.mark.parametrize("cache", KEEPING)
 @pytest.mark.parametrize("family", ["llada", "dream"])
+@pytest.mark.parametrize("store", QUANTISED)
+@pytest.mark.parametrize("cache", KEEPING)
 def test_every_cache_takes_every_store(
     cache: str, store: str, family: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]
 ) -> None:
     model = tiny_models[family]
-    options: dict[str, Any] = {"gen_length": 16, "block_length": 8, "store": store}
-    batch = generate(model, prompts, cache, **options)
+    options: dict[str, Any] = {"gen_length": 16, "block_length": 8, "seed": 5}
+    if make_cache(cache).needs_planned:
+        options["alg"] = "random"
+    batch = generate(model, prompts, cache, store=store, **options)
     assert (batch.tokens != model.config.mask_id).all()
-    for number, prompt in enumerate(prompts):
-        alone = generate(model, [prompt], cache, **options)
-        assert torch.equal(alone.tokens[0], batch.tokens[number]), "a batch decodes something else"
+    alone = generate(model, prompts[:1], cache, store=store, **options)
+    assert torch.equal(alone.tokens[0], batch.tokens[0]), "a batch decodes something else"
+    native = generate(model, prompts, cache, **options)
+    assert batch.counts.cache_bytes <= native.counts.cache_bytes
 
 
-@pytest.mark.parametrize("cache", KEEPING)
-def test_a_smaller_store_is_reported(cache: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
+def test_a_smaller_store_is_reported(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
     model = tiny_models["llada"]
     sizes = {
-        store: generate(model, prompts, cache, gen_length=16, block_length=8, store=store).counts.cache_bytes
+        store: generate(model, prompts, KVCache(), gen_length=16, block_length=8, store=store).counts.cache_bytes
         for store in STORES
     }
     config, columns = model.config, len(prompts) * (max(map(len, prompts)) + 16)
     vectors = 2 * config.num_layers * columns * config.num_kv_heads
-    assert sizes["int8"] == sizes["fp8"] == sizes["native"] - vectors * (4 * config.head_dim - config.head_dim - 2)
+    assert sizes["native"] == vectors * 4 * config.head_dim
+    assert sizes["int8"] == sizes["fp8"] == vectors * (config.head_dim + 2)
+
+
+@pytest.mark.parametrize("store", QUANTISED)
+def test_a_quantised_store_decodes_nearly_the_same(store: str) -> None:
+    model = load_model("nano-llada")
+    question = "Question: Tom has 12 pens and buys 7 more. How many pens does Tom have now?\nAnswer:"
+    ids = load_tokenizer(resolve_checkpoint("nano-llada")).encode(question)
+    options: dict[str, Any] = {"gen_length": 32, "block_length": 16}
+    exact, rough = (generate(model, [ids], KVCache(), store=name, **options).tokens for name in ("native", store))
+    assert (exact == rough).float().mean() >= 0.9

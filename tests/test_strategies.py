@@ -18,6 +18,7 @@ from cache_zoo import UsageError
 from generation import GenerationOptions
 from generation.strategies.registry import strategies
 from generation.strategies.strategy import Board, Plan, Region, Strategy, View
+from generation.testing import StrategyCheck, strategy_checks
 
 MASK = 99
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "strategies.md"
@@ -59,13 +60,14 @@ class Game:
 
     def step(self) -> tuple[Plan, Tensor]:
         """One forward: its plan and what it committed."""
+        assert self.forward < 200, "it does not end"
         plan = self.strategy.plan(self.board())
         kept = [b for b, region in enumerate(plan.regions) if region is not None]
         assert len(kept) == len(plan.regions), "drop the finished ones first"
         regions = [region for region in plan.regions if region is not None]
         before = self.regions
         for b, region in enumerate(regions):
-            if before is None or before[b].index != region.block:
+            if before is None or before[b].block != region.block:
                 self.block_step[b] = 0
         masked, confidence = self.ids == MASK, self.confidence()
         eligible = torch.zeros_like(masked)
@@ -310,6 +312,17 @@ def test_options_and_parameters_go_flat_both_ways() -> None:
     assert hash(options) != hash(GenerationOptions.make())
 
 
+CONTRACT = [
+    *strategy_checks("window", {"window": 3}),
+    *strategy_checks("sliding", {"max_block_length": 4}, decoders=["blocks", "threshold", "until-eos"]),
+]
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=str)
+def test_the_contract_of_strategies(check: StrategyCheck) -> None:
+    check()
+
+
 @pytest.fixture
 def my_module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The examples of docs/strategies.md."""
@@ -336,8 +349,45 @@ def test_the_examples_of_the_page_do_what_they_say(my_module: ModuleType) -> Non
         GenerationOptions.make(strategy="my_module:Cautious", margin=2)
     (table,) = re.findall(r"(?s)\| `view\.` \|.*?\n\n", PAGE.read_text())
     named = set(re.findall(r"`(\w+)`", re.sub(r"(?m)\|[^|]*\|[^|]*\|$", "", table)))
-    assert named - {"view"} == {field.name for field in fields(View)} - {"logits"}
+    assert named - {"view"} == {field.name for field in fields(View)} - {"logits", "left_out"}
     (table,) = re.findall(r"(?s)A `Plan` has\n\n(.*?)\n\n", PAGE.read_text())
     assert set(re.findall(r"(?m)^\| `(\w+)`", table)) == {field.name for field in fields(Plan)}
     strategies_named = set(re.findall(r"(?m)^\| `(\w+)` \| (?:the blocks|the first|from the)", PAGE.read_text()))
     assert strategies_named == {entry.name for entry in strategies.entries() if entry.package is None}
+
+
+class Leaky(Strategy):
+    """Commits as many positions of each sequence as there are sequences.
+
+    Args:
+        options: of the generation.
+        limit: not explained
+            any further.
+    """
+
+    paper = "made up"
+
+    def __init__(self, options: GenerationOptions, limit: int = 3, other: int = 2) -> None:
+        super().__init__(options)
+
+    def commit(self, view: View) -> Tensor:
+        return view.eligible & (view.eligible.cumsum(dim=1) <= len(view.seeds))
+
+
+class Nameless(Leaky):
+    """Not a word on where it comes from."""
+
+    paper = ""
+
+
+def test_the_contract_finds_broken_strategies() -> None:
+    def broken(name: str) -> str:
+        with pytest.raises(AssertionError) as error:
+            strategy_checks(f"{__name__}:{name}")[0]()
+        return str(error.value)
+
+    assert broken("Nameless").startswith("'paper' is empty")
+    assert broken("Leaky") == "parameter 'other' is not explained in the docstring"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Leaky, "__init__", Strategy.__init__)
+        assert broken("Leaky") == "sequence 0 of a batch that runs all rows differs from decoding it alone"

@@ -163,3 +163,27 @@ def test_a_package_that_new_writes_can_be_installed_and_keeps_the_contract(tmp_p
     assert again.returncode == 2
     assert again.stderr.startswith("error: ")
     assert "already exists" in again.stderr
+
+
+def test_a_package_with_a_strategy_that_new_writes_works_at_once(tmp_path: Path) -> None:
+    written = run("-m", "evaluation", "new", "near_sighted", "strategy=true", f"into={tmp_path}")
+    assert written.returncode == 0, written.stderr
+    package = tmp_path / "cache-zoo-near-sighted"
+    rules = ["--no-cache", "--config", str(ROOT / "pyproject.toml")]
+    linted = run("-m", "ruff", "check", *rules, str(package / "cache_zoo_near_sighted.py"))
+    assert linted.returncode == 0, linted.stdout
+    target = install(package, tmp_path / "target")
+    shown = run("-m", "evaluation", "list", "near_sighted", installed=target)
+    assert "parameters  width=4\n" in shown.stdout
+    assert "cache-zoo-near-sighted 0.1.0" in shown.stdout
+    done = run(*PYTEST, "-k", "blocks", installed=target, cwd=package)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\b[1-9]\d* passed", done.stdout)
+    own = ["generation.strategy=near_sighted", "+generation.width=1", f"output_dir={tmp_path / 'results'}"]
+    evaluated = run("eval.py", *QUICK, *own, installed=target)
+    assert evaluated.returncode == 0, evaluated.stderr
+    misspelt = run("eval.py", *QUICK, *own, "+generation.widht=1", installed=target)
+    assert "unknown generation option 'widht': did you mean 'width'?" in misspelt.stderr
+    taken = run("-m", "evaluation", "new", "window", "strategy=true", f"into={tmp_path}")
+    assert (taken.returncode, taken.stderr.count("\n")) == (2, 1)
+    assert "strategy 'window' of cache-zoo already exists" in taken.stderr

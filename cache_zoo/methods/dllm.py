@@ -66,7 +66,7 @@ class DLLMCache(KVCache):
             _, before = self.store.read_rows(layer, response)
             value = self._renew_values(response, layer, x, attn, step)
             chosen.append(self._least(response, F.cosine_similarity(value.flatten(1), before.flatten(1))))
-        self._chosen = _union(chosen, step.canvas)
+        self._chosen = Rows.union(chosen, step.rows)
         out = None
         if len(self._chosen):
             query, key = attn.query_key(attn.norm(x[step.rows.locate(self._chosen.index)]), self._chosen)
@@ -96,13 +96,10 @@ class DLLMCache(KVCache):
 
     def _stored(self, stores: list[Tensor], layer: int, out: Tensor | None, step: Step) -> Tensor:
         """Keep the outputs ``out`` of the chosen rows; returns those of all rows of the step, ``[N, D]``."""
-        if out is not None:
-            if step.index == 0:
-                stores[layer] = self._chosen.scatter(out)
-            else:
-                self._chosen.write(stores[layer], out)
-            if self._chosen is step.rows:
-                return out
+        if out is not None and step.index == 0:
+            stores[layer] = self._chosen.scatter(out)
+        elif out is not None:
+            self._chosen.write(stores[layer], out)
         return stores[layer].flatten(0, 1) if step.rows.complete else step.rows.read(stores[layer])
 
     def _renew_values(self, rows: Rows, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
@@ -121,12 +118,3 @@ class DLLMCache(KVCache):
         response.write(by_column, similarity.float())
         rank = by_column.argsort(dim=1, stable=True).argsort(dim=1)
         return Rows.from_mask(rank < torch.tensor(counts, device=rank.device)[:, None])
-
-
-def _union(parts: list[Rows], canvas: Canvas) -> Rows:
-    """Disjoint ``parts`` as one `Rows`, without reading counts from the device."""
-    if len(parts) == 1:
-        return parts[0]
-    counts = [sum(part.counts[b] for part in parts) for b in range(canvas.shape[0])]
-    empty = torch.empty(0, dtype=torch.long, device=canvas.device)
-    return Rows(torch.cat([empty, *(part.index for part in parts)]).sort().values, counts, canvas.shape)

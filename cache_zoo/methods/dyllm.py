@@ -56,10 +56,9 @@ class DyLLMCache(KVCache):
 
     def start(self, canvas: Canvas) -> None:
         super().start(canvas)
-        kind: dict[str, Any] = {"dtype": canvas.dtype, "device": canvas.device}
-        shape = canvas.num_layers, *canvas.shape
-        self._contexts = torch.empty(*shape, canvas.num_heads * canvas.head_dim, **kind)
-        self._feed_forward_out = torch.empty(*shape, canvas.hidden_size, **kind)
+        shape = canvas.num_layers, *canvas.shape, canvas.hidden_size
+        self._contexts = torch.empty(shape, dtype=canvas.dtype, device=canvas.device)
+        self._feed_forward_out = torch.empty_like(self._contexts)
         self._changed, self._visible = torch.zeros_like(canvas.valid), canvas.valid
         self.salient: list[Rows] = []
 
@@ -83,7 +82,7 @@ class DyLLMCache(KVCache):
             self.store.write(layer, rows, key, value)
             context = attn.attend(query, rows, *self.store.read(layer, step.columns))
         else:
-            context = self._partial(layer, h, before, attn, step) if len(self._salient) else before
+            context = self._partial(layer, attn.query(h, rows), h, before, attn, step)
         rows.write(self._contexts[layer], context)
         other = rows.scatter(F.cosine_similarity(context.float(), before.float()) < self.threshold)
         other &= self._salient.mask.any(dim=1, keepdim=True)  # no rounding where nothing changed
@@ -104,17 +103,18 @@ class DyLLMCache(KVCache):
         self._contexts, self._feed_forward_out = self._contexts[:, kept], self._feed_forward_out[:, kept]
         self._changed, self._visible = self._changed[kept], self._visible[kept]
 
-    def _partial(self, layer: int, h: Tensor, before: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
-        """Contexts ``[N, H * E]`` from normed ``h`` ``[N, D]`` and the stored contexts ``before``."""
+    def _partial(self, layer: int, query: Tensor, h: Tensor, old: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
+        """Contexts ``[N, H * E]`` from ``query``, normed ``h`` ``[N, D]`` and the stored contexts ``old``."""
         rows, salient = step.rows, self._salient
+        if len(salient) == 0:
+            return old
         others = Rows.from_mask(rows.mask ^ salient.mask)
         at, elsewhere = rows.locate(salient.index), rows.locate(others.index)
-        query, (key, value) = attn.query(h, rows), attn.key_value(h[at], salient)
-        old = self.store.read_rows(layer, salient)[1]
-        self.store.write(layer, salient, key, value)
-        change = self.store.read_rows(layer, salient)[1] - old  # of what is stored, which may be less precise
+        before = self.store.read_rows(layer, salient)[1]
+        self.store.write(layer, salient, *attn.key_value(h[at], salient))
+        change = self.store.read_rows(layer, salient)[1] - before  # of what is stored, which may be less precise
         keys, values = self.store.read(layer, step.columns)
-        context = before.clone()
-        context[at] = attn.attend(query[at], salient, keys, values)
+        context = old.clone()
         context[elsewhere] += attn.attend(query[elsewhere], others, keys, step.columns.gather(salient.scatter(change)))
+        context[at] = attn.attend(query[at], salient, keys, values)  # last, as rows aside attend to what it attends to
         return context

@@ -20,8 +20,9 @@ class EntropyCache(KVCache):
     block and the ``recent_k`` most recently committed tokens, of one forward the lowest first.
 
     Not specified in what we could read, and chosen here: the unit (nats), both defaults (docs/entropycache.md shows
-    how), and that a new block alone is no reason to recompute. With shifted models (Dream) the rows before masked
-    positions run, since these predict them.
+    how), that a new block alone is no reason to recompute, and that a token which is written without a distribution (by
+    an edit, or behind the end of the text) is one. With shifted models (Dream) the rows before masked positions run,
+    since these predict them.
 
     Args:
         threshold: entropy in nats above which the next forward is full; negative recomputes everything always.
@@ -32,7 +33,7 @@ class EntropyCache(KVCache):
     needs_entropy = True
     exact_with: ClassVar[dict[str, Any] | None] = {"threshold": -1.0}
 
-    def __init__(self, threshold: float = 0.5, recent_k: int = 8) -> None:
+    def __init__(self, threshold: float = 0.2, recent_k: int = 16) -> None:
         require(threshold == threshold, f"cache parameter 'threshold' must be a number, not {threshold}")
         require(recent_k >= 0, f"cache parameter 'recent_k' must not be negative, not {recent_k}")
         self.threshold, self.recent_k = threshold, recent_k
@@ -52,8 +53,9 @@ class EntropyCache(KVCache):
 
     def end_step(self, step: Step, outcome: Outcome) -> None:
         assert outcome.entropy is not None
-        entropy = outcome.entropy.masked_fill(~outcome.committed, -torch.inf).amax(dim=1, keepdim=True)
-        self._full = entropy > self.threshold
+        known = torch.where(outcome.live, outcome.entropy, torch.inf)
+        largest = known.masked_fill(~outcome.committed, -torch.inf).amax(dim=1, keepdim=True)
+        self._full = largest > self.threshold
         self._committed_at[outcome.committed] = step.index
         self._committed_at[outcome.masked] = -1
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,7 +45,6 @@ class MaskKVCache(KVCache):
     """
 
     paper = "MaskKV, arXiv 2510.09309"
-    exact_with: ClassVar[dict[str, Any] | None] = None
 
     def __init__(self, budget: int = 256, alpha: float = 0.5, beta: float = 0.5) -> None:
         require(budget >= 1, f"cache parameter 'budget' must be at least 1, not {budget}")

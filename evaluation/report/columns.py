@@ -126,7 +126,7 @@ COLUMNS = (
            "K/V ratio", ".3f", better="less", results=_share("kv_rows"), page=6, plain=(None,), group="work"),
     Column("flops_per_token", NUMBER, "FLOPs", "floating-point operations of all matrix products per answer token",
            "FLOPs/token", ".2e", better="less", results="efficiency.flops_per_token", page=6, group="work"),
-    Column("cache_mb", NUMBER, "10^6 bytes", "largest size of the cache after a forward", "cache MB", ".1f",
+    Column("cache_mb", NUMBER, "10^6 bytes", "largest size of the cache within a step", "cache MB", ".1f",
            better="less", results=lambda run: _megabytes(run.efficiency.cache_bytes), table=4, ranked=4, page=8,
            group="memory"),
     Column("peak_mb", NUMBER, "10^6 bytes", "peak memory of the device, where it is measured", "peak MB", ".0f",

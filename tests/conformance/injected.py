@@ -17,7 +17,7 @@ class GivenOrder(Strategy):
     """Commits given positions, whatever their confidence.
 
     Args:
-        order: per sequence and forward, generated positions.
+        order: per sequence and forward, generated positions in the order of the record.
     """
 
     plans_ahead = True
@@ -28,12 +28,13 @@ class GivenOrder(Strategy):
         self._forwards = 0
 
     def plan(self, board: Board) -> Plan:
-        self._planned = torch.zeros_like(board.open)
+        planned = torch.zeros_like(board.open, dtype=torch.long)
         for b, groups in enumerate(self._order):
-            for group in groups[self._forwards : self._forwards + 1]:  # there is none once everything is committed
-                self._planned[b, group] = True
+            for rank, position in enumerate(groups[self._forwards] if board.open[b].any() else [], start=1):
+                planned[b, position] = rank
         self._forwards += 1
-        return replace(super().plan(board), planned=self._planned)
+        self._planned = planned > 0
+        return replace(super().plan(board), planned=planned)
 
     def commit(self, view: View) -> Tensor:
         return view.eligible & self._planned.to(view.eligible.device)

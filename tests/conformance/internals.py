@@ -1,4 +1,4 @@
-"""Choices inside a forward that some sources recorded: rows by layer, kept keys, attended blocks (batches of one)."""
+"""Choices inside a forward that some sources recorded: rows by layer, kept keys, attended blocks."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def _by_head(mask: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def recorded_choices(case: Case) -> list[str]:
-    """Names of the choices that ``case`` recorded."""
+    """Names of the choices that ``case`` recorded, of a batch of one."""
+    if case.batch > 1:
+        return []
     return [name for name in _CHECKS if name in case.expected or name in case.expected["forwards"][0]]
 
 
@@ -128,35 +130,18 @@ def _salient(case: Case, forwards: list[Forward]) -> Iterator[tuple[int, int]]:
 
 
 def _kept(case: Case, forwards: list[Forward]) -> Iterator[tuple[int, int]]:
-    """Sparse-dLLM: columns outside the block that the forwards after ``call`` attend to."""
-    for call, layer, kept, ours in _kept_pairs(case, forwards):
-        if ours != kept:
-            yield call + 1, layer
-
-
-def kept_but_for_ties(case: Case, forwards: list[Forward]) -> list[str]:
-    """Where the columns kept for the first block differ by more than columns within one pooling window."""
-    found = []
-    for call, layer, kept, ours in _kept_pairs(case, forwards):
-        if case.expected["forwards"][call]["block"] == 0:
-            outside = [column for column in range(case.length) if not 0 <= column - case.start < case.block]
-            swapped = zip(*(sorted(a - b) for a, b in ((set(ours), set(kept)), (set(kept), set(ours)))), strict=False)
-            near = all(abs(outside.index(a) - outside.index(b)) < case.params["kernel_size"] for a, b in swapped)
-            if len(ours) != len(kept) or not near:
-                found.append(f"kept columns of layer {layer} differ by more than ties")
-    return found
-
-
-def _kept_pairs(case: Case, forwards: list[Forward]) -> Iterator[tuple[int, int, list[int], list[int]]]:
-    """Model call, layer, recorded columns, and those that the next forward attends to outside its block."""
+    """Sparse-dLLM: columns outside the block that the forward after ``call`` attends to."""
     records = case.expected["forwards"]
     for call, layer, kept in case.expected["kept_positions"]:
         after = call + 1
         if after >= len(forwards) or records[after]["block"] != records[call]["block"]:
             continue
+        attended = forwards[after][layer].attended
+        assert attended is not None
         first = case.start + records[call]["block"] * case.block
-        columns = forwards[after][layer].attended.any(dim=1).all(dim=0).nonzero().flatten().tolist()
-        yield call, layer, kept, [column for column in columns if not first <= column < first + case.block]
+        columns = attended.any(dim=1).all(dim=0).nonzero().flatten().tolist()
+        if [column for column in columns if not first <= column < first + case.block] != kept:
+            yield after, layer
 
 
 def _blocks(case: Case, forwards: list[Forward]) -> Iterator[tuple[int, int]]:
