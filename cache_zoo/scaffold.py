@@ -23,6 +23,7 @@ from cache_zoo.state import Step"""
 _IMPORTS_ELSEWHERE = """from cache_zoo import KVCache, Step
 from cache_zoo.errors import require"""
 _REGISTRY_LINE = '        "$name": "cache_zoo.methods.$name:$cls",\n'
+_REGISTRY_LINES = r'        "\w+": "cache_zoo\.methods\.[\w.]+:\w+",\n'
 _README_LINE = (
     "| `$name` | $title (unpublished) | everything every `every` steps, the current block in between | `every` |\n"
 )
@@ -49,7 +50,7 @@ def new_cache(name: str, root: Path = ROOT) -> dict[Path, str]:
     return _write(
         {
             cache: (_fill("cache.py", words, _IMPORTS_HERE), "the cache: its docstring, its paper and rows()"),
-            registry: (_with_line(registry, r'        "\w+": "cache_zoo\.[\w.]+:\w+",\n', registry_line), "one line"),
+            registry: (_with_line(registry, _REGISTRY_LINES, registry_line), "one line"),
             readme: (_with_line(readme, r"\| `\w+` \|.*\n", readme_line), "one line in the table of caches"),
         }
     )

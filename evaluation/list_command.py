@@ -45,7 +45,7 @@ def main() -> int:
     """Print what can be chosen and return the exit status."""
     options = read(ListOptions, "cache-zoo list")
     kinds = {name: kind for name, kind in _kinds().items() if options.kind in ("all", name)}
-    known = [info.name for kind in kinds.values() for info in kind.infos]
+    known = {info.name for kind in kinds.values() for info in kind.infos}
     for name in options.names:
         require_choice("name" if len(kinds) > 1 else next(iter(kinds.values())).one, name, known)
     shown = {name: _chosen(kind, options.names) for name, kind in kinds.items()}

@@ -8,6 +8,8 @@ from torch import Tensor
 from cache_zoo import Canvas, Step
 
 UNTIL = "until"
+_ENDING = (UNTIL, "drop", "cut")
+"""Rules under which nothing behind the end is decoded."""
 
 
 class EndOfText:
@@ -18,9 +20,8 @@ class EndOfText:
       arXiv 2601.17917; DPad, arXiv 2508.14148; dInfer, arXiv 2510.08666).
     * ``drop``: masks behind the first EOS that is committed are no longer decoded; they become EOS when everything
       before is committed. EOS tokens that follow change nothing (Elastic-Cache, arXiv 2510.14973).
+    * ``cut``: the same, but these masks stay, as in Elastic-Cache's script.
     * ``fill``: everything behind the first EOS becomes EOS at once (FreeCache, arXiv 2505.21467).
-
-    Deviates from Elastic-Cache's script, which returns the masks behind the EOS as they are.
     """
 
     def __init__(self, rule: str | None, eos_id: int, ids: Tensor) -> None:
@@ -29,7 +30,7 @@ class EndOfText:
 
     def open(self, masked: Tensor, canvas: Canvas) -> Tensor:
         """The positions of ``masked`` (BoolTensor ``[B, T]``) that are still to commit."""
-        return masked & (canvas.columns < self._end) if self.rule in (UNTIL, "drop") else masked
+        return masked & (canvas.columns < self._end) if self.rule in _ENDING else masked
 
     def apply(self, ids: Tensor, masked: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Tokens and masked positions behind the forward ``step``, after the rule has been applied to them."""
@@ -45,8 +46,8 @@ class EndOfText:
             complete = ~(masked & step.block[: ids.shape[0]]).any(dim=1, keepdim=True)
             behind = inside & complete & masked
         else:
-            self._end = torch.where(self._end < canvas.shape[1], self._end, first) if self.rule == "drop" else first
-            if self.rule == UNTIL:
+            self._end = first if self.rule == UNTIL else torch.where(self._end < canvas.shape[1], self._end, first)
+            if self.rule != "drop":
                 return ids, masked
             behind = masked & ~self.open(masked, canvas).any(dim=1, keepdim=True)
         return torch.where(behind, self._eos_id, ids), masked & ~behind

@@ -16,7 +16,14 @@ UNRANKED = ("random", "origin")
 """Algorithms whose order does not depend on confidences."""
 SCHEDULES = ("even", "dream", "dream_canvas")
 FIRST_FORWARDS = ("decode", "first_token")
-EOS_RULES = ("block", "drop", "fill")
+EOS_RULES = ("block", "drop", "cut", "fill")
+FACTOR_RULES = ("exact", "with_last", "without_last")
+_CHOICES = {
+    "alg": ALGORITHMS,
+    "schedule": SCHEDULES,
+    "first_forward": FIRST_FORWARDS,
+    "factor_rule": FACTOR_RULES,
+}
 MAX_TOKENS = 131_072
 """Tokens of the longest canvas: no supported model has a longer context."""
 MAX_SEED = 2**32 - 1
@@ -48,6 +55,8 @@ class GenerationOptions:
             rows run from the block on (Streaming-dLLM, arXiv 2601.17917); None or 0: not at all.
         factor: commit the largest ``n`` with ``(n + 1)(1 - c_n) < factor``, where ``c_n`` is the n-th highest
             confidence, and at least as many as above (Fast-dLLM, theorem 1).
+        factor_rule: how ``factor`` treats the last candidate of a block. ``exact``: as in the theorem. ``with_last``:
+            it passes if all others do (released Fast-dLLM). ``without_last``: it never passes (d2Cache's code).
         first_forward: what the first forward of a block commits: ``decode`` as any other, ``first_token`` the block's
             first token whatever its confidence (Fast-dLLM, DPad and Sparse-dLLM on Dream).
         sigma: standard deviation in positions of the certainty prior, which multiplies confidences by the density of
@@ -66,8 +75,9 @@ class GenerationOptions:
             by this factor; 0: none. Every forward runs twice the rows.
         eos: what an end-of-sequence token does. ``block``: a complete block that holds one ends the text, the rest
             becomes end-of-sequence tokens. ``drop``: once one is committed, masks to its right are not decoded any more
-            and become such tokens at the end (Elastic-Cache, arXiv 2510.14973). ``fill``: everything to its right
-            becomes such tokens at once (FlashDLM). None: nothing.
+            and become such tokens at the end (Elastic-Cache, arXiv 2510.14973). ``cut``: the same, but they stay
+            [MASK], as in its released code. ``fill``: everything to its right becomes such tokens at once (FlashDLM).
+            None: nothing.
         stop_until_eos: a sequence is finished once everything before its first end-of-sequence token is committed;
             positions behind it may stay masked.
         logits_eos_inf: never propose the end-of-sequence token and give it no share of the probability (LLaDA's
@@ -88,6 +98,7 @@ class GenerationOptions:
     threshold: float | None = None
     alpha: float | None = None
     factor: float | None = None
+    factor_rule: str = "exact"
     first_forward: str = "decode"
     sigma: float | None = None
     alg: str = "maskgit_plus"
@@ -146,7 +157,7 @@ class GenerationOptions:
             self.num_transfer_tokens <= block,
             f"num_transfer_tokens must be at most the block_length, {block}, not {shown(self.num_transfer_tokens)}",
         )
-        for key, choices in (("alg", ALGORITHMS), ("schedule", SCHEDULES), ("first_forward", FIRST_FORWARDS)):
+        for key, choices in _CHOICES.items():
             require_choice(key, getattr(self, key), choices)
         if self.eos is not None:
             require_choice("eos", self.eos, EOS_RULES)

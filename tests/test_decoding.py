@@ -50,6 +50,22 @@ def test_factor_is_the_exact_rule(confidence: list[float], factor: float, expect
     assert factor_count(ordered, factor).tolist() == [expected]
 
 
+@pytest.mark.parametrize(
+    ("confidence", "factor", "with_last", "without_last"),
+    [
+        ([0.99, 0.98, 0.1], 0.1, 3, 2),  # all but the last pass
+        ([0.1, 0.1], 0.1, 2, 0),
+        ([0.999] * 6, 0.1, 6, 5),  # all pass
+        ([0.99, 0.1, 0.1, 0.1], 0.1, 1, 1),
+        ([0.5], 0.1, 1, 0),
+    ],
+)
+def test_factor_as_released(confidence: list[float], factor: float, with_last: int, without_last: int) -> None:
+    ordered = torch.tensor([confidence + [-torch.inf] * 3])
+    assert factor_count(ordered, factor, "with_last").tolist() == [with_last]
+    assert factor_count(ordered, factor, "without_last").tolist() == [without_last]
+
+
 def test_commit_best_takes_the_threshold_and_never_less_than_its_share() -> None:
     score = torch.tensor([[0.9, 0.5, 0.8, 0.8, 0.2], [0.1, 0.3, 0.2, 0.2, 0.99]])
     eligible = torch.tensor([[True] * 5, [True, True, True, True, False]])

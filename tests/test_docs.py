@@ -71,6 +71,16 @@ def test_the_example_cache_works(tiny_models: dict[str, Transformer], prompts: l
         assert generate(model, prompts, cls(), **options).counts.compute_ratio < 0.6
 
 
+def test_the_worked_example_is_what_stands_in_the_files() -> None:
+    diff = (ROOT / "CONTRIBUTING.md").read_text().partition("```diff\n")[2].partition("```")[0]
+    parts = re.findall(r"^--- .*\n\+\+\+ b/(.*)\n((?:\+.*\n)+)", diff, re.MULTILINE)
+    assert len(parts) == 5
+    for name, added in parts:
+        text = "".join(line[1:] + "\n" for line in added.splitlines())
+        file = (ROOT / name).read_text()
+        assert text == file if "/methods/" in name else text in file, name
+
+
 def test_the_readme_says_of_every_cache_what_its_class_says() -> None:
     readme = README.read_text()
     for info in describe_all():

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cache_zoo import AttentionBlock, Cache, Canvas, Columns, KVCache, Outcome, Step, Suffix, UsageError
 from generation import Board, Edit, GenerationOptions, GenerationOutput, Plan, Region, Strategy, View, generate
+from generation.end_of_text import EndOfText
 from models import Transformer, load_model
 from models.tiny import SMALLEST, make_tiny
 
@@ -532,3 +533,34 @@ def _without(model: Transformer, canvas: Tensor, column: int, second: list[int])
 
     asked = torch.arange(ids.shape[1])[None] == length + others.index(column)
     return model.run(ids, cache=Hiding(), logit_rows=asked, step=step).logits[0]
+
+
+M, E = 256, 257  # [MASK] and end of sequence of the tiny models
+
+
+@pytest.mark.parametrize(
+    ("rule", "at_once", "still_open", "at_last"),
+    [
+        ("block", [1, 2, M, E, 5, M, M, E, M, M], [2, 5, 6, 8, 9], [1, 2, 7, E, 5, 7, E, E, E, E]),
+        ("drop", [1, 2, M, E, 5, M, M, E, M, M], [2], [1, 2, 7, E, 5, 7, E, E, E, E]),
+        ("cut", [1, 2, M, E, 5, M, M, E, M, M], [2], [1, 2, 7, E, 5, 7, M, E, M, M]),
+        ("fill", [1, 2, M, E, E, E, E, E, E, E], [2], [1, 2, 7, E, E, E, E, E, E, E]),
+    ],
+)
+def test_what_an_end_of_sequence_token_does(
+    rule: str, at_once: list[int], still_open: list[int], at_last: list[int], tiny_models: dict[str, Transformer]
+) -> None:
+    model = tiny_models["llada"]
+    assert (model.config.mask_id, model.config.eos_id) == (M, E)
+    ids = torch.tensor([[1, 2, M, E, 5, M, M, E, M, M]])
+    canvas = model.canvas(torch.ones_like(ids, dtype=torch.bool), 8, 4)
+    step = Step(canvas, ids, ids == M, ids == M, bounds=[(2, 6)])
+    end = EndOfText(rule, E, ids)
+    after, masked = end.apply(ids, ids == M, step)
+    assert after[0].tolist() == at_once
+    assert torch.equal(masked, after == M)
+    assert end.open(masked, canvas)[0].nonzero().flatten().tolist() == still_open
+    complete = after.masked_fill(masked & (canvas.columns < 6), 7)
+    after, masked = end.apply(complete, complete == M, step)
+    assert after[0].tolist() == at_last
+    assert torch.equal(masked, after == M)

@@ -42,6 +42,12 @@ def by_hand(name: str, model: Transformer) -> int:
         return keys_and_values(model) + outputs + rows
     if name == "d2cache":  # the first forward runs all rows, and its attention is kept for the end of the step
         return keys_and_values(model) + layers * COLUMNS * COLUMNS * 4
+    if name == "elastic":  # the inputs of all layers but the first, queries, three masks, a flag, the rows of the block
+        return keys_and_values(model) + (2 * layers - 1) * COLUMNS * width * 4 + 3 * COLUMNS + 1 + 8 * 8
+    if name == "dyllm":  # contexts and outputs, the rows salient in each layer (all in full forwards), a mask, a flag
+        return keys_and_values(model) + layers * COLUMNS * (2 * width * 4 + 8) + COLUMNS + 1
+    if name == "sparsed":  # the canvas is one block
+        return layers * model.config.num_heads
     if name == "sparse":  # slots and their columns, and what was chosen from what, by index
         slots, block, outside = int(0.5 * COLUMNS), 8, COLUMNS - 8
         return keys_and_values(model) * slots // COLUMNS + 8 * (layers * slots + block + outside + outside // 2)

@@ -27,10 +27,11 @@ def test_the_built_in_caches_are_listed() -> None:
         ("vicinity", {"prefix_look": 16, "after_look": 16, "warmup_steps": 4}),
         ("dsb", {"prefix_window": 24, "suffix_window": 0}),
         ("freecache", {"freeze_after_write": False}),
-        ("dkv", {"cache_steps": 8, "variant": "decode", "shift_type": "un"}),
+        ("dkv", {"cache_steps": 8, "variant": "decode", "shift_type": "un", "wrap": False}),
         ("dkv_greedy", {"cache_steps": 2, "window": 4}),
         ("sparse", {"keep_ratio": 0.5, "kernel_size": 3, "ties": "lowest"}),
         ("maskkv", {"budget": 256, "alpha": 0.5, "beta": 0.5}),
+        ("entropy", {"threshold": 0.2, "recent_k": 16}),
     ],
 )
 def test_parameters_and_defaults(name: str, defaults: dict[str, object]) -> None:

@@ -8,15 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cache_zoo import Canvas, Step, Suffix, list_caches, make_suffix
+from cache_zoo import Cache, Canvas, Step, Suffix, caches, list_caches, make_suffix
 from generation import GenerationOutput, generate
 from models import Transformer
 from tests.plain_pruned import plain_decode
 
 GEN, BLOCK = 24, 8
 FAMILIES = ("llada", "dream")
-FAST: dict[str, Any] = {"gen_length": 18, "block_length": 6, "threshold": 0.2, "seed": 1}
-"""For tests of every cache: few forwards, blocks that begin at even and odd steps."""
 PARTS: dict[str, dict[str, Any]] = {
     "window": {"window": 3},
     "window of 0": {"window": 0},
@@ -29,6 +27,13 @@ PARTS: dict[str, dict[str, Any]] = {
 
 def rule(part: str) -> Suffix:
     return make_suffix("window" if "window" in part else "dropout", **PARTS[part])
+
+
+def fast(cache: str) -> dict[str, Any]:
+    """Options for tests of every cache: few forwards, blocks that begin at even and odd steps."""
+    cls: type[Cache] = caches.get(cache)
+    rule = {"alg": "random", "num_transfer_tokens": 2} if cls.needs_planned else {"threshold": 0.2}
+    return {"gen_length": 18, "block_length": 6, "seed": 1, **rule}
 
 
 def decode(
@@ -72,10 +77,10 @@ def test_it_decodes_like_a_plain_loop_over_the_visible_columns(
 def test_a_rule_that_hides_nothing_changes_nothing(
     cache: str, family: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]
 ) -> None:
-    expected = decode(tiny_models[family], prompts, cache, None, **FAST)
-    closing_the_gap = FAST["gen_length"] - FAST["block_length"] - 1  # with the last column
+    expected = decode(tiny_models[family], prompts, cache, None, **fast(cache))
+    closing_the_gap = fast(cache)["gen_length"] - fast(cache)["block_length"] - 1  # with the last column
     for name, parameters in (("window", {"window": closing_the_gap}), ("dropout", {"sigma": 0, "scale": 3})):
-        out = decode(tiny_models[family], prompts, cache, make_suffix(name, **parameters), **FAST)
+        out = decode(tiny_models[family], prompts, cache, make_suffix(name, **parameters), **fast(cache))
         assert torch.equal(out.tokens, expected.tokens), (name, parameters)
         assert out.counts == expected.counts, (name, parameters)
 
@@ -87,11 +92,11 @@ def test_a_batch_decodes_what_its_sequences_decode_alone(
     part: str, cache: str, family: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]
 ) -> None:
     model, seeds = tiny_models[family], [8, 2, 5]
-    batch = decode(model, prompts, cache, rule(part), **FAST | {"seed": seeds})
+    batch = decode(model, prompts, cache, rule(part), **fast(cache) | {"seed": seeds})
     assert (batch.tokens != model.config.mask_id).all()
     assert batch.counts.compute_ratio < 1
     for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        alone = decode(model, [prompt], cache, rule(part), **FAST | {"seed": seed})
+        alone = decode(model, [prompt], cache, rule(part), **fast(cache) | {"seed": seed})
         assert torch.equal(alone.tokens[0], batch.tokens[number])
         assert alone.nfe == batch.forwards[number]
 
@@ -109,7 +114,7 @@ def test_what_is_hidden_and_what_never_ran_does_not_matter(
 ) -> None:
     """Neither the tokens of hidden columns nor fresh memory take part, such as keys of columns that never ran."""
     model, hidden = tiny_models[family], 0
-    expected = decode(model, prompts, cache, rule(part), **FAST)
+    expected = decode(model, prompts, cache, rule(part), **fast(cache))
     run = model.run
 
     def scribbling(ids: Tensor, *, step: Step, **further: Any) -> Any:
@@ -124,7 +129,7 @@ def test_what_is_hidden_and_what_never_ran_does_not_matter(
     torch.use_deterministic_algorithms(True)  # fills what torch.empty returns with NaN
     try:
         assert torch.empty(8).isnan().all()
-        out = decode(model, prompts, cache, rule(part), **FAST)
+        out = decode(model, prompts, cache, rule(part), **fast(cache))
     finally:
         torch.use_deterministic_algorithms(before)
     assert hidden > 0

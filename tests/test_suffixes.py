@@ -24,7 +24,7 @@ PROMPT, GEN = 5, 24
 def step_at(
     ends: list[int], blocks: list[int] | None = None, seeds: list[int] | None = None, prompt: int = PROMPT
 ) -> Step:
-    """A step whose regions end before the generated columns ``ends``."""
+    """A step whose regions, one column each, end before the generated columns ``ends``."""
     batch, length = len(ends), prompt + GEN
     valid = torch.ones(batch, length, dtype=torch.bool)
     canvas = Canvas(
@@ -43,7 +43,7 @@ def step_at(
         dtype=torch.float32,
         seeds=seeds or list(range(batch)),
     )
-    bounds = [(prompt, prompt + end) for end in ends]
+    bounds = [(prompt + end - 1, prompt + end) for end in ends]
     return Step(canvas, valid.long(), ~valid, ~valid, block_index=blocks or [0] * batch, bounds=bounds)
 
 
@@ -214,9 +214,15 @@ def test_a_block_keeps_its_columns_and_the_next_one_draws() -> None:
     assert torch.equal(second[1], first[1])
     rule.drop_finished(torch.tensor([1]))
     assert torch.equal(mask(rule, step_at([8], [0], [1])), first[1:])
-    other = step_at([8, 8], [0, 0], [3, 4])
-    rule.start(other.canvas)
-    assert not torch.equal(mask(rule, other), first)
+
+
+@pytest.mark.parametrize("name", ["window", "dropout"])
+def test_a_rule_forgets_the_last_generation(name: str) -> None:
+    rule = make_suffix(name, window=4)
+    before = shown(rule, [8])
+    again = shown(rule, [8 - 3], prompt=PROMPT + 3)  # the same seed, block and bounds on a longer canvas
+    assert again.shape[1] == before.shape[1] + 3
+    assert torch.equal(again, shown(make_suffix(name, window=4), [8 - 3], prompt=PROMPT + 3))
 
 
 def test_a_region_that_grows_hides_nothing_that_it_showed() -> None:

@@ -25,7 +25,7 @@ class DKVCache(KVCache):
     A revoked token thaws. Variants ``prefill`` and ``pd`` were published for Dream only; for LLaDA they are ours.
 
     Deviates from the released code: with shifted models the last row, which predicts nothing, is not frozen while its
-    token is masked; left padding is masked, not attended (LLaDA).
+    token is masked, unless ``wrap`` says so; left padding is masked, not attended (LLaDA).
 
     Args:
         cache_steps: forwards between refreshes; 1 recomputes everything always.
@@ -33,6 +33,8 @@ class DKVCache(KVCache):
             it; ``pd`` freezes both, and a refresh leaves the prompt as it is.
         shift_type: with shifted models: ``un`` freezes row ``j`` once token ``j + 1`` is committed; ``un_right`` once
             tokens ``j`` and ``j + 1`` are.
+        wrap: with ``shift_type=un``, freeze the last row from the third forward on, as the released code does: its next
+            token is, by wrapping around, the first one of the prompt.
     """
 
     paper = "dKV-Cache, arXiv 2505.15781"
@@ -43,11 +45,12 @@ class DKVCache(KVCache):
         cache_steps: int = 8,
         variant: Literal["decode", "prefill", "pd"] = "decode",
         shift_type: Literal["un", "un_right"] = "un",
+        wrap: bool = False,
     ) -> None:
         require(cache_steps >= 1, f"cache parameter 'cache_steps' must be at least 1 (1: no cache), not {cache_steps}")
         require_choice("value of cache parameter 'variant'", variant, ("decode", "prefill", "pd"))
         require_choice("value of cache parameter 'shift_type'", shift_type, ("un", "un_right"))
-        self.cache_steps, self.variant, self.shift_type = cache_steps, variant, shift_type
+        self.cache_steps, self.variant, self.shift_type, self.wrap = cache_steps, variant, shift_type, wrap
 
     def start(self, canvas: Canvas) -> None:
         super().start(canvas)
@@ -71,6 +74,8 @@ class DKVCache(KVCache):
         self._live = pending
         if step.canvas.shift:
             self._live = self._predicting(pending) | (outcome.changed & ~step.masked)
+            if self.wrap and step.index > 0:
+                self._live[:, -1] = False
 
     def drop_finished(self, kept: Tensor) -> None:
         super().drop_finished(kept)

@@ -115,6 +115,6 @@ class DyLLMCache(KVCache):
         change = self.store.read_rows(layer, salient)[1] - before  # of what is stored, which may be less precise
         keys, values = self.store.read(layer, step.columns)
         context = old.clone()
-        context[at] = attn.attend(query[at], salient, keys, values)
         context[elsewhere] += attn.attend(query[elsewhere], others, keys, step.columns.gather(salient.scatter(change)))
+        context[at] = attn.attend(query[at], salient, keys, values)  # last, as rows aside attend to what it attends to
         return context

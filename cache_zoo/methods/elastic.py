@@ -23,8 +23,9 @@ class ElasticCache(KVCache):
     the step before. Keys and values of all other rows are old.
 
     A layer has drifted if the attention weights of the tracked rows differ from those of their stored queries and keys:
-    the cosine across heads, averaged over rows and keys, is below ``gamma``. The layers above it then run all rows of
-    that sequence, from the stored inputs of the next layer. Ties of tracked tokens go to the lowest position.
+    the cosine across heads, averaged over rows and keys, is below ``gamma`` (the paper compares the weights of the most
+    attended token). The layers above it then run all rows of that sequence, from the stored inputs of the next layer.
+    Ties of tracked tokens go to the lowest position.
 
     Each sequence of a batch refreshes on its own. The window is what the strategy may commit: in the paper the first
     masks of the whole canvas, with a strategy that decodes by blocks the masks of the block.

@@ -23,7 +23,7 @@ class DropoutSuffix(Suffix):
     Every column of the generated part gets one uniform number per block of a sequence, from the seed of the sequence
     and the index of the block alone. So the result depends neither on the order of requests, nor on the batch, nor on
     the device. A region that moves while its index stays keeps the numbers: when its end moves to the right, the
-    distances shrink, so what was visible stays so. A new index draws anew.
+    distances shrink, so the density hides nothing that was visible. A new index draws anew.
 
     Deviates from the released code: it draws from torch's global generator, so that a result depends on the requests
     before, and refuses a window larger than the generated part (only the columns that exist count here).

@@ -211,11 +211,14 @@ def _elsewhere(base: Mapping[str, Any], key: str, known: list[str]) -> str:
     if not name:
         homes = [f"{part}.{key}" for part, keys in base.items() if isinstance(keys, Mapping) and key in keys]
         return f"did you mean '{homes[0]}'? " if homes else ""
-    owners = {f"{group}.{other}": name for name, keys in _keys_by_choice(group).items() for other in keys}
+    owners: dict[str, list[str]] = {}
+    for choice, keys in _keys_by_choice(group).items():
+        for other in keys:
+            owners.setdefault(f"{group}.{other}", []).append(f"{group}={choice}")
     if key in owners:
-        return f"it belongs to {group}={owners[key]}. "
+        return f"it belongs to {' and '.join(owners[key])}. "
     near = difflib.get_close_matches(key, owners, n=1, cutoff=0.8)
-    return f"did you mean '{near[0]}' of {group}={owners[near[0]]}? " if near and near[0] not in known else ""
+    return f"did you mean '{near[0]}' of {' and '.join(owners[near[0]])}? " if near and near[0] not in known else ""
 
 
 def _keys_by_choice(group: str) -> dict[str, list[str]]:

@@ -43,6 +43,7 @@ NEUTRAL: dict[str, Any] = {
     "generation.temperature": 0,
     "generation.top_p": None,
     "generation.top_k": None,
+    "generation.factor_rule": "exact",
     "generation.first_forward": "decode",
     "generation.cfg_scale": 0,
     "generation.eos": None,
@@ -175,6 +176,8 @@ def _generation(values: dict[str, Any]) -> None:
     length, block = values.get("generation.gen_length"), values.get("generation.block_length")
     if block is None and "generation.block_length" in values:
         block = values["generation.block_length"] = length
+    if values["generation.factor"] is None:
+        values["generation.factor_rule"] = "exact"  # no effect
     if values["generation.top_p"] == 1:
         values["generation.top_p"] = None
     if values["generation.alg"] in ("random", "origin") and values["generation.temperature"] == 0:

@@ -14,9 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from evaluation.config.differences import differing, option_text, options
+from evaluation.config.identity import BASELINE
+from evaluation.config.registered_choices import GROUPS
 from evaluation.storage.saved_run import flatten
 from evaluation.sweep.cell import Cell
 
+_LEFT_OUT = ("suffix", "store")
+"""Choices that are not named where they are those of a baseline."""
 _STATUSES = ("done", "running", "failed", "oom", "skipped", "partial")
 """Of the summary line, in this order."""
 
@@ -99,14 +103,17 @@ class Display:
 def labels(cells: Sequence[Cell]) -> list[str]:
     """A name for each cell: its choices, and the values that differ between cells."""
     configs = [options(flatten(cell.settings.config)) for cell in cells]
-    swept = [key for key in differing(configs) if not key.startswith("cache.")]
+    swept = [key for key in differing(configs) if key.split(".")[0] not in GROUPS]
     names = []
     for cell, config in zip(cells, configs, strict=True):
-        label = cell.settings.cache.label
-        same_cache = [other for one, other in zip(cells, configs, strict=True) if one.settings.cache.label == label]
-        tuned = [key for key in differing(same_cache) if key.startswith("cache.")]
+        axes, tuned = cell.settings.axes, []
+        for group in GROUPS:
+            pairs = zip(cells, configs, strict=True)
+            same = [other for one, other in pairs if one.settings.axes[group] == axes[group]]
+            tuned += [key for key in differing(same) if key.startswith(f"{group}.")]
         values = [f"{key.split('.')[-1]}={option_text(config.get(key))}" for key in [*swept, *tuned]]
-        names.append(" ".join([*dict.fromkeys(cell.settings.axes.values()), *values]))
+        choices = [axes[key] for key in axes if key not in _LEFT_OUT or axes[key] != BASELINE[key]]
+        names.append(" ".join([*dict.fromkeys(choices), *values]))
     return names
 
 

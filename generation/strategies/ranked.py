@@ -11,16 +11,16 @@ from cache_zoo.errors import require
 from cache_zoo.methods.certainty import certainty_density
 from generation.options import UNRANKED, GenerationOptions
 from generation.sampling import gumbel, uniform_of
-from generation.selection import block_forwards, commit_best, damped_threshold, dream_times, quota
+from generation.selection import block_forwards, commit_best, damped_threshold, dream_times, quota, ranks
 from generation.strategies.strategy import Board, Plan, Region, Strategy, View
 
 
 def moved(board: Board, b: int, start: int, end: int) -> Region:
-    """The region ``start`` to ``end`` of sequence ``b``, with another index than the last one if its bounds differ."""
+    """The region ``start`` to ``end`` of sequence ``b``, another block than before if its bounds differ."""
     if board.regions is None:
         return Region(0, start, end)
-    index, *bounds = board.regions[b]
-    return Region(index + (bounds != [start, end]), start, end)
+    block, *bounds = board.regions[b]
+    return Region(block + (bounds != [start, end]), start, end)
 
 
 class RankedStrategy(Strategy):
@@ -57,25 +57,28 @@ class RankedStrategy(Strategy):
 
     def ranked(self, board: Board, plan: Plan) -> Plan:
         """``plan`` with what is known before the forward: how much a region commits, and where a random order does."""
-        inside = torch.zeros_like(board.open)
-        for b, region in enumerate(plan.regions):
-            if region is not None:
-                inside[b, region.start : region.end] = board.open[b, region.start : region.end]
+        regions = [region or Region(0, 0, 0) for region in plan.regions]  # a finished sequence has nothing to commit
+        columns = torch.arange(board.open.shape[1])
+        start, end = torch.tensor([[region.start, region.end] for region in regions]).T.unsqueeze(2)
+        inside = board.open & (columns >= start) & (columns < end)
+        masks = (inside if self._blocks else board.open).sum(dim=1).tolist()
+        later = (board.open & (columns >= end)).sum(dim=1).tolist()
         candidates = inside.clone() if plan.candidates is None else inside & plan.candidates
-        for b, region in enumerate(plan.regions):
-            if region is None:
-                continue
+        for b, region in enumerate(regions):
             spent = self._spent(board, region, b)
-            self._least[b] = self._quota(board, region, b, spent)
             if self.options.first_forward == "first_token" and spent == 0:
                 self._least[b], plan = 1, replace(plan, candidates=candidates)
                 candidates[b] &= candidates[b].cumsum(dim=0) == 1
+            elif self.options.alg == "origin":
+                self._least[b] = int((inside[b] & self._due(b, spent)).sum())
+            else:
+                block = region.block if self._blocks else 0
+                number = quota(self._schedule, spent, masks[b], block=block, later=later[b])
+                self._least[b] = number if self.options.counted else max(number, 1)
         least = torch.tensor(self._least)
         if self._order is not None:
             score = self._prior(self._order, board.masked)
-            chosen = commit_best(score, candidates, least, self.options)
-            order = score.masked_fill(~chosen, -torch.inf).argsort(dim=1, descending=True, stable=True)
-            plan = replace(plan, planned=(order.argsort(dim=1) + 1) * chosen)
+            plan = replace(plan, planned=ranks(score, commit_best(score, candidates, least, self.options)))
         last = (least >= inside.sum(dim=1)).tolist() if self.options.counted else None
         return replace(plan, last=last)
 
@@ -94,11 +97,9 @@ class RankedStrategy(Strategy):
         return commit_best(score, view.eligible, torch.tensor(self._least, device=device), options, threshold)
 
     def drop_finished(self, kept: Tensor) -> None:
-        some = kept.tolist()
-        self._forwards = [self._forwards[b] for b in some]
-        self._least = [self._least[b] for b in some]
+        self._forwards, self._least = ([of[b] for b in kept.tolist()] for of in (self._forwards, self._least))
         if self._order is not None:
-            self._order = self._order[some]
+            self._order = self._order[kept.cpu()]
 
     def _spent(self, board: Board, region: Region, b: int) -> int:
         """Forwards that sequence ``b`` has spent under the schedule of ``region``."""
@@ -107,16 +108,12 @@ class RankedStrategy(Strategy):
         same = board.regions is not None and board.regions[b].block == region.block
         return board.block_step[b] if same else 0
 
-    def _quota(self, board: Board, region: Region, b: int, spent: int) -> int:
-        """The least number of tokens that sequence ``b`` commits."""
-        options, block = self._schedule, slice(region.start, region.end) if self._blocks else slice(None)
-        masks, later = int(board.open[b, block].sum()), int(board.open[b, region.end :].sum())
-        if options.alg == "origin" and spent < block_forwards(options) - 1:
-            assert self._order is not None
-            due = self._order[b] >= dream_times(block_forwards(options), options.eps)[spent + 1]
-            return int((board.open[b] & due)[region.start : region.end].sum())
-        least = quota(options, spent, masks, block=region.block if self._blocks else 0, later=later)
-        return least if options.counted else max(least, 1)
+    def _due(self, b: int, spent: int) -> Tensor:
+        """Positions of sequence ``b`` whose time has come in Dream's ``alg=origin``, BoolTensor ``[G]``."""
+        assert self._order is not None
+        forwards = block_forwards(self._schedule)
+        time = dream_times(forwards, self._schedule.eps)[spent + 1] if spent < forwards - 1 else 0
+        return self._order[b] >= time
 
     def _prior(self, score: Tensor, masked: Tensor) -> Tensor:
         """``score`` ``[B, G]`` times the certainty prior, if there is one."""

@@ -1,4 +1,4 @@
-"""Choices inside a forward that some sources recorded: rows by layer, kept keys, attended blocks (batches of one)."""
+"""Choices inside a forward that some sources recorded: rows by layer, kept keys, attended blocks."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def _by_head(mask: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def recorded_choices(case: Case) -> list[str]:
-    """Names of the choices that ``case`` recorded."""
+    """Names of the choices that ``case`` recorded, of a batch of one."""
+    if case.batch > 1:
+        return []
     return [name for name in _CHECKS if name in case.expected or name in case.expected["forwards"][0]]
 
 

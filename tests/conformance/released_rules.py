@@ -25,21 +25,8 @@ class Ranked(Strategy):
         raise NotImplementedError
 
 
-class FactorWithLast(Ranked):
-    """Fast-dLLM's factor rule: if all candidates but the last pass, the last is committed too (METHODS.md B3)."""
-
-    def count(self, confidence: list[float], step: int) -> int:
-        assert self.options.factor is not None
-        passed = 1
-        for n, value in enumerate(confidence[1:], start=2):
-            if value < 1 - self.options.factor / (n + 1):
-                break
-            passed = n
-        return len(confidence) if passed == len(confidence) - 1 else passed
-
-
 class LateSchedule(Ranked):
-    """DPad's uncached schedule on Dream: Dream's from its second step on (METHODS-2.md H2)."""
+    """DPad's uncached schedule on Dream: Dream's from its second step on."""
 
     def __init__(self, options: GenerationOptions) -> None:
         super().__init__(options)
@@ -55,7 +42,7 @@ class LateSchedule(Ranked):
 
 class DeferringThreshold(Ranked):
     """Fast-dLLM's threshold rule for Dream without a cache: of a fixed number per forward, those below the threshold
-    are deferred; after the last scheduled forward only deferred ones are left (METHODS.md A1)."""
+    are deferred; after the last scheduled forward only deferred ones are left."""
 
     def __init__(self, options: GenerationOptions) -> None:
         super().__init__(options)

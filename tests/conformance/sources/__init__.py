@@ -1,4 +1,4 @@
-"""Sources of recorded cases, and how each one's parameters map to our objects (METHODS.md and METHODS-2.md name them).
+"""Sources of recorded cases, and how each one's parameters map to our objects.
 
 A mapping reads parameters only, so it holds for any values of them.
 """

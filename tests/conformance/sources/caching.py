@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.conformance.case import Case
 from tests.conformance.replay import NotReplayedError, Replay
-from tests.conformance.sources.options import dream_quota, early_stop, layout, quota
+from tests.conformance.sources.options import dream_quota, early_stop, layout, quota, shaping
 
 
 def dllm_cache(case: Case) -> Replay:
@@ -25,7 +25,7 @@ def d2cache_repo(case: Case) -> Replay:
     params = case.params
     if params["strategy"] != "vanilla":
         raise NotReplayedError(f"the {params['strategy']} strategy")
-    for name in ("gamma", "debias", "factor"):
+    for name in ("gamma", "debias"):
         if params.get(name) is not None:
             raise NotReplayedError(f"decoding by {name}")
     parameters = dict(params["cache_args"])
@@ -33,8 +33,8 @@ def d2cache_repo(case: Case) -> Replay:
         # The variant of the recorded code is known by its notes: this one names the repaired confidences.
         live = any("confidence cache really updated" in note for note in case.data["notes"])
         parameters["confidence"] = "live" if live else "first-step"
-    names = ("num_transfer_tokens", "threshold", "sigma", "alg", "top_p", "stop_until_eos")
-    options = {name: params[name] for name in names if params.get(name) is not None}
+    names = ("num_transfer_tokens", "threshold", "factor", "sigma", "alg", "top_p", "top_k", "stop_until_eos")
+    options = {name: params[name] for name in names if params.get(name) is not None} | {"factor_rule": "without_last"}
     return Replay({**layout(case), **options}, params["cache"], parameters)
 
 
@@ -42,7 +42,8 @@ def dkv_cache(case: Case) -> Replay:
     params = case.params
     if case.dream:
         variant = {"decoded": "decode"}.get(params["cache_type"], params["cache_type"])
-        parameters = {"variant": variant, "cache_steps": params["cache_steps"], "shift_type": params["shift_type"]}
+        names = ("cache_steps", "shift_type")
+        parameters = {"variant": variant, "wrap": True, **{name: params[name] for name in names}}
         return Replay({**layout(case), **dream_quota(case)}, "dkv", parameters)
     refresh = params["cache_reloading_step"]
     if params["variant"] == "decode":
@@ -75,19 +76,23 @@ def elastic_cache(case: Case) -> Replay:
     if params["threshold"] is not None:
         rule = {"threshold": params["threshold"]}
     else:
-        rule = {"num_transfer_tokens": params["tokens_per_iter"]}
-    options = {"strategy": "window", "window": params["window_length"], "eos": "drop", **rule}
+        rule = {"num_transfer_tokens": params.get("tokens_per_iter", 1)}
+    options = {"strategy": "window", "window": params["window_length"], "eos": "cut", **rule, **shaping(case)}
     parameters = {name: params[name] for name in ("gamma", "track_num", "block_caching")}
     return Replay({"gen_length": params["gen_length"], "block_length": None, **options}, "elastic", parameters)
 
 
 def dyllm(case: Case) -> Replay:
     params = case.params
-    options: dict[str, Any] = {**layout(case), "steps": params["steps"]}
+    options: dict[str, Any] = layout(case)
+    if params["confidence_threshold"] is None:
+        options["steps"] = params["steps"]
+    elif params["algorithm"] == "entropy":
+        raise NotReplayedError("a threshold for entropies")
+    else:
+        options["threshold"] = params["confidence_threshold"]
     if params["algorithm"] == "entropy":
         options["alg"] = "entropy"
-    if params["confidence_threshold"] is not None:
-        options["threshold"] = params["confidence_threshold"]
     if not params["ignore_eos"]:
         options["stop_until_eos"] = True
     return Replay(options, "dyllm", {"threshold": params["threshold"], "full_steps": params["num_full_steps"]})
@@ -96,7 +101,7 @@ def dyllm(case: Case) -> Replay:
 def sparsed(case: Case) -> Replay:
     parameters = {name: case.params[name] for name in ("skip", "select", "block_size")}
     options = dream_quota(case) if case.dream else quota(case)
-    scale = "head_dim" if case.dream else "num_heads"  # as released (METHODS-2.md H3)
+    scale = "head_dim" if case.dream else "num_heads"  # as released
     return Replay({**layout(case), **options}, "sparsed", {**parameters, "scale": scale})
 
 

@@ -12,8 +12,10 @@ _METHODS = {"generate": "none", "generate_with_prefix_cache": "prefix", "generat
 
 
 def llada_official(case: Case) -> Replay:
-    scale = case.params.get("cfg_scale", 0.0)
-    return Replay({**layout(case), **quota(case), **({"cfg_scale": scale} if scale else {})})
+    names = ("cfg_scale", "logits_eos_inf", "confidence_eos_eot_inf")
+    return Replay(
+        {**layout(case), **quota(case), **{name: case.params[name] for name in names if case.params.get(name)}}
+    )
 
 
 def dream_official(case: Case) -> Replay:
@@ -29,7 +31,9 @@ def fastdllm_llada(case: Case) -> Replay:
 
 def fastdllm_dream(case: Case) -> Replay:
     cache = case.params["cache"]
-    return Replay({**layout(case), **(dream_quota(case) if cache == "none" else dream_blocks(case))}, cache)
+    if cache == "none":  # no blocks
+        return Replay({**layout(case), "block_length": None, **dream_quota(case)})
+    return Replay({**layout(case), **dream_blocks(case)}, cache)
 
 
 def dinfer(case: Case) -> Replay:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.conformance.case import Case
 
-FILTERS = ("top_p", "top_k", "alg_temp", "temperature")
+_SHAPING = ("top_p", "top_k", "alg_temp", "temperature")
 
 
 def layout(case: Case) -> dict[str, Any]:
@@ -19,23 +19,27 @@ def quota(case: Case) -> dict[str, Any]:
     params = case.params
     for name in ("threshold", "factor"):
         if params.get(name) is not None:
-            return {name: params[name]}
+            return {name: params[name], **({"factor_rule": "with_last"} if name == "factor" else {})}
     return {"steps": params["steps"]}
 
 
 def dream_quota(case: Case) -> dict[str, Any]:
     """Dream's schedule over ``steps``, or a threshold; and what shapes its confidences."""
     params = case.params
-    shaping = {name: params[name] for name in FILTERS if params.get(name)}
     if params["alg"] == "confidence_threshold":
-        return {"threshold": params["threshold"], **shaping}
+        return {"threshold": params["threshold"], **shaping(case)}
     eps = {"eps": params["eps"]} if "eps" in params else {}
-    return {"schedule": "dream", "steps": params["steps"], "alg": params["alg"], **eps, **shaping}
+    return {"schedule": "dream", "steps": params["steps"], "alg": params["alg"], **eps, **shaping(case)}
+
+
+def shaping(case: Case) -> dict[str, Any]:
+    """What shapes the confidences of Dream's samplers, where it is set."""
+    return {name: case.params[name] for name in _SHAPING if case.params.get(name)}
 
 
 def dream_blocks(case: Case) -> dict[str, Any]:
     """Fast-dLLM's loop on Dream, which others share: a block's first forward commits its first token only, and every
-    ``alg`` that is no threshold means negative entropy (METHODS.md A1)."""
+    ``alg`` that is no threshold means negative entropy."""
     options = dream_quota(case)
     if "alg" in options:
         options["alg"] = "entropy"
