@@ -168,7 +168,7 @@ def test_each_cell_of_a_sweep_gets_its_own_values() -> None:
         (["+recipe=fast_dllm", "+recipe=d2cache"], "give +recipe=NAME once"),
         (
             ["+recipe=fast_dllm", "dataset=nano-gsm"],
-            "'fast_dllm' has nothing for model=llada-inst, dataset=nano-gsm, cache=none; it has llada-inst: gsm8k",
+            "has nothing for model=llada-inst, dataset=nano-gsm, cache=none, suffix=all; it has llada-inst: gsm8k",
         ),
         (["+recipe=d2cache", "model=llada-1.5"], "has nothing for model=llada-1.5"),
         (["+recipe=d2cache", "cache=d3cache"], "did you mean 'd2cache'?"),
