@@ -87,8 +87,9 @@ def test_equal_answers_are_generated_once_and_noted(
     assert results["efficiency"]["nfe"] == 8
 
 
-def test_drawn_answers_are_all_generated_and_count_as_one_question(tasks: Path, tmp_path: Path) -> None:
-    summary, samples, results = run(tasks, tmp_path, "dataset.name=thrice", "generation.temperature=1.0")
+@pytest.mark.parametrize("drawn", ["generation.temperature=1.0", "suffix=dropout"])
+def test_drawn_answers_are_all_generated_and_count_as_one_question(tasks: Path, tmp_path: Path, drawn: str) -> None:
+    summary, samples, results = run(tasks, tmp_path, "dataset.name=thrice", drawn)
     assert (summary.n, summary.repeats, summary.items_total, summary.partial) == (2, 3, 2, False)
     assert summary.note is None
     assert "note" not in summary.as_dict()

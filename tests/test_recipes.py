@@ -60,8 +60,42 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("d2cache", "dream-base", "humaneval", "dllm", {"kp": 5, "kr": 1, "top_p": 0.9}),
     ("d2cache", "llada-base", "gsm8k", "dllm", {"kp": 25, "kr": 5}),
 ]
+USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
 GROUPS |= dict.fromkeys(("kp", "kr", "rou", "rollout_p", "current_k", "inflate_w", "confidence"), "cache")
+
+
+PRUNED: list[tuple[str, str, str, str, dict[str, Any]]] = [
+    ("streaming_dllm", "llada-1.5", "gsm8k", "window", {"suffix.window": 96, "generation.alpha": 0.4}),
+    (
+        "streaming_dllm",
+        "dream-base",
+        "mbpp",
+        "window",
+        {"suffix.window": 192, "generation.first_forward": "first_token"},
+    ),
+    ("dpad", "llada-inst", "mbpp", "dropout", {"suffix.sigma": 3, "suffix.scale": 2.3, "suffix.window": 128}),
+    ("dpad", "dream-base", "gsm8k", "dropout", {"suffix.scale": 1.6, "suffix.window": 256, "generation.eos": "block"}),
+]
+
+
+@pytest.mark.parametrize(("recipe", "model", "dataset", "suffix", "expected"), PRUNED, ids=str)
+def test_recipes_set_a_suffix_rule_where_it_is_chosen(
+    recipe: str, model: str, dataset: str, suffix: str, expected: dict[str, Any]
+) -> None:
+    cell = [
+        f"+recipe={recipe}",
+        f"model={model}",
+        f"dataset.name={dataset}",
+        "cache=prefix",
+        "generation.gen_length=512",
+    ]
+    whole, pruned = cells([*cell, f"suffix=all,{suffix}"], sweep=True)
+    for key, value in expected.items():
+        assert at(pruned.config, key) == value, key
+    assert whole.suffix.label == "all"
+    assert whole.generation == pruned.generation
+    assert whole.baseline == pruned.baseline
 
 
 @pytest.mark.parametrize(("recipe", "model", "dataset", "cache", "expected"), DOCUMENTED, ids=str)
@@ -81,17 +115,18 @@ def test_recipes_resolve_to_the_documented_values(
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_entry_of_a_recipe_can_be_used(recipe: str) -> None:
     """Resolved for every cell that an entry names, without composing a configuration for each."""
-    configs: dict[str, dict[str, Any]] = {}
+    configs: dict[tuple[str, str], dict[str, Any]] = {}
     for entry in read_recipe(CONFIGS, recipe):
         assert {"model", "dataset"} <= set(entry.when)
-        for cell in product(*(entry.when.get(axis, ("none",)) for axis in ("model", "dataset", "cache"))):
-            names = dict(zip(("model", "dataset", "cache"), cell, strict=True))
+        for cell in product(*(entry.when.get(axis, (usual,)) for axis, usual in USUAL.items())):
+            names = dict(zip(USUAL, cell, strict=True))
             assert (CONFIGS / "model" / f"{names['model']}.yaml").is_file()
             values = resolve(CONFIGS, recipe, {axis: {"name": name} for axis, name in names.items()})
             assert entry.source in values.pop("recipe.source")
             assert values.pop("recipe.name") == recipe
-            config = configs.get(names["cache"]) or settings(f"cache={names['cache']}").config
-            configs[names["cache"]] = config
+            method = names["cache"], names["suffix"]
+            config = configs.get(method) or settings(f"cache={method[0]}", f"suffix={method[1]}").config
+            configs[method] = config
             for key in values:
                 at(config, key)  # it is there to be set
             options = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("generation.")}
@@ -133,7 +168,7 @@ def test_each_cell_of_a_sweep_gets_its_own_values() -> None:
         (["+recipe=fast_dllm", "+recipe=d2cache"], "give +recipe=NAME once"),
         (
             ["+recipe=fast_dllm", "dataset=nano-gsm"],
-            "'fast_dllm' has nothing for model=llada-inst, dataset=nano-gsm, cache=none; it has llada-inst: gsm8k",
+            "has nothing for model=llada-inst, dataset=nano-gsm, cache=none, suffix=all; it has llada-inst: gsm8k",
         ),
         (["+recipe=d2cache", "model=llada-1.5"], "has nothing for model=llada-1.5"),
         (["+recipe=d2cache", "cache=d3cache"], "did you mean 'd2cache'?"),

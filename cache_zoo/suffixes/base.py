@@ -19,6 +19,8 @@ class Suffix:
 
     paper: ClassVar[str] = ""
     """Source of the method: title and arXiv id."""
+    draws: ClassVar[bool] = False
+    """What is visible depends on the seeds of the sequences."""
 
     def start(self, canvas: Canvas) -> None:
         """Reset; called once per generation, before the first step."""

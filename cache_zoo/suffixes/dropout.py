@@ -37,6 +37,7 @@ class DropoutSuffix(Suffix):
     """
 
     paper = "DPad, arXiv 2508.14148"
+    draws = True
 
     def __init__(self, window: int = 256, sigma: float = 4.0, scale: float = 2.0, preserved: int | None = None) -> None:
         require(window >= 1, f"suffix parameter 'window' must be at least 1, not {window}; scale=0 drops the suffix")

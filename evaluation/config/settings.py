@@ -258,6 +258,11 @@ class Settings:
         return {"cache": self.cache.make(), "suffix": self.suffix.make(), "store": self.store}
 
     @property
+    def random(self) -> bool:
+        """Whether answers depend on the seed: tokens or visible columns are drawn."""
+        return self.generation.random or self.suffix.make().draws
+
+    @property
     def obstacle(self) -> str | None:
         """Why this combination cannot run, or saves nothing; None if it can be run."""
         cache = self.cache.make()

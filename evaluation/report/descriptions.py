@@ -56,7 +56,8 @@ def cache_package(run: SavedRun) -> str | None:
 
 def group(run: SavedRun) -> str:
     """Digest of what runs share that are ranked and timed against each other."""
-    shared = [run.setting, run.provenance.dataset_sha256, run.clock, environment(run)]
+    setting = {key: value for key, value in run.setting.items() if key not in NEUTRAL or value != NEUTRAL[key]}
+    shared = [setting, run.provenance.dataset_sha256, run.clock, environment(run)]
     return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]
 
 

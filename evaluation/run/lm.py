@@ -111,9 +111,9 @@ class CacheZooLM(TemplateLM):  # type: ignore[misc] # lm-eval has no annotations
         return [bos, *ids] if add and bos is not None and ids[:1] != [bos] else ids
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """The answers. Without sampling, repeated requests have equal answers, so one is generated for all."""
+        """The answers. Where nothing is drawn, repeated requests have equal answers, so one is generated for all."""
         asked = list(self._generation_requests(requests))
-        distinct, positions = (asked, list(range(len(asked)))) if self.settings.generation.random else _distinct(asked)
+        distinct, positions = (asked, list(range(len(asked)))) if self.settings.random else _distinct(asked)
         if len(distinct) < len(asked) and self.processes.is_main_process:
             _LOG.warning(EQUAL_ANSWERS)
         for request in distinct:
