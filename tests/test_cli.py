@@ -256,7 +256,7 @@ def test_the_chat_template_and_the_system_prompt_reach_the_prompt(run: Run, shor
         (["suffix=windw"], "did you mean 'window'?"),
         (["suffix=window", "suffix.windw=3"], "did you mean 'suffix.window'?"),
         (["suffix=window", "suffix.window=-1"], "'window' must be at least 0"),
-        (["suffix.window=3"], "it belongs to suffix=dropout and suffix=window"),
+        (["suffix.window=3"], "it belongs to suffix=window and suffix=dropout"),
         (["store=int9"], "unknown store 'int9': did you mean 'int8'?"),
         (["store=int8"], "store=int8 is a format of stored keys and values, and NoCache stores none"),
         (["generation.window=3"], "it belongs to generation=window"),
