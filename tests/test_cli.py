@@ -410,7 +410,7 @@ def test_help_names_choices_and_keys(tmp_path: Path) -> None:
         "model: diffucoder-base",
         "gen_length: 128",
         "Exit status",
-        "recipe: d2cache, dllm_cache, fast_dllm",
+        "recipe: d2cache, dllm_cache, dpad, fast_dllm",
         "mc_num: 128",
     ):
         assert text in result.out
