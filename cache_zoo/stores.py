@@ -192,6 +192,15 @@ class Store:
         self._require_written(layer)
         return self._keys.read_rows(layer, rows), self._values.read_rows(layer, rows)
 
+    def read_values(self, layer: int, rows: Rows) -> Tensor:
+        """The values of `read_rows` alone.
+
+        Raises:
+            RuntimeError: no key or no value of this layer was ever written.
+        """
+        self._require_written(layer)
+        return self._values.read_rows(layer, rows)
+
     def keep(self, kept: Tensor) -> None:
         """Keep the sequences ``kept`` (LongTensor of batch indices) and free the others."""
         self._keys.keep(kept)

@@ -206,8 +206,7 @@ class _Decoding:
             tokens[self.sequences] = self.ids[:, start:]
             committed[self.sequences] = outcome.committed[:, start:]
             regions = dict(zip(self.sequences, self.regions, strict=True))
-            blocks = {sequence: region.block for sequence, region in regions.items()}
-            yield Progress(tokens, committed, blocks, regions, replace(self.counts))
+            yield Progress(tokens, committed, regions, replace(self.counts))
 
     def _start(self) -> None:
         self.cache.start(self.canvas)

@@ -69,14 +69,12 @@ class Progress:
     Attributes:
         tokens: LongTensor ``[B, gen_length]``, [MASK] where nothing is committed yet.
         committed: BoolTensor ``[B, gen_length]``, committed in this forward.
-        blocks: active sequence to its block.
         regions: active sequence to the region that the forward decoded.
         counts: the work so far.
     """
 
     tokens: Tensor
     committed: Tensor
-    blocks: dict[int, int]
     regions: dict[int, Region]
     counts: Counts
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from cache_zoo import Cache, Rows, Step
+from models.layers import Attention, FeedForward
 
 
 class LeaveOneOutRows:
@@ -44,7 +43,7 @@ class LeaveOneOutRows:
             second = second & torch.eye(rows.width, dtype=torch.bool, device=own.device)
         return torch.cat((visible, second.expand(-1, rows.width, -1)), dim=2)
 
-    def layer(self, layer: int, attn: Any, ffn: Any, cache: Cache, step: Step) -> None:
+    def layer(self, layer: int, attn: Attention, ffn: FeedForward, cache: Cache, step: Step) -> None:
         """Run one layer, behind the rows of the canvas, whose keys and values ``attn`` remembers."""
         query, key, value = attn.project_aside(attn.norm(self.x), self.rows)
         keys, values = attn.attended or self._stored(layer, cache, step)

@@ -222,11 +222,11 @@ def test_a_stream_goes_where_generate_goes(
     for progress, step in zip(seen, expected.trace, strict=True):
         assert torch.equal(progress.tokens, step.canvas)
         assert torch.equal(progress.committed, step.committed)
-        assert sorted(progress.blocks) == step.active
+        assert sorted(progress.regions) == step.active
     assert torch.equal(seen[-1].tokens, expected.tokens)
     assert seen[-1].counts == expected.counts
     assert [progress.counts.forwards for progress in seen] == list(range(1, len(seen) + 1))
-    assert {0, 1} == {block for progress in seen for block in progress.blocks.values()}
+    assert {0, 1} == {region.block for progress in seen for region in progress.regions.values()}
 
 
 def test_two_streams_do_not_disturb_each_other(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:

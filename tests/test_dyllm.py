@@ -13,8 +13,8 @@ from cache_zoo import Cache, Outcome, Step, UsageError, make_cache
 from cache_zoo.suffixes.window import WindowSuffix
 from generation import GenerationOutput, generate
 from models import Transformer, load_model
+from models.layers import Layer
 from models.tiny import SMALLEST, make_tiny
-from models.transformer import Layer
 
 FAMILIES = ["llada", "dream"]
 

@@ -13,8 +13,8 @@ from cache_zoo import KVCache, Step, UsageError, make_cache
 from cache_zoo.suffixes.window import WindowSuffix
 from generation import GenerationOutput, generate
 from models import Transformer, load_model
+from models.layers import Layer
 from models.tiny import make_tiny
-from models.transformer import Layer
 
 ONE_LAYER: dict[str, dict[str, int]] = {
     "llada": {"d_model": 32, "n_layers": 1, "mlp_hidden_size": 64},

@@ -141,7 +141,7 @@ def test_the_status_says_where_a_generation_is() -> None:
         (sliding, Region(7, 3, 9), "step 5 · columns 4-9 · 0/16 tokens"),
     ):
         counts = Counts(forwards=5, rows=1, rows_full=2)
-        generation.progress = Progress(tokens, tokens == 0, {0: region.block}, {0: region}, counts)
+        generation.progress = Progress(tokens, tokens == 0, {0: region}, counts)
         generation.seconds = 1.0
         assert generation.status() == f"0.0 tokens/s · compute ratio 0.500 · {said}"
 
@@ -259,7 +259,7 @@ def drawn(ids: list[int], new: list[int], block: int, height: int = 20, width: i
     committed = torch.zeros(1, len(ids), dtype=torch.bool)
     committed[0, new] = True
     region = Region(block, 4 * block, 4 * block + 4)
-    picture.update(Progress(torch.tensor([ids]), committed, {0: block}, {0: region}, Counts()), "status")
+    picture.update(Progress(torch.tensor([ids]), committed, {0: region}, Counts()), "status")
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
     console.print(picture.render(console, height))
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from cache_zoo import Rows, Step, UsageError
 from models import Transformer, load_model
+from models.layers import Rotation
 from models.loading import as_device, as_dtype
 from models.tiny import make_tiny
-from models.transformer import _Rotation
 
 
 def edit_config(folder: Path, **changes: Any) -> None:
@@ -329,7 +329,7 @@ def test_rotation_is_relative(tiny_models: dict[str, Transformer]) -> None:
     rows = Rows.from_mask(torch.ones(1, 2, dtype=torch.bool))
 
     def product(*positions: int) -> float:
-        query, key = _Rotation(model._angles(1024), torch.tensor([positions])).turn(heads, rows)
+        query, key = Rotation(model._angles(1024), torch.tensor([positions])).turn(heads, rows)
         return float((query * key).sum())
 
     assert product(503, 512) == pytest.approx(product(3, 12), abs=1e-4)

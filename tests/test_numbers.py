@@ -12,8 +12,9 @@ from torch import Tensor
 
 from cache_zoo import KVCache, Step
 from cache_zoo.blocks import AttentionBlock
-from generation import NotFiniteError, generate, log_likelihoods, stream
+from generation import Board, NotFiniteError, Plan, generate, log_likelihoods, stream
 from generation.demo import main
+from generation.strategies.vanilla import Vanilla
 from models import Transformer, load_model
 
 PROMPTS = [[1, 2, 3, 4, 5], [6, 7, 8]]
@@ -103,13 +104,27 @@ def test_a_stream_ends_at_the_forward_after(model: Transformer) -> None:
 
 
 def test_nothing_waits_for_the_device_to_look(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check adds no read from the device: a step reads once to advance, and for the cache's rows."""
-    reads = []
+    """The check adds no read from the device: a step reads once to advance, and for the cache's rows.
+
+    A plan reads the board, which is on the host.
+    """
+    reads, planning = [], []
+    plan = Vanilla.plan
+
+    def noted_plan(self: Vanilla, board: Board) -> Plan:
+        planning.append(True)
+        try:
+            return plan(self, board)
+        finally:
+            planning.clear()
+
+    monkeypatch.setattr(Vanilla, "plan", noted_plan)
     for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
         found = getattr(Tensor, name)
 
         def read(*given: Any, _found: Any = found, **named: Any) -> Any:
-            reads.append(_found.__name__)
+            if not planning:
+                reads.append(_found.__name__)
             return _found(*given, **named)
 
         monkeypatch.setattr(Tensor, name, read)

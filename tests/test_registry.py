@@ -31,7 +31,7 @@ def test_the_built_in_caches_are_listed() -> None:
         ("dkv_greedy", {"cache_steps": 2, "window": 4}),
         ("sparse", {"keep_ratio": 0.5, "kernel_size": 3, "ties": "lowest"}),
         ("maskkv", {"budget": 256, "alpha": 0.5, "beta": 0.5}),
-        ("entropy", {"threshold": 0.2, "recent_k": 16}),
+        ("entropy", {"threshold": 0.05, "recent_k": 16}),
     ],
 )
 def test_parameters_and_defaults(name: str, defaults: dict[str, object]) -> None:

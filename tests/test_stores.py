@@ -82,6 +82,7 @@ def test_reads_what_was_written_last(name: str, dtype: torch.dtype) -> None:
         read = all_columns(store, layer)
         some = random_rows(generator)
         packed_read = store.read_rows(layer, some)
+        assert torch.equal(store.read_values(layer, some), packed_read[1])
         for part in range(2):
             exact = expected[part, layer]
             assert read[part].dtype == packed_read[part].dtype == dtype
@@ -197,7 +198,7 @@ def test_the_read_of_a_layer_that_was_never_written_is_an_error(name: str) -> No
     packed = torch.randn(2, len(rows), HEADS, WIDTH)
     store.write(0, rows, *packed)
     store.write(2, rows, key=packed[0])
-    for read, argument in ((store.read, shape.all_columns), (store.read_rows, rows)):
+    for read, argument in ((store.read, shape.all_columns), (store.read_rows, rows), (store.read_values, rows)):
         read(0, argument)
         with pytest.raises(RuntimeError, match="no keys and values of layer 1"):
             read(1, argument)

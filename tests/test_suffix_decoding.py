@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cache_zoo import Cache, Canvas, Step, Suffix, caches, list_caches, make_suffix
+from cache_zoo import Cache, Canvas, Step, Suffix, caches, list_caches, make_cache, make_suffix
 from generation import GenerationOutput, generate
 from models import Transformer
 from tests.plain_pruned import plain_decode
+from tests.test_contract import VARIANTS
 
 GEN, BLOCK = 24, 8
 FAMILIES = ("llada", "dream")
@@ -36,8 +37,13 @@ def fast(cache: str) -> dict[str, Any]:
     return {"gen_length": 18, "block_length": 6, "seed": 1, **rule}
 
 
+def busy(cache: str) -> Cache:
+    """A cache with parameters that reach its branches on a short canvas."""
+    return make_cache(cache, **next(iter(VARIANTS.get(cache, [])), {}))
+
+
 def decode(
-    model: Transformer, prompts: list[list[int]], cache: str | None, suffix: Suffix | None, **options: Any
+    model: Transformer, prompts: list[list[int]], cache: Cache | str | None, suffix: Suffix | None, **options: Any
 ) -> GenerationOutput:
     return generate(model, prompts, cache, suffix=suffix, **{"gen_length": GEN, "block_length": BLOCK, **options})
 
@@ -92,11 +98,11 @@ def test_a_batch_decodes_what_its_sequences_decode_alone(
     part: str, cache: str, family: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]
 ) -> None:
     model, seeds = tiny_models[family], [8, 2, 5]
-    batch = decode(model, prompts, cache, rule(part), **fast(cache) | {"seed": seeds})
+    batch = decode(model, prompts, busy(cache), rule(part), **fast(cache) | {"seed": seeds})
     assert (batch.tokens != model.config.mask_id).all()
     assert batch.counts.compute_ratio < 1
     for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        alone = decode(model, [prompt], cache, rule(part), **fast(cache) | {"seed": seed})
+        alone = decode(model, [prompt], busy(cache), rule(part), **fast(cache) | {"seed": seed})
         assert torch.equal(alone.tokens[0], batch.tokens[number])
         assert alone.nfe == batch.forwards[number]
 
@@ -114,7 +120,7 @@ def test_what_is_hidden_and_what_never_ran_does_not_matter(
 ) -> None:
     """Neither the tokens of hidden columns nor fresh memory take part, such as keys of columns that never ran."""
     model, hidden = tiny_models[family], 0
-    expected = decode(model, prompts, cache, rule(part), **fast(cache))
+    expected = decode(model, prompts, busy(cache), rule(part), **fast(cache))
     run = model.run
 
     def scribbling(ids: Tensor, *, step: Step, **further: Any) -> Any:
@@ -129,7 +135,7 @@ def test_what_is_hidden_and_what_never_ran_does_not_matter(
     torch.use_deterministic_algorithms(True)  # fills what torch.empty returns with NaN
     try:
         assert torch.empty(8).isnan().all()
-        out = decode(model, prompts, cache, rule(part), **fast(cache))
+        out = decode(model, prompts, busy(cache), rule(part), **fast(cache))
     finally:
         torch.use_deterministic_algorithms(before)
     assert hidden > 0

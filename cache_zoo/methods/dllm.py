@@ -63,8 +63,9 @@ class DLLMCache(KVCache):
         for rows in chosen:
             self._renew_values(rows, layer, x, attn, step)
         if not response_due and self.rou > 0:
-            _, before = self.store.read_rows(layer, response)
-            value = self._renew_values(response, layer, x, attn, step)
+            before = self.store.read_values(layer, response)
+            self._renew_values(response, layer, x, attn, step)
+            value = self.store.read_values(layer, response)  # as stored: quantising is no change
             chosen.append(self._least(response, F.cosine_similarity(value.flatten(1), before.flatten(1))))
         self._chosen = Rows.union(chosen, step.rows)
         out = None
@@ -102,11 +103,9 @@ class DLLMCache(KVCache):
             self._chosen.write(stores[layer], out)
         return stores[layer].flatten(0, 1) if step.rows.complete else step.rows.read(stores[layer])
 
-    def _renew_values(self, rows: Rows, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
-        """Recompute, store and return the values of ``rows``, ``[N, G, E]``."""
-        value = attn.value(attn.norm(x[step.rows.locate(rows.index)]))
-        self.store.write(layer, rows, value=value)
-        return value
+    def _renew_values(self, rows: Rows, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> None:
+        """Recompute and store the values of ``rows``."""
+        self.store.write(layer, rows, value=attn.value(attn.norm(x[step.rows.locate(rows.index)])))
 
     def _least(self, response: Rows, similarity: Tensor) -> Rows:
         """The share ``rou`` of each sequence's ``response`` with the least ``similarity``; ties go to the lowest."""

@@ -110,9 +110,9 @@ class DyLLMCache(KVCache):
             return old
         others = Rows.from_mask(rows.mask ^ salient.mask)
         at, elsewhere = rows.locate(salient.index), rows.locate(others.index)
-        before = self.store.read_rows(layer, salient)[1]
+        before = self.store.read_values(layer, salient)
         self.store.write(layer, salient, *attn.key_value(h[at], salient))
-        change = self.store.read_rows(layer, salient)[1] - before  # of what is stored, which may be less precise
+        change = self.store.read_values(layer, salient) - before  # of what is stored, which may be less precise
         keys, values = self.store.read(layer, step.columns)
         context = old.clone()
         context[elsewhere] += attn.attend(query[elsewhere], others, keys, step.columns.gather(salient.scatter(change)))

@@ -33,7 +33,7 @@ class EntropyCache(KVCache):
     needs_entropy = True
     exact_with: ClassVar[dict[str, Any] | None] = {"threshold": -1.0}
 
-    def __init__(self, threshold: float = 0.2, recent_k: int = 16) -> None:
+    def __init__(self, threshold: float = 0.05, recent_k: int = 16) -> None:
         require(threshold == threshold, f"cache parameter 'threshold' must be a number, not {threshold}")
         require(recent_k >= 0, f"cache parameter 'recent_k' must not be negative, not {recent_k}")
         self.threshold, self.recent_k = threshold, recent_k
