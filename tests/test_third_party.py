@@ -127,7 +127,8 @@ def test_its_runs_are_in_every_file_of_the_leaderboard(
 def test_its_parameters_are_keys_of_the_command_line(installed: Path) -> None:
     shown = run("eval.py", "cache=window", "cache.width=4", "--cfg", "job", installed=installed)
     assert "cache:\n  name: window\n  every: 8\n  width: 4\n" in shown.stdout
-    assert "cache: d2cache, dllm, dual, none, prefix, window\n" in run("eval.py", "--help", installed=installed).stdout
+    (listed,) = re.findall(r"^cache: (.*)$", run("eval.py", "--help", installed=installed).stdout, re.MULTILINE)
+    assert {"none", "window"} <= set(listed.split(", "))
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,17 @@ from evaluation.config.command_line import choices, composed, groups
 _HELP = """\
 usage: eval.py [-m] [--cfg job|hydra|all] [key=value ...]
 
-Evaluate one cell, model x cache x generation x dataset, or a sweep of cells with -m.
+Evaluate one cell, model x method (cache, suffix, store) x generation x dataset, or a sweep of cells with -m.
 
   python eval.py model=llada-base cache=prefix dataset.path=FOLDER dataset.size=100
   python eval.py model.path=FOLDER cache=dllm cache.kp=50 cache.kr=7 generation.gen_length=256
-  python eval.py -m cache=none,prefix,dual,dllm,d2cache model=llada-inst
+  python eval.py -m cache=none,prefix,dual,dllm,d2cache suffix=all,window store=native,int8 model=llada-inst
+  python eval.py generation=window generation.window=8 cache=elastic model=llada-inst
   python eval.py +recipe=dllm_cache cache=dllm model=llada-inst dataset.name=gsm8k
   python eval.py -m jobs=2 retry=failed,oom cache=none,dual model=nano-llada,nano-dream dataset=nano-gsm
   accelerate launch --num_processes 4 eval.py model=llada-inst cache=d2cache
 
-Each run writes output_dir/<model>__<cache>__<generation>__<dataset>__<hash>/ and prints one JSON object as its
+Each run writes output_dir/<model>__<method>__<generation>__<dataset>__<hash>/ and prints one JSON object as its
 last line. A finished run is not repeated, an interrupted one resumes. Exit status: 0 done, 1 failed, 2 unusable
 input, 130 interrupted. `--cfg job` prints the configuration of a command line without running it.
 `+recipe=NAME` sets what a paper's scripts set; all other keys win over it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,16 +71,23 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _settings(runs: dict[str, SavedRun]) -> dict[str, str]:
-    """The options of each run that differ between the runs of its cache, ``key=value ...``, by the run's name."""
-    groups: dict[str | None, dict[str, dict[str, Any]]] = defaultdict(dict)
+    """The options of each run that differ between the runs of its cache, ``key=value ...``, by the run's name.
+
+    Parameters of a suffix rule are there if they differ between the runs of the cache with this rule.
+    """
+    caches: dict[str | None, dict[str | None, dict[str, dict[str, Any]]]] = {}
     for name, run in runs.items():
-        groups[run.config.cache.name][name] = options(run.options)
+        rules = caches.setdefault(run.config.cache.name, {})
+        rules.setdefault(run.config.suffix.name, {})[name] = options(run.options)
     settings = {}
-    for members in groups.values():
-        keys = differing(list(members.values()))
-        for name, own in members.items():
-            texts = (f"{key}={option_text(own[key])[:_MAX_SETTING]}" for key in keys if key in own)
-            settings[name] = visible(" ".join(texts))
+    for rules in caches.values():
+        every = differing([own for members in rules.values() for own in members.values()])
+        keys = [key for key in every if not key.startswith("suffix.")]
+        for members in rules.values():
+            tuned = [key for key in differing(list(members.values())) if key.startswith("suffix.")]
+            for name, own in members.items():
+                texts = (f"{key}={option_text(own[key])[:_MAX_SETTING]}" for key in [*keys, *tuned] if key in own)
+                settings[name] = visible(" ".join(texts))
     return settings
 
 
