@@ -13,7 +13,7 @@ from typing import Any
 from evaluation.config.differences import differing
 from evaluation.report.column_type import Row
 from evaluation.report.columns import SPEED_AXES
-from evaluation.report.html.page_rows import decoding_settings, parameter_text, read_pairs
+from evaluation.report.html.page_rows import LEFT_OUT, decoding_settings, parameter_text, read_pairs
 
 _CONDITIONS = (
     "suffix",
@@ -61,7 +61,7 @@ def find_curves(rows: Sequence[Row]) -> list[Curve]:
     settings = {number: _setting(row) for number, row in enumerate(rows) if _measured(row)}
     decoding = {key for setting in settings.values() for key in setting if key.startswith("generation.")}
     for number, setting in settings.items():
-        settings[number] = dict.fromkeys(sorted(decoding)) | setting
+        settings[number] = {key: LEFT_OUT.get(key.partition(".")[2]) for key in sorted(decoding)} | setting
     groups: dict[tuple[str, str, str], list[list[int]]] = defaultdict(list)
     for parameter in sorted({key for setting in settings.values() for key in setting if "." in key}):
         for runs in _otherwise_equal(parameter, rows, settings):

@@ -20,12 +20,12 @@ _REQUIRED = ("model", "cache", "task", "status")
 _PANEL = ("metric", "n_shot", "gen_length")
 _CONDITIONS = ("batch_size", "seed", "dtype")
 _DECODING = ("gen_length", "block_length", "num_transfer_tokens", "steps", "threshold")
-_NEUTRAL = {
+LEFT_OUT = {
     key.removeprefix("generation."): value
     for key, value in NEUTRAL.items()
     if key.startswith("generation.") and value is not None and value is not False
 }
-"""What ``decoder_settings`` leaves out, but for what is off."""
+"""Values that ``decoder_settings`` leaves out, without those that are off."""
 
 
 def page_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -44,13 +44,13 @@ def page_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
         require(key in frame, f"the leaderboard has no column '{key}'; there are {', '.join(map(str, frame.columns))}")
     rows = [_page_row(row) for row in plain_rows(frame)]
     settings = [decoding_settings(row) for row in rows]
-    varied = differing([setting for setting in settings if setting])
+    varied = differing([setting for setting in settings if any(value is not None for value in setting.values())])
     # runs without a score may not have run with the settings they were given
     measured = [row for row in rows if row["score"] is not None]
     conditions = [key for key in _CONDITIONS if _varies(key, measured)]
     pairs = grouped(rows, "model", "task")
     for row, setting in zip(rows, settings, strict=True):
-        shown = {key: setting.get(key) for key in varied} | {key: row[key] for key in conditions}
+        shown = {key: setting.get(key, LEFT_OUT.get(key)) for key in varied} | {key: row[key] for key in conditions}
         row["decoding"] = _joined(row["decoder"], pairs_text(shown))
         if row["torch"] and _varies("torch", measured):
             row["hardware"] = _joined(row["hardware"], f"torch {row['torch']}")
@@ -60,9 +60,8 @@ def page_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def decoding_settings(row: Row) -> dict[str, Any]:
-    """Options of the decoding by name, from their columns and from ``decoder_settings``; empty if none is known."""
-    known = {key: row[key] for key in _DECODING} | read_pairs(row["decoder_settings"])
-    return _NEUTRAL | known if any(value is not None for value in known.values()) else {}
+    """Options of the decoding by name, from their columns and from ``decoder_settings``."""
+    return {key: row[key] for key in _DECODING} | read_pairs(row["decoder_settings"])
 
 
 def read_pairs(text: str | None) -> dict[str, Any]:
