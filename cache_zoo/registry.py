@@ -92,6 +92,8 @@ class Registry:
         Raises:
             UsageError: there is none.
         """
+        if name in self._builtin:  # no package can take it, and looking for packages takes milliseconds
+            return Entry(name, self._builtin[name])
         entries = {entry.name: entry for entry in reversed(self.entries())}
         require_choice(self.kind, name, entries)
         return entries[name]
