@@ -18,7 +18,7 @@ from generation.end_of_text import UNTIL, EndOfText
 from generation.finite_logits import extremes, require_finite
 from generation.options import GenerationOptions, incompatibility
 from generation.output import Counts, GenerationOutput, Progress, TraceRecorder
-from generation.sampling import propose
+from generation.sampling import entropy_of, propose
 from generation.strategies.registry import make_strategy
 from generation.strategies.strategy import Board, Edit, Plan, Region, View
 from generation.visibility import Visibility, require_mask
@@ -309,9 +309,8 @@ class _Decoding:
         start, size, config = step.canvas.prompt_length, len(self.sequences), self.model.config
         further: dict[str, Tensor] = {}
         if self.cache.needs_entropy:
-            log_probability = logits.log_softmax(dim=1)
-            entropy = -(log_probability.exp() * log_probability).nan_to_num_().sum(dim=1)
-            further["entropy"] = torch.zeros_like(live, dtype=torch.float32).masked_scatter(live, entropy)
+            zeros = torch.zeros_like(live, dtype=torch.float32)
+            further["entropy"] = zeros.masked_scatter(live, entropy_of(logits))
         kept = logits.clone() if self.strategy.needs_logits else None
         ends = {"eos_id": config.eos_id, "eot_id": config.eot_id}
         tokens, values = propose(logits, self.options, config.mask_id, self._uniform(live[:, start:]), **ends)

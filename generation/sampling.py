@@ -74,6 +74,12 @@ def propose(
     return tokens, confidence
 
 
+def entropy_of(logits: Tensor) -> Tensor:
+    """Entropy in nats ``[M]`` of the soft-max of ``logits`` ``[M, V]``; a logit of -inf has no share."""
+    log_probability = logits.log_softmax(dim=1)
+    return -(log_probability.exp() * log_probability).nan_to_num_().sum(dim=1)
+
+
 def _mass_without(logits: Tensor, tokens: list[int]) -> Tensor:
     """Log ``[M]`` of the soft-max denominators of ``logits`` ``[M, V]`` without the share of ``tokens``."""
     if not tokens:

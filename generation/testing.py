@@ -67,7 +67,7 @@ DECODERS: dict[str, dict[str, Any]] = {
     "guided": {"block_length": 8, "cfg_scale": 0.5, "num_transfer_tokens": 2},
     "pruned": {"block_length": 4, "suffix": _NearSuffix()},
 }
-_PROMPT_LENGTHS = (11, 5, 8)
+PROMPT_LENGTHS = (11, 5, 8)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Check:
     def decode(self, cache: Cache | None, prompts: list[list[int]] | None = None, **extra: Any) -> GenerationOutput:
         """Decode ``prompts``, by default three of different lengths, with ``cache``."""
         options = {"gen_length": GEN_LENGTH, **DECODERS[self.decoder], **extra}
-        return generate(_model(self.family), _prompts() if prompts is None else prompts, cache, **options)
+        return generate(tiny_model(self.family), tiny_prompts() if prompts is None else prompts, cache, **options)
 
 
 def checks(cache: str, *variants: Mapping[str, Any]) -> list[Check]:
@@ -134,7 +134,7 @@ def checks(cache: str, *variants: Mapping[str, Any]) -> list[Check]:
 
 def _decodes_the_same_alone_and_again(check: Check) -> None:
     """Traces and counters are right; neither the batch nor earlier generations of a cache change what it decodes."""
-    prompts, cache = _prompts(), check.new_cache()  # one object for all generations
+    prompts, cache = tiny_prompts(), check.new_cache()  # one object for all generations
 
     def alone(number: int) -> GenerationOutput:
         options = DECODERS[check.decoder]
@@ -160,7 +160,7 @@ def _check_trace_and_counters(out: GenerationOutput, check: Check, prompts: list
 
 
 def _trace_replays_to_the_tokens(out: GenerationOutput, check: Check) -> None:
-    trace, mask_id = out.trace or [], _model(check.family).config.mask_id
+    trace, mask_id = out.trace or [], tiny_model(check.family).config.mask_id
     may_idle = DECODERS[check.decoder].get("schedule", "even") != "even"
     _require(len(trace) == out.nfe == out.counts.forwards, "forwards traced and counted differ")
     canvas = torch.full_like(out.tokens, mask_id)
@@ -176,7 +176,7 @@ def _trace_replays_to_the_tokens(out: GenerationOutput, check: Check) -> None:
 
 
 def _counters_equal_a_hand_count(out: GenerationOutput, check: Check, prompts: list[list[int]]) -> None:
-    trace, layers = out.trace or [], _model(check.family).config.num_layers
+    trace, layers = out.trace or [], tiny_model(check.family).config.num_layers
     contexts = 2 if DECODERS[check.decoder].get("cfg_scale") else 1
     lengths = [len(prompt) + GEN_LENGTH for prompt in prompts]
     padding = [max(lengths) - length for length in lengths]
@@ -234,7 +234,7 @@ def _without_cache(family: str, decoder: str, **options: Any) -> GenerationOutpu
 def _never_reads_fresh_memory(check: Check) -> None:
     """The content of what ``torch.empty`` returns does not matter, with padding and without."""
     before = torch.are_deterministic_algorithms_enabled()
-    for prompts in (_prompts(), _prompts()[:1]):
+    for prompts in (tiny_prompts(), tiny_prompts()[:1]):
         try:
             expected = check.decode(check.new_cache(), prompts)
             torch.use_deterministic_algorithms(True)  # fills what torch.empty returns with NaN
@@ -258,7 +258,7 @@ def _names_its_source_and_reports_its_memory(check: Check) -> None:
 def _reports_the_most_it_holds(check: Check) -> None:
     """``cache_bytes`` is the most that the cache holds between any two calls of its hooks."""
     reported = check.decode(check.new_cache()).counts.cache_bytes
-    meter = PeakMeter(_model(check.family))
+    meter = PeakMeter(tiny_model(check.family))
     check.decode(_read_after_every_hook(check.new_cache(), meter))
     _require(
         meter.peak == reported,
@@ -321,8 +321,8 @@ class StrategyCheck:
             _require(bool(texts.get(name)), f"parameter '{name}' is not explained in the docstring")
 
     def _decodes_the_same_alone_and_again(self, cache: Cache) -> None:
-        prompts, ran = _prompts(), "all rows" if type(cache) is Cache else "the rows of its region"
-        batch, mask_id = self._decode(prompts, cache, 0), _model(self.family).config.mask_id
+        prompts, ran = tiny_prompts(), "all rows" if type(cache) is Cache else "the rows of its region"
+        batch, mask_id = self._decode(prompts, cache, 0), tiny_model(self.family).config.mask_id
         _require(torch.equal(batch.tokens, self._decode(prompts, cache, 0).tokens), "a second generation differs")
         for number, prompt in enumerate(prompts):
             alone, of_batch = self._decode([prompt], cache, number), f"sequence {number} of a batch that runs {ran}"
@@ -335,7 +335,7 @@ class StrategyCheck:
         """Decode ``prompts``, of which the first has ``number`` in the batch."""
         options = {"gen_length": GEN_LENGTH, **DECODERS[self.decoder], **self.parameters, "strategy": self.strategy}
         options["seed"] = options.get("seed", 0) + number
-        return generate(_model(self.family), prompts, cache, **options)
+        return generate(tiny_model(self.family), prompts, cache, **options)
 
 
 def strategy_checks(
@@ -377,11 +377,13 @@ def _require(condition: Any, message: str) -> None:
 
 
 @lru_cache
-def _model(family: str) -> Transformer:
+def tiny_model(family: str) -> Transformer:
+    """A tiny random model."""
     with tempfile.TemporaryDirectory() as folder:
         return load_model(make_tiny(folder, family, **SMALLEST[family]))
 
 
-def _prompts() -> list[list[int]]:
+def tiny_prompts() -> list[list[int]]:
+    """Three prompts of different lengths."""
     generator = torch.Generator().manual_seed(7)
-    return [torch.randint(0, 256, (length,), generator=generator).tolist() for length in _PROMPT_LENGTHS]
+    return [torch.randint(0, 256, (length,), generator=generator).tolist() for length in PROMPT_LENGTHS]

@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,9 @@ from evaluation.report.markdown import table_text
 from generation import GenerationOptions, generate, stream
 from generation.options import incompatibility
 from generation.strategies.registry import strategies
-from generation.testing import DECODERS, FAMILIES, GEN_LENGTH
-from models import Transformer, load_model
-from models.tiny import SMALLEST, make_tiny
+from generation.testing import DECODERS, FAMILIES, GEN_LENGTH, PROMPT_LENGTHS, tiny_model, tiny_prompts
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "combinations.md"
-PROMPT_LENGTHS = (11, 5, 8)
 _SEED, _WINDOW = 3, 3
 """Of all runs; and columns behind a block, so few that a suffix rule drops some of the short canvas."""
 
@@ -257,19 +253,6 @@ def _without_warning(message: str | None) -> Iterator[None]:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise AssertionError(message)
-
-
-@lru_cache
-def tiny_model(family: str) -> Transformer:
-    """A tiny random model."""
-    with tempfile.TemporaryDirectory() as folder:
-        return load_model(make_tiny(folder, family, **SMALLEST[family]))
-
-
-def tiny_prompts() -> list[list[int]]:
-    """Three prompts of different lengths."""
-    generator = torch.Generator().manual_seed(7)
-    return [torch.randint(0, 256, (length,), generator=generator).tolist() for length in PROMPT_LENGTHS]
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from generation.options import GenerationOptions
+from generation.sampling import entropy_of
 
 
 class Region(NamedTuple):
@@ -118,11 +119,11 @@ class View:
 
     def entropy(self) -> Tensor:
         """Entropy in nats of the distributions at live positions, float32 ``[B, G]``, 0 elsewhere (needs logits)."""
-        return self.spread(-(self._log_probability.exp() * self._log_probability).sum(dim=1))
+        return self.spread(entropy_of(self._wanted_logits))
 
     def top(self, number: int) -> tuple[Tensor, Tensor]:
         """The likeliest tokens: probabilities float32 and ids ``[B, G, number]``, 0 where not live (needs logits)."""
-        values, ids = self._log_probability.topk(number, dim=1)
+        values, ids = self._wanted_logits.log_softmax(dim=1).topk(number, dim=1)
         return self.spread(values.exp()), self.spread(ids)
 
     def spread(self, values: Tensor) -> Tensor:
@@ -132,10 +133,10 @@ class View:
         return spread
 
     @property
-    def _log_probability(self) -> Tensor:
+    def _wanted_logits(self) -> Tensor:
         if self.logits is None:
             raise TypeError("the strategy does not say needs_logits")
-        return self.logits.log_softmax(dim=1)
+        return self.logits
 
 
 @dataclass(frozen=True)
