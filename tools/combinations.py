@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -246,7 +247,7 @@ def _without_warning(message: str | None) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         if message is not None:
-            warnings.filterwarnings("ignore", ".*", UserWarning)
+            warnings.filterwarnings("ignore", re.escape(message), UserWarning)
         yield
 
 
