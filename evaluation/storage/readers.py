@@ -34,6 +34,7 @@ MAX_VALUES = 250_000
 MAX_MEMORY_BYTES = 192 << 20
 """Memory of the values of a file: a byte of JSON takes up to twenty."""
 _MAX_DIGITS = 30
+_MAX_INT = 10**_MAX_DIGITS
 _MAX_FLOAT_CHARACTERS = 40
 _CHUNK_BYTES = 1 << 16
 
@@ -175,7 +176,10 @@ def check_values(where: str, root: Any) -> int:
         below: list[Any] = []
         for value in level:
             memory += sys.getsizeof(value)
-            if isinstance(value, dict):
+            if isinstance(value, int):  # first, and without a message made for each: most values are token ids
+                if not -_MAX_INT < value < _MAX_INT:
+                    raise UsageError(f"{where} has a number of more than {_MAX_DIGITS} digits")
+            elif isinstance(value, dict):
                 below += value.keys()
                 below += value.values()
             elif isinstance(value, list):
@@ -184,8 +188,6 @@ def check_values(where: str, root: Any) -> int:
                 require(is_utf8(value), f"{where} has a text with half a surrogate pair")
             elif isinstance(value, float):
                 require(math.isfinite(value), f"{where} has a number that is not finite")
-            elif isinstance(value, int):
-                require(abs(value) < 10**_MAX_DIGITS, f"{where} has a number of more than {_MAX_DIGITS} digits")
             elif value is not None:
                 raise UsageError(f"{where} has a value of type {type(value).__name__}")
         level = below
