@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from evaluation.config.identity import BASELINE
 from evaluation.report.check.context import CheckedRun, Problems, compare_figure, summarize
@@ -122,9 +123,9 @@ class WorkCheck:
         settings = self._checked.settings
         return settings is not None and settings.generation.cfg_scale > 0
 
-    @property
+    @cached_property
     def _uncounted(self) -> set[str]:
-        """Counts that the run is older than: no batch has them."""
+        """Counts that the run is older than: no batch has them. Read once all samples were added."""
         works = [batch.work for batch in self._batches.values()]
         return {key for key in _LATER if all(getattr(work, key) is None for work in works)}
 
