@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import pytest
 from filelock import FileLock
@@ -27,6 +28,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start the fork server early where pytest-xdist runs several processes; elsewhere its first use starts it."""
     if getattr(config.option, "numprocesses", None):
         processes.start_server()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked ``sampled(n)``, every n-th parameter stays in ``make test``, the same each time."""
+    for item in items:
+        mark = item.get_closest_marker("sampled")
+        if mark and crc32(item.nodeid.encode()) % mark.args[0]:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -81,9 +81,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run eval.py's main in this process, from an empty directory."""
+    """Run eval.py's main in this process, from an empty directory; a sweep in one that forks its workers."""
 
     def call(*arguments: object) -> Result:
+        if "-m" in arguments:
+            return launched([str(ROOT / "eval.py"), *map(str, arguments)], tmp_path)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["eval.py", *map(str, arguments)])
         capsys.readouterr()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
-from zlib import crc32
 
 import pytest
 import torch
@@ -38,12 +37,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 CHECKS = [check for name in list_caches() for check in checks(name, *VARIANTS.get(name, []))]
 
 
-def sampled(check: Check) -> Any:
-    """A sixth of the checks, the same each time, is part of ``make test``, the others of ``make test-slow``."""
-    return pytest.param(check, id=str(check), marks=() if crc32(str(check).encode()) % 6 == 0 else pytest.mark.slow)
-
-
-@pytest.mark.parametrize("check", map(sampled, CHECKS))
+@pytest.mark.sampled(10)
+@pytest.mark.parametrize("check", CHECKS, ids=str)
 def test_contract(check: Check) -> None:
     check()
 

@@ -59,6 +59,7 @@ def test_a_place_is_tried_without_a_trace(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
 @pytest.mark.parametrize("where", ["evaluation.run.journal.os.fsync", "evaluation.storage.files.os.replace"])
 def test_a_failing_disk_leaves_a_run_that_resumes(
@@ -148,6 +149,7 @@ def test_no_stream_ends_a_sweep_or_a_cell(line: str, tmp_path: Path) -> None:
     assert [status_of(folder)["status"] for folder in (tmp_path / "out").glob("nano*")] == ["done", "done"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

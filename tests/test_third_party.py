@@ -166,6 +166,7 @@ def test_a_package_that_new_writes_can_be_installed_and_keeps_the_contract(tmp_p
     assert "already exists" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_package_with_a_strategy_that_new_writes_works_at_once(tmp_path: Path) -> None:
     written = run("-m", "evaluation", "new", "near_sighted", "strategy=true", f"into={tmp_path}")
     assert written.returncode == 0, written.stderr
