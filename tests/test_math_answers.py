@@ -53,6 +53,7 @@ def test_pairs_that_are_and_are_not_the_same() -> None:
     assert sum(not pair["same"] for pair in PAIRS) > 200
 
 
+@pytest.mark.slow
 def test_pairs_are_the_same_either_way() -> None:
     """But a base may be left out of an answer only, and ``x + y = 27`` is 27 as an answer only."""
     other = [pair for pair in PAIRS if math500.same(pair["answer"], pair["reference"]) != pair["same"]]
