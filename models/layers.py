@@ -52,7 +52,7 @@ class Rotation:
 class Attention:
     """The attention sub-block of one layer in one forward; implements `cache_zoo.AttentionBlock`.
 
-    ``attended`` has the last keys and values ``[B, S, G, E]`` of all visible columns, for leave-one-out rows.
+    With ``remembers``, ``attended`` has the last keys and values ``[B, S, G, E]`` of all visible columns, for leave-one-out rows.
     """
 
     index: int
@@ -61,6 +61,7 @@ class Attention:
     step: Step
     rope: Rotation
     work: Work
+    remembers: bool = False
     attended: tuple[Tensor, Tensor] | None = None
 
     def norm(self, x: Tensor) -> Tensor:
@@ -106,13 +107,13 @@ class Attention:
         if mask is None:
             columns = self.step.columns
             self._require_layout(keys)
-            self.attended = keys, values
+            self._remember(keys, values)
             mask = None if columns.mask is None else columns.mask[:, None, None]
             self._count(rows, columns.counts)
             keys, values = keys.transpose(1, 2), values.transpose(1, 2)
         else:
             if keys.shape[1] == self._width:
-                self.attended = keys, values
+                self._remember(keys, values)
             if counts is None:
                 self._count_mask(rows, mask)
             else:
@@ -124,7 +125,7 @@ class Attention:
     def attend_observed(self, query: Tensor, rows: Rows, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         columns, config = self.step.columns, self.config
         self._require_layout(keys)
-        self.attended = keys, values
+        self._remember(keys, values)
         self._count(rows, columns.counts)
         grouped = self._grouped(query, rows)
         values = values.transpose(1, 2)
@@ -138,6 +139,11 @@ class Attention:
             mixed[:, some] = torch.matmul(weights.to(values.dtype), values[:, some])
             mean += weights.unflatten(2, (-1, rows.width)).sum(dim=(1, 2))
         return self._ungrouped(mixed, rows), rows.unpad(columns.scatter(mean / config.num_heads))
+
+    def _remember(self, keys: Tensor, values: Tensor) -> None:
+        """Hold them for second rows only: memory that is not freed before the feed-forward block slows it down."""
+        if self.remembers:
+            self.attended = keys, values
 
     def weights(self, query: Tensor, rows: Rows, keys: Tensor) -> Tensor:
         columns = self.step.columns

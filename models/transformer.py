@@ -134,7 +134,8 @@ class Transformer(nn.Module):
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
             x = cache.enter(index, x, step)
-            attn, ffn = Attention(index, layer, self.config, step, rope, work), FeedForward(index, layer, work)
+            attn = Attention(index, layer, self.config, step, rope, work, remembers=second is not None)
+            ffn = FeedForward(index, layer, work)
             x = x + cache.attention(index, x, attn, step)
             if after_attention is not None:
                 after_attention()
