@@ -52,7 +52,8 @@ class Rotation:
 class Attention:
     """The attention sub-block of one layer in one forward; implements `cache_zoo.AttentionBlock`.
 
-    With ``remembers``, ``attended`` has the last keys and values ``[B, S, G, E]`` of all visible columns, for leave-one-out rows.
+    With ``remembers``, ``attended`` has the last keys and values ``[B, S, G, E]`` of all visible columns, for
+    leave-one-out rows.
     """
 
     index: int
