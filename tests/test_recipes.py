@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cache_zoo import UsageError
+from evaluation.config import command_line
 from evaluation.config.command_line import cells, with_recipe
 from evaluation.config.recipes import RecipeEntry, as_override, read_recipe, resolve
 from evaluation.config.settings import Settings
@@ -60,7 +61,7 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("d2cache", "dream-base", "humaneval", "dllm", {"kp": 5, "kr": 1, "top_p": 0.9}),
     ("d2cache", "llada-base", "gsm8k", "dllm", {"kp": 25, "kr": 5}),
 ]
-USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all"}
+USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all", "generation": "vanilla"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
 GROUPS |= dict.fromkeys(("kp", "kr", "rou", "rollout_p", "current_k", "inflate_w", "confidence"), "cache")
 
@@ -117,22 +118,43 @@ def test_recipes_resolve_to_the_documented_values(
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_entry_of_a_recipe_can_be_used(recipe: str) -> None:
     """Resolved for every cell that an entry names, without composing a configuration for each."""
-    configs: dict[tuple[str, str], dict[str, Any]] = {}
-    for entry in read_recipe(CONFIGS, recipe):
+    configs: dict[tuple[str, ...], dict[str, Any]] = {}
+    found = read_recipe(CONFIGS, recipe)
+    usual = USUAL | found.method
+    for entry in found.entries:
         assert {"model", "dataset"} <= set(entry.when)
-        for cell in product(*(entry.when.get(axis, (usual,)) for axis, usual in USUAL.items())):
-            names = dict(zip(USUAL, cell, strict=True))
+        for cell in product(*(entry.when.get(axis, (usual[axis],)) for axis in usual)):
+            names = dict(zip(usual, cell, strict=True))
             assert (CONFIGS / "model" / f"{names['model']}.yaml").is_file()
-            values = resolve(CONFIGS, recipe, {axis: {"name": name} for axis, name in names.items()})
+            named = {axis: {"strategy" if axis == "generation" else "name": name} for axis, name in names.items()}
+            values = resolve(recipe, found, named)
             assert entry.source in values.pop("recipe.source")
             assert values.pop("recipe.name") == recipe
-            method = names["cache"], names["suffix"]
-            config = configs.get(method) or settings(f"cache={method[0]}", f"suffix={method[1]}").config
+            method = tuple(f"{axis}={names[axis]}" for axis in ("cache", "suffix", "generation"))
+            config = configs.get(method) or settings(*method).config
             configs[method] = config
             for key in values:
                 at(config, key)  # it is there to be set
             options = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("generation.")}
-            GenerationOptions.make(**options)
+            GenerationOptions.make(**{**config["generation"], **options})
+
+
+def test_a_recipe_names_its_method_and_the_command_line_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in CONFIGS.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "recipe").unlink()
+    (tmp_path / "recipe").mkdir()
+    entry = "entries: [{when: {model: m*, dataset: gsm8k, generation: window}, set: {generation.window: 4}, source: s}]"
+    text = "method: {cache: elastic, generation: window, suffix: window}\n" + entry.replace("m*", "llada-*")
+    (tmp_path / "recipe" / "mine.yaml").write_text(text)
+    monkeypatch.setattr(command_line, "CONFIGS", tmp_path)
+    found = settings("+recipe=mine", "model=llada-inst")
+    assert (found.cache.label, found.suffix.label, found.generation.strategy) == ("elastic", "window", "window")
+    assert found.generation.parameters == {"window": 4}
+    given = settings("+recipe=mine", "model=llada-inst", "cache=dual", "suffix=all", "generation.window=8")
+    assert (given.cache.label, given.suffix.label, given.generation.parameters) == ("dual", "all", {"window": 8})
+    with pytest.raises(UsageError, match=r"has nothing for .*generation=vanilla"):
+        settings("+recipe=mine", "model=llada-inst", "generation=vanilla")
 
 
 def test_the_command_line_wins() -> None:
@@ -170,7 +192,8 @@ def test_each_cell_of_a_sweep_gets_its_own_values() -> None:
         (["+recipe=fast_dllm", "+recipe=d2cache"], "give +recipe=NAME once"),
         (
             ["+recipe=fast_dllm", "dataset=nano-gsm"],
-            "has nothing for model=llada-inst, dataset=nano-gsm, cache=none, suffix=all; it has llada-inst: gsm8k",
+            "has nothing for model=llada-inst, dataset=nano-gsm, cache=none, suffix=all, generation=vanilla; it has "
+            "llada-inst: gsm8k",
         ),
         (["+recipe=d2cache", "model=llada-1.5"], "has nothing for model=llada-1.5"),
         (["+recipe=d2cache", "cache=d3cache"], "did you mean 'd2cache'?"),
@@ -190,6 +213,8 @@ def test_mistakes_with_recipes_are_named(overrides: list[str], message: str) -> 
         ("entry: []", "must hold a list named 'entries'"),
         ("entries: [{when: {model: m}, set: {}}]", "entry 1 must have when, set and source"),
         ("entries: {", "can't be read: "),
+        ("method: [dual]\nentries: []", "'method' must hold choices, not ['dual']"),
+        ("method: {cash: dual}\nentries: []", "unknown part of a method 'cash': did you mean 'cache'?"),
         ("entries: 5", "must hold a list named 'entries'"),
         ("entries: [5]", "entry 1 must have when, set and source"),
         ("entries: [{when: null, set: {}, source: s}]", "entry 1: 'when' must hold keys and values, not None"),

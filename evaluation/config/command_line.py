@@ -96,7 +96,9 @@ def with_recipe(overrides: list[str]) -> list[str]:
     lines = [override.input_line for override in others]
     name = str(named[0].value())
     require(len(name) <= 100, f"there is no recipe {shown(name)}")
-    values = recipes.resolve(CONFIGS, name, _config(lines))
+    recipe = recipes.read_recipe(CONFIGS, name)
+    lines = [*(f"{group}={choice}" for group, choice in recipe.method.items() if group not in given), *lines]
+    values = recipes.resolve(name, recipe, _config(lines))
     return [*(recipes.as_override(key, value) for key, value in values.items() if key not in given), *lines]
 
 

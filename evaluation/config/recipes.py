@@ -1,7 +1,8 @@
 """Recipes: the settings of the papers' own scripts, one file of ``configs/recipe`` each.
 
-A recipe is a list of entries: ``when`` (names or patterns of model, dataset, cache and suffix; a missing axis matches
-anything), the keys to ``set``, and the ``source``. All matching entries apply in order; the command line wins.
+A recipe is a list of entries: ``when`` (names or patterns of model, dataset, cache, suffix and generation; a missing
+axis matches anything), the keys to ``set``, and the ``source``. All matching entries apply in order. ``method`` names
+the choices that make up the method, such as ``cache`` and ``generation``. The command line wins over both.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from cache_zoo import UsageError
 from cache_zoo.errors import require, shown, suggest
 
 GROUP = "recipe"
-_AXES = ("model", "dataset", "cache", "suffix")
+_METHOD = ("cache", "suffix", "generation")
+_AXES = ("model", "dataset", *_METHOD)
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,16 @@ class RecipeEntry:
         return all(any(fnmatchcase(names[axis], pattern) for pattern in given) for axis, given in self.when.items())
 
 
-def read_recipe(config_dir: Path, name: str) -> list[RecipeEntry]:
-    """The entries of ``configs/recipe/<name>.yaml``.
+@dataclass(frozen=True)
+class Recipe:
+    """What a paper's scripts set: the choices of its method, and entries of values."""
+
+    method: dict[str, str]
+    entries: list[RecipeEntry]
+
+
+def read_recipe(config_dir: Path, name: str) -> Recipe:
+    """The recipe in ``configs/recipe/<name>.yaml``.
 
     Raises:
         UsageError: there is no such recipe, or its file is malformed.
@@ -49,25 +59,29 @@ def read_recipe(config_dir: Path, name: str) -> list[RecipeEntry]:
         content: Any = OmegaConf.to_container(OmegaConf.load(file))
     except Exception as error:  # of YAML, of OmegaConf, of the disk
         raise UsageError(f"{file} can't be read: {' '.join(str(error).split())}") from error
-    listed = isinstance(content, dict) and list(content) == ["entries"] and isinstance(content["entries"], list)
-    require(listed, f"{file} must hold a list named 'entries'")
-    return [_entry(file, number, entry) for number, entry in enumerate(content["entries"], start=1)]
+    listed = isinstance(content, dict) and isinstance(content.get("entries"), list)
+    require(listed and set(content) <= {"method", "entries"}, f"{file} must hold a list named 'entries'")
+    method = content.get("method") or {}
+    require(isinstance(method, dict), f"{file}: 'method' must hold choices, not {shown(method)}")
+    for axis in method:
+        require(axis in _METHOD, f"{file}: unknown part of a method '{axis}': {suggest(str(axis), _METHOD)}")
+    entries = [_entry(file, number, entry) for number, entry in enumerate(content["entries"], start=1)]
+    return Recipe({axis: str(choice) for axis, choice in method.items()}, entries)
 
 
-def resolve(config_dir: Path, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a recipe for a cell, per key, with ``recipe.name`` and ``recipe.source`` for the record.
+def resolve(name: str, recipe: Recipe, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the recipe ``name`` for a cell, per key, with ``recipe.name`` and ``recipe.source`` for the record.
 
-    ``config`` is the configuration without it; the names of the axes are read.
+    ``config`` is the configuration without it, but with the choices of its method; the names of the axes are read.
 
     Raises:
         UsageError: no entry matches.
     """
-    entries = read_recipe(config_dir, name)
-    names = {axis: str(config[axis].get("name")) for axis in _AXES}
-    held = [entry for entry in entries if entry.holds(names)]
+    names = {axis: str(config[axis].get("strategy" if axis == "generation" else "name")) for axis in _AXES}
+    held = [entry for entry in recipe.entries if entry.holds(names)]
     if not held:
         asked = ", ".join(f"{axis}={names[axis]}" for axis in _AXES)
-        raise UsageError(f"recipe '{name}' has nothing for {asked}; it has {_contents(entries)}")
+        raise UsageError(f"recipe '{name}' has nothing for {asked}; it has {_contents(recipe.entries)}")
     values: dict[str, Any] = {}
     for entry in held:
         values |= entry.values
