@@ -333,6 +333,8 @@ class _Decoding:
             config.mask_id,
             config.eos_id,
         )
+        if (regions := self.strategy.settle(view)) is not None:
+            view = self._settled(step, view, regions)
         decision = self.strategy.decide(view)
         ids, masked = self._after(decision, view, proposed)
         ids, masked = self.end_of_text.apply(ids, masked, step)
@@ -341,6 +343,18 @@ class _Decoding:
             further["revoked"] = masked & ~self.masked
         self.ids, self.masked = ids, masked
         return Outcome(live, confidence, committed, masked, **further)
+
+    def _settled(self, step: Step, view: View, regions: list[Region]) -> View:
+        """The view within ``regions``, which the strategy chose after it saw the logits."""
+        start, name = self.canvas.prompt_length, type(self.strategy).__name__
+        for planned, chosen in zip(self.regions, regions, strict=True):
+            inside = planned.start <= chosen.start < chosen.end <= planned.end
+            if chosen.block != planned.block or not inside:
+                raise RuntimeError(f"{name} settled on {chosen}, which is no part of the planned {planned}")
+        self.regions = regions
+        step.narrow([(start + region.start, start + region.end) for region in regions] * self.contexts)
+        self._eligible = view.eligible & step.committable[: len(self.sequences), start:]
+        return replace(view, regions=regions, eligible=self._eligible)
 
     def _after(self, decision: Tensor | Edit, view: View, proposed: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens and masked positions ``[B, T]`` after the strategy's decision."""

@@ -166,6 +166,8 @@ class Strategy:
     """An error after so many forwards in a row that leave a sequence as it is."""
     plans_ahead: bool = False
     """Its plans say which positions a forward will commit (`Plan.planned`)."""
+    equal_blocks: ClassVar[bool] = True
+    """``block_length`` must divide ``gen_length``."""
 
     def __init__(self, options: GenerationOptions) -> None:
         self.options = options
@@ -176,6 +178,13 @@ class Strategy:
     def plan(self, board: Board) -> Plan:
         """The next forward: by default each sequence decodes its first block that has an open position."""
         return Plan(first_open_block(board.open, self.options.block))
+
+    def settle(self, view: View) -> list[Region] | None:
+        """The regions, if the logits of this forward decide how far they reach: each within the planned one, of the
+        same block. What is eligible, and what caches and the rules for the end of the text take for the block, follows
+        them. None: as planned.
+        """
+        return None
 
     def decide(self, view: View) -> Tensor | Edit:
         """What to commit, a subset of ``view.eligible``, BoolTensor ``[B, G]``; or an `Edit`."""
