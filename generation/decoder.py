@@ -271,9 +271,12 @@ class _Decoding:
         rows = cache.rows(step)
         require_mask(rows, canvas, f"{type(cache).__name__}.rows")
         self.visibility.choose(step, rows)
-        live = self._live(step, plan, all_run=rows is None and step.visible is None)
+        all_run = rows is None and step.visible is None
+        live, reread = self._live(step, plan, all_run), None
+        if (again := self._widened(plan.reread)) is not None:
+            reread = self._running(again & ~step.masked, step, all_run)
         # Row j - shift has the logits of position j; generated positions never wrap around.
-        logit_rows = live.roll(-canvas.shift, dims=1)
+        logit_rows = (live if reread is None else live | reread).roll(-canvas.shift, dims=1)
         second, measure = self._widened(plan.leave_one_out), self.meter.inside(cache, step)
         logits, _, left_out = self.model.run(
             step.ids, cache=cache, logit_rows=logit_rows, step=step, leave_one_out=second, after_attention=measure
@@ -281,7 +284,9 @@ class _Decoding:
 
         self._extremes = extremes(logits)  # before they are overwritten
         left_out = None if left_out is None else self._guided(left_out)
-        return self._commit(step, live[: len(self.sequences)], self._guided(logits), left_out)
+        size = len(self.sequences)
+        reread = None if reread is None else reread[:size]
+        return self._commit(step, live[:size], reread, self._guided(logits), left_out)
 
     def _guided(self, logits: Tensor) -> Tensor:
         """Logits after classifier-free guidance (LLaDA, arXiv 2502.09992, appendix B.2)."""
@@ -298,24 +303,35 @@ class _Decoding:
         wanted = self._widened(plan.logits)
         if wanted is not None:
             live = live | (wanted & step.masked)
-        if not all_run:
-            live = live & step.rows.mask.roll(step.canvas.shift, dims=1)
-        if self.contexts == 2:
-            live = live.view(2, -1, live.shape[1]).all(dim=0).repeat(2, 1)
-        return live
+        return self._running(live, step, all_run)
 
-    def _commit(self, step: Step, live: Tensor, logits: Tensor, left_out: Tensor | None) -> Outcome:
-        """Propose a token for each position of ``live`` (``[B, T]``) and let the strategy decide."""
+    def _running(self, positions: Tensor, step: Step, all_run: bool) -> Tensor:
+        """Those of ``positions`` ``[B, T]`` that the rows of this forward predict, in all contexts."""
+        if not all_run:
+            positions = positions & step.rows.mask.roll(step.canvas.shift, dims=1)
+        if self.contexts == 2:
+            positions = positions.view(2, -1, positions.shape[1]).all(dim=0).repeat(2, 1)
+        return positions
+
+    def _commit(
+        self, step: Step, live: Tensor, reread: Tensor | None, logits: Tensor, left_out: Tensor | None
+    ) -> Outcome:
+        """Propose a token for each position of ``live`` and ``reread`` (``[B, T]``) and let the strategy decide."""
         start, size, config = step.canvas.prompt_length, len(self.sequences), self.model.config
         further: dict[str, Tensor] = {}
+        predicted = live if reread is None else live | reread
+        of_live = logits if reread is None else logits[live[predicted]]
         if self.cache.needs_entropy:
             zeros = torch.zeros_like(live, dtype=torch.float32)
-            further["entropy"] = zeros.masked_scatter(live, entropy_of(logits))
-        kept = logits.clone() if self.strategy.needs_logits else None
+            further["entropy"] = zeros.masked_scatter(live, entropy_of(of_live))
+        kept = kept_again = None
+        if self.strategy.needs_logits:
+            kept, kept_again = of_live.clone(), None if reread is None else logits[reread[predicted]]
         ends = {"eos_id": config.eos_id, "eot_id": config.eot_id}
-        tokens, values = propose(logits, self.options, config.mask_id, self._uniform(live[:, start:]), **ends)
-        proposed = self.ids.masked_scatter(live, tokens)
-        confidence = torch.full(self.ids.shape, -torch.inf, device=self.ids.device).masked_scatter(live, values)
+        tokens, values = propose(logits, self.options, config.mask_id, self._uniform(predicted[:, start:]), **ends)
+        proposed = self.ids.masked_scatter(predicted, tokens)
+        nothing = torch.full(self.ids.shape, -torch.inf, device=self.ids.device)
+        confidence = nothing.masked_scatter(predicted, values)
         self._eligible = (live & step.committable[:size])[:, start:]
         view = View(
             self._eligible,
@@ -332,6 +348,8 @@ class _Decoding:
             step.canvas.seeds[:size],
             config.mask_id,
             config.eos_id,
+            None if reread is None else reread[:, start:],
+            kept_again,
         )
         if (regions := self.strategy.settle(view)) is not None:
             view = self._settled(step, view, regions)
@@ -342,6 +360,8 @@ class _Decoding:
         if isinstance(decision, Edit):
             further["revoked"] = masked & ~self.masked
         self.ids, self.masked = ids, masked
+        if reread is not None:
+            confidence = torch.where(live, confidence, nothing)
         return Outcome(live, confidence, committed, masked, **further)
 
     def _settled(self, step: Step, view: View, regions: list[Region]) -> View:

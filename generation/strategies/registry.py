@@ -12,6 +12,7 @@ strategies = Registry(
         "window": "generation.strategies.window:Window",
         "sliding": "generation.strategies.sliding:Sliding",
         "adablock": "generation.strategies.adablock:AdaBlock",
+        "cadllm": "generation.strategies.cadllm:CadLLM",
     },
     group="cache_zoo.strategies",
 )

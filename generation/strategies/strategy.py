@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from cache_zoo.errors import require
 from generation.options import GenerationOptions
 from generation.sampling import entropy_of
 
@@ -66,6 +67,7 @@ class Plan:
         last: whether the forward completes the region, where that is known.
         logits: BoolTensor ``[B, G]``, further masked positions whose logits are wanted, anywhere in the canvas.
         lengths: columns of the generated part that exist; None: all.
+        reread: BoolTensor ``[B, G]``, committed positions whose predictions are wanted too, where their rows run.
         leave_one_out: BoolTensor ``[B, G]``, positions to predict a second time, from everything but their own token.
     """
 
@@ -75,6 +77,7 @@ class Plan:
     last: list[bool] | None = None
     logits: Tensor | None = None
     lengths: list[int] | None = None
+    reread: Tensor | None = None
     leave_one_out: Tensor | None = None
 
     def keep(self, kept: list[int]) -> Plan:
@@ -93,13 +96,15 @@ class View:
         block_step: forwards each sequence had spent in its region before this one.
         regions: of each sequence.
         ids: LongTensor ``[B, G]``, the tokens before this step.
-        tokens: LongTensor ``[B, G]``, proposed tokens at live positions, else as in ``ids``.
+        tokens: LongTensor ``[B, G]``, proposed tokens at live and reread positions, else as in ``ids``.
         live: BoolTensor ``[B, G]``, masked positions whose logits were computed.
         ran: BoolTensor ``[B, G]``, positions whose row ran.
         logits: float32 ``[M, V]`` of the live positions, sequence after sequence; only with `Strategy.needs_logits`.
         left_out: float32 ``[K, V]``, logits of the positions of `Plan.leave_one_out`, sequence after sequence.
         seeds: of each sequence.
         mask_id, eos_id: special tokens.
+        reread: BoolTensor ``[B, G]``, the positions of `Plan.reread` that were predicted again.
+        reread_logits: float32 ``[R, V]`` of these positions; only with `Strategy.needs_logits`.
     """
 
     eligible: Tensor
@@ -116,6 +121,8 @@ class View:
     seeds: list[int]
     mask_id: int
     eos_id: int | None
+    reread: Tensor | None = None
+    reread_logits: Tensor | None = None
 
     def entropy(self) -> Tensor:
         """Entropy in nats of the distributions at live positions, float32 ``[B, G]``, 0 elsewhere (needs logits)."""
@@ -196,6 +203,23 @@ class Strategy:
 
     def drop_finished(self, kept: Tensor) -> None:
         """Keep the sequences ``kept`` (LongTensor of batch indices); the others have left the batch."""
+
+
+def refuse_options(options: GenerationOptions, reason: str, *names: str) -> None:
+    """Raise `UsageError` if one of the options ``names`` is given, because the strategy has a rule of its own.
+
+    Args:
+        options: of the generation.
+        reason: what the strategy does instead.
+        names: attributes of the options that could have no effect.
+    """
+    defaults = {entry.name: entry.default for entry in fields(GenerationOptions)}
+    for name in names:
+        value = getattr(options, name)
+        require(
+            value == defaults[name] or (value == 0 and name != "threshold"),
+            f"{name}={value} has no effect with strategy '{options.strategy}', {reason}; leave it out",
+        )
 
 
 def first_open_block(open_: Tensor, length: int) -> list[Region | None]:

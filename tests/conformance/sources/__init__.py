@@ -37,6 +37,7 @@ SOURCES: dict[str, Callable[[Case], Replay]] = {
     "dsb_dream": regions.dsb,
     "adablock_llada": choosing.adablock,
     "adablock_dream": choosing.adablock,
+    "cadllm": choosing.cadllm,
 }
 
 

@@ -21,3 +21,31 @@ def adablock(case: Case) -> Replay:
     if case.dream and params["cache"] != "none":
         options["first_forward"] = "first_token"
     return Replay(options, params["cache"])
+
+
+_CADLLM = {
+    "block_length": "initial_block_length",
+    "confidence": "confidence_method",
+    "adaptive_top_k": "adaptive_vocab_size",
+    "repetition": "repetition_detection",
+    "early_exit": "prophet_enabled",
+    "exit_gap": "min_confidence_gap",
+    "exit_confidence": "min_confidence_commit",
+    "exit_patience": "prophet_patience",
+}
+_SAME_NAME = (
+    *("gen_length", "threshold", "min_block", "max_block", "initial_steps", "max_steps"),
+    *("adaptive_blocks", "adaptive_steps", "adaptive_threshold"),
+)
+
+
+def cadllm(case: Case) -> Replay:
+    params = case.params
+    if params.get("remasking", "low_confidence") != "low_confidence":
+        raise NotReplayedError("a random order that is drawn anew in each forward (remasking)")
+    options: dict[str, Any] = {"strategy": "cadllm", **shaping(case)}
+    options |= {ours: params[theirs] for ours, theirs in _CADLLM.items() if theirs in params}
+    options |= {name: params[name] for name in _SAME_NAME if name in params}
+    if params.get("factor") is not None:  # it comes before the threshold
+        options |= {"factor": params["factor"], "factor_rule": "with_last", "threshold": None}
+    return Replay(options, "dual")
