@@ -30,7 +30,7 @@ class GeneratedAnswer:
         prompt_tokens: its length.
         raw, text: the whole generation, and the part that counts (see `evaluation.run.answer_end.TrimmedAnswer`).
         ids: the counted tokens: token ids of ``text``.
-        tokens_canvas: positions of the canvas, ``gen_length``.
+        tokens_canvas: positions of the canvas: ``gen_length``, or fewer where the strategy lets it grow.
         forwards: forwards the sequence took part in.
         seconds: of its batch.
         seed: of its random stream.

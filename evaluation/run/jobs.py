@@ -23,7 +23,8 @@ from models import Transformer
 
 @dataclass(frozen=True)
 class Generation:
-    """What was generated for one request: all tokens of the canvas, and the part that counts (``tokens``, ``text``)."""
+    """What was generated for one request: all tokens of the canvas that exist, and the part that counts (``tokens``,
+    ``text``)."""
 
     ids: list[int]
     forwards: int
@@ -41,7 +42,9 @@ def generation_job(settings: Settings, ending: AnswerEnd) -> Job[GenerationReque
     def answer(model: Transformer, requests: list[GenerationRequest]) -> tuple[list[Generation], Counts]:
         output = decode(model, requests, settings.generation)
         generations = []
-        for request, ids, forwards in zip(requests, output.tokens.tolist(), output.forwards, strict=True):
+        answers = zip(requests, output.tokens.tolist(), output.lengths, output.forwards, strict=True)
+        for request, canvas, length, forwards in answers:
+            ids = canvas[:length]
             trimmed = ending.cut(ids, request.until)
             generations.append(Generation(ids, forwards, trimmed.tokens, trimmed.text))
         return generations, output.counts

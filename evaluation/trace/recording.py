@@ -57,7 +57,7 @@ class Trace:
     @property
     def ids(self) -> list[int]:
         """Generated tokens."""
-        return list(self.output.tokens[0].tolist())
+        return _generated(self.output)
 
     @property
     def steps(self) -> list[TraceStep]:
@@ -124,7 +124,7 @@ def record(
         _check_prompt(prompt, saved)
     loaded = load()
     output = _decode(loaded, settings, request)
-    ids = output.tokens[0].tolist()
+    ids = _generated(output)
     ending = AnswerEnd(tokenizer, config, settings.model.end_tokens, settings.model.stop_words)
     return Trace(
         settings=settings,
@@ -140,6 +140,12 @@ def record(
         device=str(loaded.device),
         provenance=provenance(),
     )
+
+
+def _generated(output: GenerationOutput) -> list[int]:
+    """The tokens of the canvas that exist."""
+    ids: list[int] = output.tokens[0, : output.lengths[0]].tolist()
+    return ids
 
 
 def _check_prompt(prompt: Prompt, saved: Mapping[str, Any]) -> None:

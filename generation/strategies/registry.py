@@ -13,6 +13,7 @@ strategies = Registry(
         "sliding": "generation.strategies.sliding:Sliding",
         "adablock": "generation.strategies.adablock:AdaBlock",
         "cadllm": "generation.strategies.cadllm:CadLLM",
+        "wino": "generation.strategies.wino:Wino",
     },
     group="cache_zoo.strategies",
 )

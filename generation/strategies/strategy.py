@@ -45,6 +45,7 @@ class Board:
         regions: the regions of the last forward; None at the start.
         block_step: forwards that each sequence has spent in its region so far, this one not counted.
         seeds: of each sequence, for whatever draws.
+        lengths: columns of the generated part that exist; None: all. Those behind are never open.
     """
 
     ids: Tensor
@@ -53,6 +54,7 @@ class Board:
     regions: list[Region] | None
     block_step: list[int]
     seeds: list[int]
+    lengths: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Plan:
             order, 0 elsewhere.
         last: whether the forward completes the region, where that is known.
         logits: BoolTensor ``[B, G]``, further masked positions whose logits are wanted, anywhere in the canvas.
-        lengths: columns of the generated part that exist; None: all.
+        lengths: columns of the generated part that run and are attended in this forward; None: all that exist.
         reread: BoolTensor ``[B, G]``, committed positions whose predictions are wanted too, where their rows run.
         leave_one_out: BoolTensor ``[B, G]``, positions to predict a second time, from everything but their own token.
     """
@@ -103,6 +105,7 @@ class View:
         left_out: float32 ``[K, V]``, logits of the positions of `Plan.leave_one_out`, sequence after sequence.
         seeds: of each sequence.
         mask_id, eos_id: special tokens.
+        lengths: columns of the generated part that exist; None: all.
         reread: BoolTensor ``[B, G]``, the positions of `Plan.reread` that were predicted again.
         reread_logits: float32 ``[R, V]`` of these positions; only with `Strategy.needs_logits`.
     """
@@ -121,6 +124,7 @@ class View:
     seeds: list[int]
     mask_id: int
     eos_id: int | None
+    lengths: list[int] | None = None
     reread: Tensor | None = None
     reread_logits: Tensor | None = None
 
@@ -154,9 +158,14 @@ class Edit:
 
     Attributes:
         ids: LongTensor ``[B, G]``; [MASK] where nothing is committed. A token may differ from the one before.
+        moved: BoolTensor ``[B, G]``, positions that hold what stood elsewhere before: their keys and values are
+            forgotten, and they run in the next forward; None: none.
+        lengths: columns of the generated part that exist from now on; None: as before.
     """
 
     ids: Tensor
+    moved: Tensor | None = None
+    lengths: list[int] | None = None
 
 
 class Strategy:
@@ -169,6 +178,10 @@ class Strategy:
     """Source of the method: title and arXiv id."""
     needs_logits: ClassVar[bool] = False
     """Needs the logits of all live positions (`View.logits`)."""
+    resizes: bool = False
+    """Not every column exists in every forward (`Plan.lengths`, `Edit.lengths`)."""
+    leaves_out: bool = False
+    """Its plans may ask for leave-one-out rows (`Plan.leave_one_out`)."""
     patience: int = 1
     """An error after so many forwards in a row that leave a sequence as it is."""
     plans_ahead: bool = False
@@ -178,6 +191,16 @@ class Strategy:
 
     def __init__(self, options: GenerationOptions) -> None:
         self.options = options
+
+    @property
+    def initial_length(self) -> int | None:
+        """Columns of the generated part that exist at first; None: all of them, for good."""
+        return None
+
+    @property
+    def most_forwards(self) -> int:
+        """Forwards that a sequence takes at most."""
+        return self.options.gen_length * self.patience
 
     def start(self, board: Board) -> None:
         """Reset; called once, before the first plan."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tests.conformance.case import Case
 from tests.conformance.replay import NotReplayedError, Replay
-from tests.conformance.sources import caching, choosing, loops, regions
+from tests.conformance.sources import caching, canvas, choosing, loops, regions
 
 SOURCES: dict[str, Callable[[Case], Replay]] = {
     "llada_official": loops.llada_official,
@@ -38,6 +38,7 @@ SOURCES: dict[str, Callable[[Case], Replay]] = {
     "adablock_llada": choosing.adablock,
     "adablock_dream": choosing.adablock,
     "cadllm": choosing.cadllm,
+    "wino_official": canvas.wino,
 }
 
 
