@@ -13,6 +13,7 @@ strategies = Registry(
         "sliding": "generation.strategies.sliding:Sliding",
         "adablock": "generation.strategies.adablock:AdaBlock",
         "cadllm": "generation.strategies.cadllm:CadLLM",
+        "odb": "generation.strategies.odb:ODB",
         "wino": "generation.strategies.wino:Wino",
     },
     group="cache_zoo.strategies",

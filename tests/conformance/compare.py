@@ -30,7 +30,8 @@ def differences(case: Case, replay: Replay) -> list[str]:
         out = replay.run(case, cache)
     if "logits_file" in case.expected and (error := logits_error(case, logits[0])) > TOLERANCE:
         found.append(f"first logits differ by {error:.2e}")
-    if out.tokens.tolist() != case.expected["final"]:
+    final = [row[:length] for row, length in zip(out.tokens.tolist(), out.lengths, strict=True)]
+    if final != case.expected["final"]:
         found.append("final tokens differ")
     for b in range(case.batch):
         theirs, ours = recorded_calls(case, b, replay), our_calls(out, b)
@@ -59,9 +60,10 @@ def our_calls(out: GenerationOutput, b: int) -> list[Call]:
     for entry in out.trace or []:
         if b in entry.active:
             at = entry.active.index(b)
-            calls.append(Call(entry.canvas[b].tolist(), [layer[at] for layer in entry.layer_rows]))
+            exists = None if entry.lengths is None else entry.lengths[b]
+            calls.append(Call(entry.canvas[b].tolist()[:exists], [layer[at] for layer in entry.layer_rows]))
     if calls:  # positions behind an end of sequence may be filled after the last forward
-        calls[-1] = Call(out.tokens[b].tolist(), calls[-1].rows)
+        calls[-1] = Call(out.tokens[b].tolist()[: out.lengths[b]], calls[-1].rows)
     return calls
 
 

@@ -38,6 +38,8 @@ SOURCES: dict[str, Callable[[Case], Replay]] = {
     "adablock_llada": choosing.adablock,
     "adablock_dream": choosing.adablock,
     "cadllm": choosing.cadllm,
+    "odb_alp": choosing.odb,
+    "odb_accept_jump": choosing.odb,
     "wino_official": canvas.wino,
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.conformance.case import Case
 from tests.conformance.replay import NotReplayedError, Replay
-from tests.conformance.sources.options import shaping
+from tests.conformance.sources.options import layout, quota, shaping
 
 
 def adablock(case: Case) -> Replay:
@@ -49,3 +49,25 @@ def cadllm(case: Case) -> Replay:
     if params.get("factor") is not None:  # it comes before the threshold
         options |= {"factor": params["factor"], "factor_rule": "with_last", "threshold": None}
     return Replay(options, "dual")
+
+
+_DOUBLE_NEWLINE = [198, 198]
+_CODE_ENDS = [[198, token] for token in (2439, 1413, 2, 7442, 371, 3384)]
+
+
+def odb(case: Case) -> Replay:
+    params = case.params
+    task, options = params["task"], {**layout(case), **quota(case), **shaping(case)}
+    stops: dict[str, list[Any]] = {
+        "gsm8k": [params["stop_token"]],
+        "mbpp": [params["stop_token"]],
+        "minerva_math": [params["stop_token"]],
+        "bbh": [params["stop_token"], _DOUBLE_NEWLINE],
+        "humaneval": _CODE_ENDS,
+    }
+    if task not in stops:
+        raise NotReplayedError(f"the stop words of the task {task}")
+    own = {"stop_tokens": stops[task], "stop_confidence": params["length_confidence"]}
+    protected = params["protected_prefix"] if task in ("gsm8k", "mbpp") else 0
+    drafts = case.source == "odb_accept_jump"
+    return Replay({**options, "strategy": "odb", **own, "protected": protected, "drafts": drafts}, "dual")
