@@ -53,7 +53,7 @@ def test_the_last_block_may_be_shorter(tiny_models: dict[str, Transformer]) -> N
 def test_a_block_ends_at_the_most_probable_delimiter_of_the_window(tiny_models: dict[str, Transformer]) -> None:
     """Every token is a delimiter, so it is the most confident position, from the first forward's own confidences."""
     for model in tiny_models.values():
-        out = decode(model, [1, 2, 3], delimiters=EVERY, delimiter_threshold=0.0, window=0.3)
+        out = decode(model, [1, 2, 3], delimiters=EVERY, delimiter_threshold=0.0, window_share=0.3)
         assert out.trace is not None
         assert len({end - start for start, end in blocks(out)}) > 1
         end, seen = 0, -1
@@ -106,18 +106,18 @@ def test_the_rule_by_hand() -> None:
     begun = [Region(0, 0, 8), Region(3, 1, 4), Region(1, 5, 8), Region(2, 7, 8)]
     seen = view(tokens, confidence, begun, [0, 1, 0, 0])
     # the best delimiter of columns 0 to 3 is column 2; a block that is settled stays; column 7; column 7
-    assert settled(seen, delimiters=[7], window=0.5) == [(0, 3), (1, 4), (5, 8), (7, 8)]
+    assert settled(seen, delimiters=[7], window_share=0.5) == [(0, 3), (1, 4), (5, 8), (7, 8)]
     # of equal ones the first counts; in the whole canvas column 7 is better
-    assert settled(seen, delimiters=[7], window=0.625)[0] == (0, 3)
-    assert settled(seen, delimiters=[7], window=1.0)[0] == (0, 8)
+    assert settled(seen, delimiters=[7], window_share=0.625)[0] == (0, 3)
+    assert settled(seen, delimiters=[7], window_share=1.0)[0] == (0, 8)
     # below the threshold, or without a delimiter in the window, the block is as long as given, or all that is left
-    assert settled(seen, delimiters=[7], window=0.5, delimiter_threshold=0.41) == [(0, 2), (1, 4), (5, 8), (7, 8)]
-    assert settled(seen, delimiters=[1], window=0.5) == [(0, 2), (1, 4), (5, 7), (7, 8)]
+    assert settled(seen, delimiters=[7], window_share=0.5, delimiter_threshold=0.41) == [(0, 2), (1, 4), (5, 8), (7, 8)]
+    assert settled(seen, delimiters=[1], window_share=0.5) == [(0, 2), (1, 4), (5, 7), (7, 8)]
     # where only later positions can be committed, the block reaches to the first of them
     later = replace(seen, eligible=seen.eligible & (torch.arange(8) > 3))
-    assert settled(later, delimiters=[1], window=0.5)[0] == (0, 5)
+    assert settled(later, delimiters=[1], window_share=0.5)[0] == (0, 5)
     # positions whose logits were not computed are no delimiters
-    assert settled(replace(seen, live=torch.arange(8) != 2), delimiters=[7], window=0.5)[0] == (0, 2)
+    assert settled(replace(seen, live=torch.arange(8) != 2), delimiters=[7], window_share=0.5)[0] == (0, 2)
     options = GenerationOptions.make(strategy="adablock", gen_length=8, block_length=2)
     assert AdaBlock(options).settle(replace(seen, block_step=[1, 1, 2, 3])) is None
 
@@ -128,7 +128,7 @@ def test_the_end_of_text_is_looked_for_in_the_chosen_block(tiny_models: dict[str
         eos = int(decode(model, [1, 2, 3], strategy="vanilla", block_length=24, threshold=0.0).tokens[0, 5])
         model = copy(model)
         model.config = replace(model.config, eos_id=eos)  # a token that is predicted
-        given = {"delimiters": [eos], "delimiter_threshold": 0.0, "window": 1.0, "threshold": 0.0}
+        given = {"delimiters": [eos], "delimiter_threshold": 0.0, "window_share": 1.0, "threshold": 0.0}
         plain, out = (decode(model, [1, 2, 3], **given, eos=rule) for rule in (None, "block"))
         (start, end), *further = blocks(plain)
         assert further, "the first block must not be the whole answer"
@@ -143,7 +143,7 @@ def test_the_end_of_text_is_looked_for_in_the_chosen_block(tiny_models: dict[str
         ({"delimiters": 198}, "'delimiters' must be a list, not 198"),
         ({"delimiters": ["a"]}, "strategy parameter 'delimiters' must be a list of token ids, not ['a']"),
         ({"delimiter_threshold": -1}, "strategy parameter 'delimiter_threshold' must not be negative, not -1"),
-        ({"window": 0}, "strategy parameter 'window' must be above 0 and at most 1, not 0"),
+        ({"window_share": 0}, "strategy parameter 'window_share' must be above 0 and at most 1, not 0"),
         ({"steps": 8}, "steps=8 shares tokens out to blocks of one length; strategy 'adablock' chooses its blocks"),
         ({"alg": "entropy"}, "strategy 'adablock' compares probabilities of tokens; alg=entropy has others"),
         ({"strategy": "vanilla", "block_length": 5}, "block_length 5 does not divide gen_length 32"),

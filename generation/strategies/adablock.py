@@ -31,7 +31,7 @@ class AdaBlock(RankedStrategy):
             ``gen_length``.
         delimiters: token ids that end a block; by default the newline of LLaDA and Dream.
         delimiter_threshold: least probability of a delimiter that ends a block; above 1 none does.
-        window: share of ``gen_length`` in which a delimiter is looked for, above 0 and at most 1.
+        window_share: share of ``gen_length`` in which a delimiter is looked for, above 0 and at most 1.
     """
 
     paper = "AdaBlock-dLLM, arXiv 2509.26432"
@@ -42,13 +42,14 @@ class AdaBlock(RankedStrategy):
         options: GenerationOptions,
         delimiters: Sequence[int] = _NEWLINE,
         delimiter_threshold: float = 0.3,
-        window: float = 0.25,
+        window_share: float = 0.25,
     ) -> None:
         ids = isinstance(delimiters, Sequence) and all(isinstance(token, int) for token in delimiters)
         require(ids, f"strategy parameter 'delimiters' must be a list of token ids, not {delimiters!r}")
         threshold = delimiter_threshold
         require(threshold >= 0, f"strategy parameter 'delimiter_threshold' must not be negative, not {threshold}")
-        require(0 < window <= 1, f"strategy parameter 'window' must be above 0 and at most 1, not {window}")
+        share = window_share
+        require(0 < share <= 1, f"strategy parameter 'window_share' must be above 0 and at most 1, not {share}")
         require(
             options.steps is None,
             f"steps={options.steps} shares tokens out to blocks of one length; strategy '{options.strategy}' chooses "
@@ -60,7 +61,7 @@ class AdaBlock(RankedStrategy):
         )
         super().__init__(options)
         self.delimiters, self.delimiter_threshold = list(delimiters), threshold
-        self._window = int(window * options.gen_length)
+        self._window = int(share * options.gen_length)
 
     def plan(self, board: Board) -> Plan:
         regions = [self._region(board, b) if some else None for b, some in enumerate(board.open.any(dim=1).tolist())]
