@@ -142,8 +142,9 @@ class SlowFast(Strategy):
         last = self._compared(cycle)
         if len(last) < self.window:
             return
-        is_dream = self.rule == "dream" and len(last) > 1
-        if variance(last) <= self.std if is_dream else pstdev(last) < self.std:
+        is_dream = self.rule == "dream"
+        spread = pstdev(last) if not is_dream else variance(last) if len(last) > 1 else 0
+        if spread < self.std or (is_dream and spread == self.std):
             cycle.stable = cycle.estimates[-1]
 
     def _end(self, cycle: _Cycle) -> int:

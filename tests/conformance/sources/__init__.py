@@ -35,6 +35,7 @@ SOURCES: dict[str, Callable[[Case], Replay]] = {
     "dpad_dream": regions.dpad,
     "dsb_llada": regions.dsb,
     "dsb_dream": regions.dsb,
+    "daedal": canvas.daedal,
     "slow_fast": canvas.slow_fast,
     "wino_official": canvas.wino,
 }

@@ -64,6 +64,25 @@ _SLOW_FAST = {
 """For models that are shifted or not; ``num_important_low_confidence_tokens`` is read by nothing."""
 
 
+def daedal(case: Case) -> Replay:
+    if case.params.get("cfg_scale"):
+        raise NotReplayedError("guidance that leaves out the first stage (cfg_scale)")
+    options = {**_named(case, _DAEDAL), "block_length": case.params["block_length"], **_greedy(case)}
+    return Replay({"strategy": "daedal", **options})
+
+
+_DAEDAL = {
+    "gen_length": "max_gen_length",
+    "initial_length": "initial_gen_length",
+    "threshold": "high_conf_threshold",
+    "low_threshold": "low_conf_threshold",
+    "expansion": "expansion_factor",
+    "eos_threshold": "eos_confidence_threshold",
+    "expand_threshold": "expand_eos_confidence_threshold",
+    "eos_window": "eos_check_tokens",
+}
+
+
 def _named(case: Case, names: dict[str, str]) -> dict[str, Any]:
     return {ours: case.params[theirs] for ours, theirs in names.items()}
 
