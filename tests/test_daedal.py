@@ -38,7 +38,8 @@ class Script:
         self.options = GenerationOptions.make(strategy="daedal", **{"block_length": 4, "gen_length": 16, **options})
         self.strategy: Any = make_strategy(self.options)
         self.ids = torch.full((1, self.options.gen_length), MASK)
-        self.lengths, self.regions = [self.strategy.initial_length], None
+        self.lengths: Any = [self.strategy.initial_length]
+        self.regions: list[Region] | None = None
         self.strategy.start(self.board())
 
     def board(self) -> Board:

@@ -102,6 +102,7 @@ class Daedal(Strategy):
     def decide(self, view: View) -> Edit:
         assert view.lengths is not None
         known = view.live if view.reread is None else view.live | view.reread
+        assert view.eos_id is not None
         ending = view.confidence.where(view.tokens == view.eos_id, 0)
         self._ending = torch.where(known, ending, self._ending)
         confidence = view.confidence.masked_fill(~view.eligible, -torch.inf)
@@ -133,7 +134,7 @@ class Daedal(Strategy):
         last = predicts & (predicts.flip(1).cumsum(dim=1).flip(1) <= self.eos_window)
         return torch.where(last, self._ending, 0).sum(dim=1) / self.eos_window
 
-    def _lengthen(self, b: int, ids: Tensor, length: int, end: float, eos_id: int | None) -> int:
+    def _lengthen(self, b: int, ids: Tensor, length: int, end: float, eos_id: int) -> int:
         """Add masks at the end of sequence ``b``, or the tokens that close it; returns its length."""
         most = ids.shape[1]
         if end < self.eos_threshold:
@@ -142,7 +143,6 @@ class Daedal(Strategy):
             return longer
         self._is_short[b] = False
         longer = min(length + self.eos_window // 2, most)
-        assert eos_id is not None
         ids[b, length:longer] = eos_id
         return longer
 
