@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from cache_zoo import UsageError, caches, make_cache
+from evaluation.config.command_line import cells
+from evaluation.report.check import check_run
+from evaluation.run.evaluate import evaluate_cell
 from generation import GenerationOptions, GenerationOutput, generate
 from generation.strategies.registry import make_strategy
 from generation.strategies.strategy import Board, Edit, Region, View
@@ -216,19 +221,19 @@ def test_only_the_sequence_that_grew_starts_again(
 ) -> None:
     """With every cache, a sequence of a batch runs the rows that it runs alone."""
     model, refused = tiny_models[family], []
-    padding = [max(map(len, prompts)) - len(prompt) for prompt in prompts]
+    padding = max(map(len, prompts)) - len(prompts[1])
     for entry in caches.entries():
         try:
             batch = decode(model, prompts, entry.name)
         except UsageError:
             refused.append(entry.name)
             continue
-        for b in (0, 1):
-            alone = decode(model, [prompts[b]], entry.name)
-            assert torch.equal(alone.tokens[0], batch.tokens[b]), entry.name
-            assert alone.lengths == batch.lengths[b : b + 1], entry.name
-            ours = [[row - padding[b] for row in s.rows[s.active.index(b)]] for s in batch.trace or [] if b in s.active]
-            assert ours == [step.rows[0] for step in alone.trace or []], entry.name
+        alone = decode(model, [prompts[1]], entry.name)
+        assert torch.equal(alone.tokens[0], batch.tokens[1]), entry.name
+        assert alone.lengths == batch.lengths[1:2], entry.name
+        steps = [step for step in batch.trace or [] if 1 in step.active]
+        ours = [[row - padding for row in step.rows[step.active.index(1)]] for step in steps]
+        assert ours == [step.rows[0] for step in alone.trace or []], entry.name
     assert refused == ["dkv_greedy"]
 
 
@@ -292,3 +297,39 @@ CONTRACT = strategy_checks(
 @pytest.mark.parametrize("check", CONTRACT, ids=str)
 def test_the_contract_of_strategies(check: StrategyCheck) -> None:
     check()
+
+
+OWN_CANVAS = {
+    "daedal": ["gen_length=64", "initial_length=16", "block_length=16", "eos_window=8"],
+    "wino": ["gen_length=32", "block_length=16"],
+    "slowfast": ["gen_length=32", "block_length=32", "k_exploration=1"],
+}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "cache"), [("daedal", "none"), ("daedal", "d2cache"), ("wino", "d2cache"), ("slowfast", "none")]
+)
+def test_saved_figures_are_those_of_the_canvas_that_there_was(strategy: str, cache: str, tmp_path: Path) -> None:
+    """`cache-zoo check` derives them from the samples."""
+    common = ["model=nano-llada", "dataset=nano-gsm", "dataset.size=3", "batch_size=3", f"output_dir={tmp_path}"]
+    own = [f"generation={strategy}", f"cache={cache}", *(f"generation.{value}" for value in OWN_CANVAS[strategy])]
+    for settings in cells([*common, *own], sweep=True):
+        evaluate_cell(settings)
+    (run,) = (folder for folder in tmp_path.iterdir() if (folder / "results.json").exists())
+    problems = [text for text in check_run(run, datasets={}) if "commit" not in text and "were asked" not in text]
+    assert problems == []
+    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    canvas = [sample["tokens_canvas"] for sample in samples]
+    efficiency = json.loads((run / "results.json").read_text())["efficiency"]
+    assert efficiency["tokens_canvas"] == sum(canvas)
+    if strategy == "daedal":
+        assert max(canvas) < 64
+        assert all(sample["raw"].count("<|endoftext|>") >= 4 for sample in samples)
+    else:
+        assert canvas == [32] * 3
+    if cache == "none":
+        assert efficiency["compute_ratio"] == 1
+    for sample in samples:
+        sample["tokens_canvas"] += 1
+    (run / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    assert len(check_run(run, datasets={})) > len(problems) + 2
