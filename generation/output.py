@@ -83,6 +83,12 @@ class Progress:
     revoked: Tensor | None = None
     lengths: list[int] | None = None
 
+    def ids(self, sequence: int) -> list[int]:
+        """The tokens of one sequence that exist; waits for the device."""
+        length = self.tokens.shape[1] if self.lengths is None else self.lengths[sequence]
+        ids: list[int] = self.tokens[sequence, :length].tolist()
+        return ids
+
 
 @dataclass(frozen=True)
 class TraceStep:

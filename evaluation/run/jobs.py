@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 from evaluation.config.settings import Settings
 from evaluation.run.answer_end import AnswerEnd
@@ -11,12 +14,12 @@ from evaluation.run.efficiency import warm_up_options
 from evaluation.run.requests import GenerationRequest, LikelihoodRequest
 from generation import (
     Counts,
-    GenerationOptions,
     GenerationOutput,
     Likelihood,
     LikelihoodOptions,
     generate,
     log_likelihoods,
+    stream,
 )
 from models import Transformer
 
@@ -35,12 +38,12 @@ class Generation:
 def generation_job(settings: Settings, ending: AnswerEnd) -> Job[GenerationRequest, Generation]:
     """Generate with the method and the options of ``settings``; ``ending`` cuts the answers."""
 
-    def decode(model: Transformer, requests: list[GenerationRequest], options: GenerationOptions) -> GenerationOutput:
+    def decode(run: Callable[..., Any], model: Transformer, requests: list[GenerationRequest], **options: Any) -> Any:
         prompts, seeds = [request.ids for request in requests], [request.seed for request in requests]
-        return generate(model, prompts, **settings.method, seed=seeds, **options.as_keywords())
+        return run(model, prompts, **settings.method, seed=seeds, **options)
 
     def answer(model: Transformer, requests: list[GenerationRequest]) -> tuple[list[Generation], Counts]:
-        output = decode(model, requests, settings.generation)
+        output: GenerationOutput = decode(generate, model, requests, **settings.generation.as_keywords())
         generations = []
         answers = zip(requests, output.tokens.tolist(), output.lengths, output.forwards, strict=True)
         for request, canvas, length, forwards in answers:
@@ -50,7 +53,8 @@ def generation_job(settings: Settings, ending: AnswerEnd) -> Job[GenerationReque
         return generations, output.counts
 
     def warm_up(model: Transformer, requests: list[GenerationRequest]) -> None:
-        decode(model, requests, warm_up_options(settings.generation))
+        for _ in islice(decode(stream, model, requests, **warm_up_options(settings.generation).as_keywords()), 4):
+            pass
 
     return Job("generate", Generation, answer, warm_up)
 

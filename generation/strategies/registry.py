@@ -14,6 +14,8 @@ strategies = Registry(
         "adablock": "generation.strategies.adablock:AdaBlock",
         "cadllm": "generation.strategies.cadllm:CadLLM",
         "odb": "generation.strategies.odb:ODB",
+        "daedal": "generation.strategies.daedal:Daedal",
+        "slowfast": "generation.strategies.slowfast:SlowFast",
         "wino": "generation.strategies.wino:Wino",
     },
     group="cache_zoo.strategies",

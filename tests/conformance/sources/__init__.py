@@ -40,6 +40,8 @@ SOURCES: dict[str, Callable[[Case], Replay]] = {
     "cadllm": choosing.cadllm,
     "odb_alp": choosing.odb,
     "odb_accept_jump": choosing.odb,
+    "daedal": canvas.daedal,
+    "slow_fast": canvas.slow_fast,
     "wino_official": canvas.wino,
 }
 
