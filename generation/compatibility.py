@@ -19,7 +19,7 @@ def require_compatible(cache: Cache, strategy: Strategy, store: str = "native") 
         "knows them",
     )
     require(
-        cache.keeps_columns or not strategy.leaves_out,
+        cache.keeps_columns or not strategy.rows_beside,
         f"{type(cache).__name__} keeps keys and values of some columns only, and {type(strategy).__name__} predicts "
         "tokens a second time from all of them; try cache=none or dual",
     )

@@ -79,7 +79,7 @@ def test_accepted_drafts_are_what_decoding_one_by_one_writes(
 class Copying(Vanilla):
     """Has three copies of the block predicted, the second with other tokens, and decodes as if it had not."""
 
-    leaves_out = True
+    rows_beside = 3
     second: ClassVar[int]
     seen: ClassVar[list[Copies]]
 

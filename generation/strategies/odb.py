@@ -64,7 +64,7 @@ class ODB(RankedStrategy):
         super().__init__(options)
         self.stops, self.stop_confidence = [list(stop) for stop in stops], stop_confidence
         self.protected, self.drafts = protected, drafts
-        self.leaves_out = drafts
+        self.rows_beside = 3 * drafts
 
     def start(self, board: Board) -> None:
         super().start(board)

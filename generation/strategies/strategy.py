@@ -199,8 +199,8 @@ class Strategy:
     """Needs the logits of all live positions (`View.logits`)."""
     resizes: bool = False
     """Not every column exists in every forward (`Plan.lengths`, `Edit.lengths`)."""
-    leaves_out: bool = False
-    """Its plans may ask for rows beside the canvas (`Plan.leave_one_out`, `Plan.copies`)."""
+    rows_beside: int = 0
+    """Rows beside the canvas that its plans may ask for, per position at most (`Plan.leave_one_out`, `Plan.copies`)."""
     patience: int = 1
     """An error after so many forwards in a row that leave a sequence as it is."""
     plans_ahead: bool = False

@@ -37,7 +37,7 @@ class Wino(Strategy):
     """
 
     paper = "WINO, arXiv 2507.18578"
-    leaves_out = True
+    rows_beside = 1
 
     def __init__(self, options: GenerationOptions, threshold_back: float = 0.9) -> None:
         require(

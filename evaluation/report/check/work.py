@@ -176,16 +176,16 @@ class WorkCheck:
         named = ("forwards", "rows", "rows_full", "keys", "logits", "flops")
         forwards, rows, full, keys, logits, flops = (float(getattr(work, key)) for key in named)
         contexts, strategy = 2 if self._guided else 1, self._strategy
-        resizes, leaves_out = (False, False) if strategy is None else (strategy.resizes, strategy.leaves_out)
-        most_rows = contexts * (batch.rows_full + leaves_out * batch.canvas)
-        is_steady = not (resizes or leaves_out)  # every forward has all columns, and each of them once
+        resizes, beside = (False, 0) if strategy is None else (strategy.resizes, strategy.rows_beside)
+        most_rows = contexts * (batch.rows_full + beside * batch.canvas)
+        is_steady = not (resizes or beside)  # every forward has all columns, and each of them once
         if forwards != batch.longest:
             yield "the forwards are not those of the longest answer"
         if full != contexts * batch.rows_full if is_steady else not 0 < full <= most_rows:
             yield "rows_full does not follow from forwards and lengths"
         if not 0 < rows <= full * (1 + _TOLERANCE):
             yield "rows are not between 0 and rows_full"
-        if not 0 < logits <= contexts * batch.canvas * (1 + leaves_out):
+        if not 0 < logits <= contexts * batch.canvas * (1 + beside):
             yield "logits are not between 0 and the canvas positions"
         if not keys > 0 or not flops > 0:
             yield "keys or flops are 0"
@@ -204,7 +204,7 @@ class WorkCheck:
             yield "the baseline skipped rows or kept a cache"
         if model := self._checked.model:
             layers, width = model.num_layers, model.hidden_size
-            wider = 1 + leaves_out  # second rows, which also attend to each other
+            wider = 1 + beside  # rows beside the canvas, which also attend to each other
             pairs = float(contexts * layers * batch.pairs) * wider**2
             max_keys = pairs
             if ours:  # caches of other packages may attend in more rows than they run
