@@ -49,6 +49,7 @@ def render(traces: Sequence[Trace]) -> str:
             names=names,
             policy=policy(script),
             changing=any(trace.words for trace in traces),
+            cut=any(_is_cut(trace) for trace in traces),
             pruned=any(trace.settings.suffix.label != BASELINE["suffix"] for trace in traces),
             script=script,
             warm_up=WARM_UP_FORWARDS,
@@ -115,6 +116,13 @@ def _facts(trace: Trace) -> dict[str, str]:
             f"{name} {value:g}" for name, value in trace.saved["metrics"].items() if isinstance(value, int | float)
         )
     return {name: text for name, text in facts.items() if text}
+
+
+def _is_cut(trace: Trace) -> bool:
+    """Whether a forward had fewer columns than there were, by the strategy alone."""
+    if trace.settings.suffix.label != BASELINE["suffix"] or trace.words:
+        return False
+    return any(step.visible[0] < len(trace.prompt.ids) + len(trace.ids) for step in trace.steps)
 
 
 def _committed(trace: Trace) -> int:
