@@ -112,6 +112,7 @@ def test_the_rule_by_hand() -> None:
     assert settled(seen, delimiters=[7], window_share=1.0)[0] == (0, 8)
     # below the threshold, or without a delimiter in the window, the block is as long as given, or all that is left
     assert settled(seen, delimiters=[7], window_share=0.5, delimiter_threshold=0.41) == [(0, 2), (1, 4), (5, 8), (7, 8)]
+    assert settled(seen, delimiters=[], window_share=0.5) == settled(seen, delimiters=[1], window_share=0.5)
     assert settled(seen, delimiters=[1], window_share=0.5) == [(0, 2), (1, 4), (5, 7), (7, 8)]
     # where only later positions can be committed, the block reaches to the first of them
     later = replace(seen, eligible=seen.eligible & (torch.arange(8) > 3))

@@ -41,7 +41,12 @@ def test_without_a_predicted_end_and_drafts_it_is_vanilla(
     cache: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]
 ) -> None:
     for model in tiny_models.values():
-        for rule in ({"threshold": 0.03}, {"steps": 12, "eos": "block"}, {"temperature": 0.6, "stop_until_eos": True}):
+        for rule in (
+            {"threshold": 0.03},
+            {"steps": 12, "eos": "block"},
+            {"temperature": 0.6, "stop_until_eos": True},
+            {"first_forward": "first_token"},
+        ):
             expected = decode(model, prompts, cache, **rule)
             out = decode(model, prompts, cache, **NEVER, **rule)
             assert torch.equal(out.tokens, expected.tokens)
@@ -61,7 +66,9 @@ def shallow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Transformer]:
 
 
 @pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
-@pytest.mark.parametrize("rule", [{}, {"temperature": 0.4}, {"cfg_scale": 0.7}, {"sigma": 3.0}], ids=str)
+@pytest.mark.parametrize(
+    "rule", [{}, {"temperature": 0.4}, {"cfg_scale": 0.7}, {"sigma": 3.0}, {"first_forward": "first_token"}], ids=str
+)
 def test_accepted_drafts_are_what_decoding_one_by_one_writes(
     cache: str, rule: dict[str, Any], shallow: dict[str, Transformer], prompts: list[list[int]]
 ) -> None:

@@ -88,7 +88,9 @@ class AdaBlock(RankedStrategy):
         device, columns = view.tokens.device, torch.arange(view.tokens.shape[1], device=view.tokens.device)
         start, end = torch.tensor([region[1:] for region in view.regions], device=device).T.unsqueeze(2)
         near = (columns >= start) & (columns < end) & (columns < start + self._window)
-        found = near & view.live & torch.isin(view.tokens, torch.tensor(self.delimiters, device=device))
+        found = (
+            near & view.live & torch.isin(view.tokens, torch.tensor(self.delimiters, dtype=torch.long, device=device))
+        )
         best, place = view.confidence.masked_fill(~found, -torch.inf).max(dim=1, keepdim=True)
         usual = torch.minimum(start + self.options.block, end)
         ends = torch.where(best >= self.delimiter_threshold, place + 1, usual)

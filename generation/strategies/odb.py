@@ -106,6 +106,7 @@ class ODB(RankedStrategy):
         return copies.masked_fill(~inside.to(device).unsqueeze(1), -1)
 
     def decide(self, view: View) -> Edit:
+        assert view.eos_id is not None
         chosen = self.commit(view)
         ids = torch.where(chosen, view.tokens, view.ids)
         self._tokens, self._confidence = view.tokens, view.confidence
@@ -119,7 +120,7 @@ class ODB(RankedStrategy):
         over = ~(masked & inside).any(dim=1, keepdim=True)
         over = over & ((inside & (ids == view.eos_id)) | self._stop(ids, inside)).any(dim=1, keepdim=True)
         exists = torch.tensor(lengths or view.lengths or [ids.shape[1]], device=device).unsqueeze(1)
-        return Edit(torch.where(over & masked & (columns < exists), view.eos_id or 0, ids), lengths=lengths)
+        return Edit(torch.where(over & masked & (columns < exists), view.eos_id, ids), lengths=lengths)
 
     def _adopt(self, view: View, chosen: Tensor, ids: Tensor) -> Tensor:
         """The canvas or one of its copies, with what it writes; LongTensor ``[B, G]``."""

@@ -58,11 +58,11 @@ _CODE_ENDS = [[198, token] for token in (2439, 1413, 2, 7442, 371, 3384)]
 def odb(case: Case) -> Replay:
     params = case.params
     task, options = params["task"], {**layout(case), **quota(case), **shaping(case)}
+    token = params.get("stop_token")
+    own_token = [] if token is None else [token]
     stops: dict[str, list[Any]] = {
-        "gsm8k": [params["stop_token"]],
-        "mbpp": [params["stop_token"]],
-        "minerva_math": [params["stop_token"]],
-        "bbh": [params["stop_token"], _DOUBLE_NEWLINE],
+        **dict.fromkeys(("gsm8k", "mbpp", "minerva_math"), own_token),
+        "bbh": [*own_token, _DOUBLE_NEWLINE],
         "humaneval": _CODE_ENDS,
     }
     if task not in stops:
