@@ -321,6 +321,7 @@ class _Decoding:
         """Tokens of copies as ``[B, K, T]`` of every context, and which positions of them are predicted; None: none."""
         if tokens is None:
             return None
+        tokens = tokens.to(self.ids.device)
         prompt = tokens.new_full((*tokens.shape[:2], self.canvas.prompt_length), -1)
         tokens = torch.cat((prompt, tokens), dim=2).repeat(self.contexts, 1, 1)
         run = self._running(torch.ones_like(step.masked), step, all_run=False)
