@@ -274,10 +274,10 @@ def test_dyllm_recomputes_a_sequence_that_grew(tiny_models: dict[str, Transforme
         ({"eos_window": 0}, "strategy parameter 'eos_window' must be at least 1, not 0"),
         ({"low_threshold": 2.0}, "strategy parameter 'low_threshold' must be between 0 and 1, not 2.0"),
         ({"eos_threshold": -0.1}, "strategy parameter 'eos_threshold' must be between 0 and 1, not -0.1"),
-        ({"steps": 16}, "steps=16 has no effect with strategy 'daedal', which decodes by thresholds"),
-        ({"logits_eos_inf": True}, "logits_eos_inf=True has no effect with strategy 'daedal', which takes the length"),
-        ({"eos": "block"}, "eos=block has no effect"),
-        ({"alg": "entropy"}, "alg=entropy has no effect"),
+        ({"steps": 16}, "steps=16 does not go with strategy 'daedal', which decodes by thresholds"),
+        ({"logits_eos_inf": True}, "logits_eos_inf=True does not go with strategy 'daedal', which takes the length"),
+        ({"eos": "block"}, "eos=block does not go with"),
+        ({"alg": "entropy"}, "alg=entropy does not go with"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(options: dict[str, Any], message: str) -> None:
