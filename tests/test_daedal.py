@@ -95,10 +95,10 @@ class Script:
 def test_the_canvas_grows_at_its_end_and_then_by_insertion() -> None:
     script = Script(initial_length=4, expansion=3, eos_window=4, threshold=0.9, low_threshold=0.3)
     region, _ = script.step([1, 2, EOS, EOS], [0.9, 0.9, 0.9, 0.9])  # 1.8 / 4 is below 0.5; nothing is committed
-    assert (region, script.text) == ((0, 0, 4), [MASK] * 7)
+    assert (region, script.text) == ((0, 0, 4), [MASK] * 7)  # the region is all that there is
     # the last four that predict the end count, not the first one: 2 / 4
     region, _ = script.step([EOS, 2, EOS, EOS, 5, EOS, EOS], [1.0, 0.9, 0.5, 0.5, 0.9, 0.5, 0.5])
-    assert (region, script.text) == ((1, 0, 4), [MASK] * 7 + [EOS, EOS])
+    assert (region, script.text) == ((1, 0, 7), [MASK] * 7 + [EOS, EOS])
     # the end expected with 2.7 / 4: of the masks of the block that are left, column 1 becomes three
     region, edit = script.step([1, 2, 3, 4, 5, 6, EOS, EOS, EOS], [0.95, 0.2, 0.25, 0.91, 0.1, 0.95, 0.9, 0.9, 0.9])
     assert region == (2, 0, 4)
@@ -274,10 +274,10 @@ def test_dyllm_recomputes_a_sequence_that_grew(tiny_models: dict[str, Transforme
         ({"eos_window": 0}, "strategy parameter 'eos_window' must be at least 1, not 0"),
         ({"low_threshold": 2.0}, "strategy parameter 'low_threshold' must be between 0 and 1, not 2.0"),
         ({"eos_threshold": -0.1}, "strategy parameter 'eos_threshold' must be between 0 and 1, not -0.1"),
-        ({"steps": 16}, "steps=16 has no effect with strategy 'daedal', which decodes by thresholds"),
-        ({"logits_eos_inf": True}, "logits_eos_inf=True has no effect with strategy 'daedal', which takes the length"),
-        ({"eos": "block"}, "eos=block has no effect"),
-        ({"alg": "entropy"}, "alg=entropy has no effect"),
+        ({"steps": 16}, "steps=16 does not go with strategy 'daedal', which decodes by thresholds"),
+        ({"logits_eos_inf": True}, "logits_eos_inf=True does not go with strategy 'daedal', which takes the length"),
+        ({"eos": "block"}, "eos=block does not go with"),
+        ({"alg": "entropy"}, "alg=entropy does not go with"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(options: dict[str, Any], message: str) -> None:

@@ -167,10 +167,10 @@ def test_guidance_cuts_both_contexts(tiny_models: dict[str, Transformer], prompt
         ({"slow_threshold": -1.0}, "strategy parameter 'slow_threshold' must be between 0 and 1, not -1.0"),
         ({"std": -0.5}, "strategy parameter 'std' must not be negative, not -0.5"),
         ({"rule": "Dream"}, "unknown value of strategy parameter 'rule' 'Dream': did you mean 'dream'?"),
-        ({"steps": 16}, "steps=16 has no effect with strategy 'slowfast', which commits by thresholds of its own"),
-        ({"factor": 1.0}, "factor=1.0 has no effect"),
-        ({"alg": "entropy"}, "alg=entropy has no effect"),
-        ({"first_forward": "first_token"}, "first_forward=first_token has no effect"),
+        ({"steps": 16}, "steps=16 does not go with strategy 'slowfast', which commits by thresholds of its own"),
+        ({"factor": 1.0}, "factor=1.0 does not go with"),
+        ({"alg": "entropy"}, "alg=entropy does not go with"),
+        ({"first_forward": "first_token"}, "first_forward=first_token does not go with"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(options: dict[str, Any], message: str) -> None:

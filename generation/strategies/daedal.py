@@ -23,8 +23,8 @@ class Daedal(Strategy):
     mean, over all positions, committed ones included, is below ``expand_threshold``, the least confident of the other
     masks of the block becomes ``expansion`` masks if it is below ``low_threshold``. What exceeds ``gen_length`` is cut.
 
-    Of positions that a cache did not run, the last known prediction counts. A sequence that grows is a new block for
-    caches.
+    Of positions that a cache or a suffix rule did not run, the last known prediction counts. Caches see a new block
+    when a sequence has grown, and one that is the whole canvas as long as the first length is sought.
 
     Deviates from the released code: guidance counts from the first forward on, each sequence of a batch grows at its
     own pace, and padding is masked.
@@ -88,7 +88,7 @@ class Daedal(Strategy):
         for b, region in enumerate(first_open_block(board.open, self.options.block)):
             length = board.lengths[b]
             if region is not None:
-                bounds = 0 if self._is_short[b] else region.start, min(region.end, length)
+                bounds = (0, length) if self._is_short[b] else (region.start, min(region.end, length))
                 number = board.regions[b].block if board.regions else 0
                 is_new = board.regions is not None and (self._grew[b] or board.regions[b][1:] != bounds)
                 region = Region(number + is_new, *bounds)

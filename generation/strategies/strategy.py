@@ -248,19 +248,19 @@ class Strategy:
 
 
 def refuse_options(options: GenerationOptions, reason: str, *names: str) -> None:
-    """Raise `UsageError` if one of the options ``names`` is given, because the strategy has a rule of its own.
+    """Raise `UsageError` if one of the options ``names`` is given, which the strategy has no use for.
 
     Args:
         options: of the generation.
-        reason: what the strategy does instead.
-        names: attributes of the options that could have no effect.
+        reason: what the strategy does instead, as a clause.
+        names: attributes of the options.
     """
     defaults = {entry.name: entry.default for entry in fields(GenerationOptions)}
     for name in names:
         value = getattr(options, name)
         require(
             value == defaults[name] or (value == 0 and name != "threshold"),
-            f"{name}={value} has no effect with strategy '{options.strategy}', {reason}; leave it out",
+            f"{name}={value} does not go with strategy '{options.strategy}', {reason}; leave it out",
         )
 
 

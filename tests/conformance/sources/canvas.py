@@ -16,9 +16,13 @@ def wino(case: Case) -> Replay:
 
 def wino_of_d2cache(case: Case) -> Replay:
     params = case.params
-    names = {"threshold": "wide_in_thres", "threshold_back": "narrow_out_thres"}
-    given = {ours: params[theirs] for ours, theirs in names.items()}
-    shaping = {name: params[name] for name in ("alg", "top_p", "top_k", "stop_until_eos") if params.get(name)}
+    for name in ("threshold", "factor", "sigma", "gamma", "debias"):
+        if params.get(name) is not None:
+            raise NotReplayedError(f"WINO with {name}")
+    if params["alg"] != "maskgit_plus":
+        raise NotReplayedError(f"WINO with the confidences of {params['alg']}")
+    given = _named(case, {"threshold": "wide_in_thres", "threshold_back": "narrow_out_thres"})
+    shaping = {name: params[name] for name in ("top_p", "top_k", "stop_until_eos") if params.get(name)}
     return Replay(
         {**layout(case), "strategy": "wino", **given, **_greedy(case), **shaping},
         params["cache"],
