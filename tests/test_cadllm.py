@@ -191,12 +191,12 @@ def test_the_gap_is_that_of_all_positions_of_the_block(tiny_models: dict[str, Tr
         ({"initial_steps": 2.5}, "'initial_steps' must be a whole number, not 2.5"),
         ({"exit_patience": 0}, "strategy parameter 'exit_patience' must be at least 1, not 0"),
         ({"confidence": "margin"}, "unknown strategy parameter 'confidence' 'margin'"),
-        ({"steps": 8}, "steps=8 has no effect with strategy 'cadllm', which has steps and confidences of its own"),
-        ({"alg": "random"}, "alg=random has no effect with strategy 'cadllm'"),
-        ({"sigma": 3.0}, "sigma=3.0 has no effect with strategy 'cadllm'"),
-        ({"threshold": 0.9, "alpha": 0.3}, "alpha=0.3 has no effect with strategy 'cadllm'"),
-        ({"first_forward": "first_token"}, "first_forward=first_token has no effect with strategy 'cadllm'"),
-        ({"confidence_eos_eot_inf": True}, "confidence_eos_eot_inf=True has no effect with strategy 'cadllm'"),
+        ({"steps": 8}, "steps=8 does not go with strategy 'cadllm', which has steps and confidences of its own"),
+        ({"alg": "random"}, "alg=random does not go with strategy 'cadllm'"),
+        ({"sigma": 3.0}, "sigma=3.0 does not go with strategy 'cadllm'"),
+        ({"threshold": 0.9, "alpha": 0.3}, "alpha=0.3 does not go with strategy 'cadllm'"),
+        ({"first_forward": "first_token"}, "first_forward=first_token does not go with strategy 'cadllm'"),
+        ({"confidence_eos_eot_inf": True}, "confidence_eos_eot_inf=True does not go with strategy 'cadllm'"),
     ],
 )
 def test_wrong_parameters_are_named(options: dict[str, Any], message: str) -> None:

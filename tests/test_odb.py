@@ -329,9 +329,9 @@ def test_nothing_is_drafted_for_a_single_mask(tiny_models: dict[str, Transformer
         ({"stop_confidence": -0.1}, "strategy parameter 'stop_confidence' must not be negative, not -0.1"),
         ({"protected": -1}, "strategy parameter 'protected' must not be negative, not -1"),
         ({"drafts": 3}, "'drafts' must be true or false, not 3"),
-        ({"alg": "entropy"}, "alg=entropy has no effect with strategy 'odb'"),
-        ({"alg_temp": 0.5}, "alg_temp=0.5 has no effect with strategy 'odb'"),
-        ({"logits_eos_inf": True}, "logits_eos_inf=True has no effect with strategy 'odb'"),
+        ({"alg": "entropy"}, "alg=entropy does not go with strategy 'odb'"),
+        ({"alg_temp": 0.5}, "alg_temp=0.5 does not go with strategy 'odb'"),
+        ({"logits_eos_inf": True}, "logits_eos_inf=True does not go with strategy 'odb'"),
     ],
 )
 def test_wrong_parameters_are_named(options: dict[str, Any], message: str) -> None:
