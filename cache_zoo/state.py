@@ -167,16 +167,19 @@ class Step:
         block_index: current block of each sequence (host integers).
         block_step: forwards each sequence has spent in its current block before this one (host integers).
         bounds: first column of each sequence's block and the column behind its last one (host integers); blocks need
-            not be equally long, and a strategy may move one in every forward.
+            not be equally long, and a strategy may move one in every forward. Where the end of a block depends on the
+            logits of its first forward, they are narrowed to it before `Cache.end_step`.
         candidates: BoolTensor ``[B, T]``, positions that the strategy may commit now; None: the whole block.
         planned: LongTensor ``[B, T]``, the positions that this forward will commit: 1, 2, ... in their order, 0
             elsewhere; None: the strategy does not know.
         last_of_block: per sequence, whether this forward completes the block; None: the strategy does not know.
         visible: BoolTensor ``[B, T]``, columns that run and are attended at all; None: all valid ones.
-        fresh: BoolTensor ``[B, T]``, visible columns that have never run: they run in this forward, in all layers;
-            None: there are none.
+        fresh: BoolTensor ``[B, T]``, visible columns that have never run, or that hold the token of another place since
+            they did: they run in this forward, in all layers; None: there are none.
         rows: the rows that run, set once the cache has chosen them.
         columns: the visible columns, as attention reads them.
+        lengths: valid columns that exist, of each sequence (host integers): those of the canvas, fewer where a strategy
+            cuts the canvas or lets it grow.
         work: the work of this forward.
     """
 
@@ -195,11 +198,19 @@ class Step:
     fresh: Tensor | None = None
     rows: Rows = field(init=False)
     columns: Columns = field(init=False)
+    lengths: list[int] = field(init=False)
     work: Work = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows, self.columns = self.canvas.all_rows, self.canvas.all_columns
+        self.lengths = self.canvas.lengths
         self.work = Work(self.canvas.num_layers)
+
+    def narrow(self, bounds: list[tuple[int, int]]) -> None:
+        """Replace ``bounds`` by those that the logits of this forward decided on."""
+        self.bounds = bounds
+        for name in ("block_start", "block_end", "block", "committable"):
+            self.__dict__.pop(name, None)  # computed of the old ones
 
     @cached_property
     def block_start(self) -> Tensor:
@@ -231,9 +242,11 @@ class Outcome:
     Attributes:
         live: BoolTensor ``[B, T]``, positions that were masked before the step and whose logits were computed.
         confidence: float32 ``[B, T]``, the decoder's unscaled confidence at live positions, ``-inf`` elsewhere.
-        committed: BoolTensor ``[B, T]``, positions whose token was set or changed in this step.
+        committed: BoolTensor ``[B, T]``, positions whose token was set or changed in this step, but for ``moved``.
         masked: BoolTensor ``[B, T]``, positions still masked after it.
         revoked: BoolTensor ``[B, T]``, positions that hold [MASK] again; None: none.
+        moved: BoolTensor ``[B, T]``, positions that hold what stood elsewhere before, since the canvas grew; they are
+            ``fresh`` in the next step; None: none.
         entropy: float32 ``[B, T]``, entropy in nats of the distribution at live positions, 0 elsewhere; only with
             `cache_zoo.Cache.needs_entropy`.
     """
@@ -243,6 +256,7 @@ class Outcome:
     committed: Tensor
     masked: Tensor
     revoked: Tensor | None = None
+    moved: Tensor | None = None
     entropy: Tensor | None = None
 
     @property

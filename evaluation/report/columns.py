@@ -39,6 +39,14 @@ def _share(key: str) -> Callable[[SavedRun], float | None]:
     return share
 
 
+def _canvas(run: SavedRun) -> float | None:
+    """Mean positions of a canvas that grows; None where it is as long as the configuration says."""
+    canvas, answers = run.efficiency.tokens_canvas, run.efficiency.samples
+    if canvas is None or not answers or canvas == answers * (run.config.generation.gen_length or 0):
+        return None
+    return canvas / answers
+
+
 # fmt: off
 COLUMNS = (
     Column("schema_version", COUNT, "", "version of this table"),
@@ -135,6 +143,8 @@ COLUMNS = (
            heading=(3, "batch {:g}"), page=10, group="setting"),
     Column("gen_length", COUNT, "tokens", "length of the canvas behind the prompt", "length", ".0f",
            config="config.generation.gen_length", heading=(1, "length {:g}"), page=10, group="setting"),
+    Column("canvas", NUMBER, "tokens", "generated positions of an answer, mean, where the canvas grows; empty: length",
+           "canvas", ".1f", results=_canvas, table=3, page=6, plain=(None,), if_any=True, group="work"),
     Column("block_length", COUNT, "tokens", "length of a block; empty: one block", "block", ".0f",
            config="config.generation.block_length", heading=(1, "block {:g}"), page=10, group="setting"),
     Column("threshold", NUMBER, "", "confidence above which a token is committed; empty: off", "threshold", "g",

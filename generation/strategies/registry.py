@@ -11,6 +11,12 @@ strategies = Registry(
         "vanilla": "generation.strategies.vanilla:Vanilla",
         "window": "generation.strategies.window:Window",
         "sliding": "generation.strategies.sliding:Sliding",
+        "adablock": "generation.strategies.adablock:AdaBlock",
+        "cadllm": "generation.strategies.cadllm:CadLLM",
+        "odb": "generation.strategies.odb:ODB",
+        "daedal": "generation.strategies.daedal:Daedal",
+        "slowfast": "generation.strategies.slowfast:SlowFast",
+        "wino": "generation.strategies.wino:Wino",
     },
     group="cache_zoo.strategies",
 )

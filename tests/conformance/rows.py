@@ -46,10 +46,16 @@ def _fed_rows(case: Case, record: dict[str, Any], at: int) -> Rows | None:
         first, end = record["q_start"], case.start + (record["block"] + 1) * case.block
         rows = list(range(first, end))
         return [rows + record["visible_suffix"] if record["n_query"] > len(rows) else rows]
+    if "drafted" in record:  # three copies of the block stand beside it
+        return [list(range(record["q_start"], record["q_start"] + record["n_query"] // 4))]
     if "q_end" in record:
         return [list(range(record["q_start"], record["q_end"]))]
     if "q_start" in record:
         return [list(range(record["q_start"], record["q_start"] + record["n_query"]))]
+    if "gen_lengths" in record:
+        return [everything[: case.start] + list(range(case.start, case.start + record["gen_lengths"][at]))]
+    if case.source == "slow_fast":  # the canvas is cut; which rows dLLM-Cache runs is not recorded
+        return None if case.params.get("dllm_cache") else [everything[: record["n_query"]]]
     return [everything] if record.get("n_query") == case.length else None
 
 
