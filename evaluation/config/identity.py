@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.config.task_table import OWN_TASKS
+from generation.options import RULES
 
 BASELINE = {"cache": "none", "suffix": "all", "store": "native"}
 """The method of a baseline, by group or key: no cache, nothing dropped. The method is what may differ between runs that
@@ -36,6 +37,8 @@ NEUTRAL: dict[str, Any] = {
     "generation.steps": None,
     "generation.threshold": None,
     "generation.factor": None,
+    "generation.frechet": None,
+    "generation.gamma": None,
     "generation.alpha": None,
     "generation.alg": "maskgit_plus",
     "generation.alg_temp": None,
@@ -180,7 +183,7 @@ def _generation(values: dict[str, Any]) -> None:
         values["generation.factor_rule"] = "exact"  # no effect
     if values["generation.top_p"] == 1:
         values["generation.top_p"] = None
-    if values["generation.alg"] in ("random", "origin") and values["generation.temperature"] == 0:
+    if values["generation.alg"] in ("random", "origin", "ar") and values["generation.temperature"] == 0:
         values |= {"generation.top_p": None, "generation.top_k": None}  # no effect
     if values["generation.logits_eos_inf"] is True:
         values["generation.stop_until_eos"] = False  # no such token appears
@@ -200,7 +203,7 @@ def _generation(values: dict[str, Any]) -> None:
     number = values.get("generation.num_transfer_tokens")
     if values["generation.steps"] is None and _positive(number) and _positive(block) and number >= block:
         # each forward commits a whole block: no rule has a choice
-        values |= dict.fromkeys(f"generation.{key}" for key in ("threshold", "factor", "alpha", "sigma"))
+        values |= dict.fromkeys(f"generation.{key}" for key in (*RULES, "alpha", "sigma"))
         values["generation.num_transfer_tokens"] = block
 
 

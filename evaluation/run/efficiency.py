@@ -13,6 +13,7 @@ import torch
 
 from evaluation.storage.schema import Efficiency, MemoryShortage
 from generation import Counts, GenerationOptions
+from generation.options import RULES
 
 WORK = tuple(field.name for field in fields(Counts) if field.name != "cache_bytes")
 """Counted work that adds up over batches."""
@@ -132,8 +133,7 @@ def warm_up_options(options: GenerationOptions) -> GenerationOptions:
         block_length=options.block,
         num_transfer_tokens=max(1, options.block // 2),
         steps=None,
-        threshold=None,
-        factor=None,
+        **dict.fromkeys(RULES),
     )
 
 

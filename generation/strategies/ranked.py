@@ -24,7 +24,7 @@ def moved(board: Board, b: int, start: int, end: int) -> Region:
 
 
 class RankedStrategy(Strategy):
-    """Commit the best positions of a region: a scheduled number, and what a threshold or a factor adds.
+    """Commit the best positions of a region: a scheduled number, and what a threshold or another rule adds.
 
     A subclass with regions of its own makes a plan of them and passes it to `ranked`.
 
@@ -43,6 +43,7 @@ class RankedStrategy(Strategy):
         )
         self._blocks = blocks
         self.plans_ahead = options.alg in UNRANKED
+        self.needs_logits = options.gamma is not None  # for entropies
         self._schedule = options if blocks else replace(options, block_length=None)
         if options.schedule != "even" and options.counted:
             self.patience = block_forwards(self._schedule)  # only its last forward is sure to commit
@@ -50,7 +51,11 @@ class RankedStrategy(Strategy):
     def start(self, board: Board) -> None:
         batch, length = board.masked.shape
         self._forwards, self._least = [0] * batch, [0] * batch
-        self._order = uniform_of(board.seeds, length, "order") if self.options.alg in UNRANKED else None
+        self._order = None
+        if self.options.alg == "ar":
+            self._order = torch.arange(length, 0, -1).float().expand(batch, length)
+        elif self.options.alg in UNRANKED:
+            self._order = uniform_of(board.seeds, length, "order")
 
     def plan(self, board: Board) -> Plan:
         return self.ranked(board, super().plan(board))
@@ -94,7 +99,8 @@ class RankedStrategy(Strategy):
         if options.threshold is not None and options.alpha:
             starts = [region.start for region in view.regions]
             threshold = damped_threshold(options.threshold, options.alpha, view.masked, view.ran, starts)
-        return commit_best(score, view.eligible, torch.tensor(self._least, device=device), options, threshold)
+        entropy = view.entropy() if options.gamma is not None else None
+        return commit_best(score, view.eligible, torch.tensor(self._least, device=device), options, threshold, entropy)
 
     def drop_finished(self, kept: Tensor) -> None:
         self._forwards, self._least = ([of[b] for b in kept.tolist()] for of in (self._forwards, self._least))

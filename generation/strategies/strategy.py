@@ -160,7 +160,7 @@ class Strategy:
 
     paper: ClassVar[str] = ""
     """Source of the method: title and arXiv id."""
-    needs_logits: ClassVar[bool] = False
+    needs_logits: bool = False
     """Needs the logits of all live positions (`View.logits`)."""
     patience: int = 1
     """An error after so many forwards in a row that leave a sequence as it is."""

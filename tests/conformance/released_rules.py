@@ -58,3 +58,20 @@ class DeferringThreshold(Ranked):
         if self._deferred and step >= self._steps - 1:
             self._fresh = 0
         return kept
+
+
+class BatchEntropies(Strategy):
+    """d2Cache's EB-Sampler: what is left out of the sum is the highest entropy of the same rank in the sequences so far
+    of the batch."""
+
+    needs_logits = True
+
+    def commit(self, view: View) -> Tensor:
+        assert self.options.gamma is not None
+        score = view.confidence.masked_fill(~view.eligible, -torch.inf)
+        order = score.argsort(dim=1, descending=True, stable=True)
+        entropy = view.entropy().masked_fill(~view.eligible, 0.0).gather(1, order)
+        left = entropy.cumsum(dim=1) - entropy.cummax(dim=0).values
+        number = (left <= self.options.gamma).sum(dim=1).clamp(min=self.options.num_transfer_tokens)
+        rank = torch.arange(order.shape[1])
+        return torch.zeros_like(view.eligible).scatter_(1, order, rank < number[:, None]) & view.eligible

@@ -25,15 +25,14 @@ def d2cache_repo(case: Case) -> Replay:
     params = case.params
     if params["strategy"] != "vanilla":
         raise NotReplayedError(f"the {params['strategy']} strategy")
-    for name in ("gamma", "debias"):
-        if params.get(name) is not None:
-            raise NotReplayedError(f"decoding by {name}")
+    if params.get("debias"):
+        raise NotReplayedError("decoding by debias")
     parameters = dict(params["cache_args"])
     if params["cache"] == "d2cache":
         # The variant of the recorded code is known by its notes: this one names the repaired confidences.
         live = any("confidence cache really updated" in note for note in case.data["notes"])
         parameters["confidence"] = "live" if live else "first-step"
-    names = ("num_transfer_tokens", "threshold", "factor", "sigma", "alg", "top_p", "top_k", "stop_until_eos")
+    names = ("num_transfer_tokens", "threshold", "factor", "gamma", "sigma", "alg", "top_p", "top_k", "stop_until_eos")
     options = {name: params[name] for name in names if params.get(name) is not None} | {"factor_rule": "without_last"}
     return Replay({**layout(case), **options}, params["cache"], parameters)
 
