@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
+from cache_zoo import UsageError
 from evaluation.storage.schema import Efficiency, MemoryShortage
 from generation import Counts, GenerationOptions
 from generation.options import RULES
+from generation.strategies.registry import make_strategy
 
 WORK = tuple(field.name for field in fields(Counts) if field.name != "cache_bytes")
 """Counted work that adds up over batches."""
@@ -126,15 +128,26 @@ class Measurement:
 
 
 def warm_up_options(options: GenerationOptions) -> GenerationOptions:
-    """Options of a generation of at most four forwards that takes the same code paths, the cached one included."""
-    return replace(
+    """Options of a generation of at most four forwards that takes the same code paths, the cached one included.
+
+    Where the strategy itself makes sense in the whole answer only, another one takes its place.
+    """
+    short = replace(
         options,
         gen_length=min(options.gen_length, 2 * options.block),
         block_length=options.block,
         num_transfer_tokens=max(1, options.block // 2),
         steps=None,
+        schedule="even",
+        alpha=None,
+        alg="random" if options.alg == "origin" else options.alg,
         **dict.fromkeys(RULES),
     )
+    try:
+        make_strategy(short)
+    except UsageError:
+        return replace(short, strategy="vanilla", parameters={})
+    return short
 
 
 def efficiency(

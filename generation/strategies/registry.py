@@ -11,6 +11,7 @@ strategies = Registry(
         "vanilla": "generation.strategies.vanilla:Vanilla",
         "window": "generation.strategies.window:Window",
         "sliding": "generation.strategies.sliding:Sliding",
+        "dream": "generation.strategies.dream:Dream",
     },
     group="cache_zoo.strategies",
 )

@@ -19,7 +19,7 @@ def llada_official(case: Case) -> Replay:
 
 
 def dream_official(case: Case) -> Replay:
-    return Replay({**layout(case), **dream_quota(case)})
+    return Replay({**layout(case), **dream_quota(case), "strategy": "dream"})
 
 
 def fastdllm_llada(case: Case) -> Replay:
