@@ -157,7 +157,7 @@ class _Decoding:
             options.gen_length,
             options.block,
             window_shift=config.shift if options.first_forward == "decode" else 0,
-            steps=options.scheduled_steps,
+            steps=options.scheduled_steps if self.strategy.counted else None,
             seeds=seeds * self.contexts,
             store=store,
         )

@@ -132,6 +132,7 @@ def warm_up_options(options: GenerationOptions) -> GenerationOptions:
 
     Where the strategy itself makes sense in the whole answer only, another one takes its place.
     """
+    no_rule: dict[str, Any] = dict.fromkeys(RULES)
     short = replace(
         options,
         gen_length=min(options.gen_length, 2 * options.block),
@@ -141,7 +142,7 @@ def warm_up_options(options: GenerationOptions) -> GenerationOptions:
         schedule="even",
         alpha=None,
         alg="random" if options.alg == "origin" else options.alg,
-        **dict.fromkeys(RULES),
+        **no_rule,
     )
     try:
         make_strategy(short)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cache_zoo.errors import require
 from cache_zoo.methods.certainty import certainty_density
-from generation.options import UNRANKED, GenerationOptions
+from generation.options import ALGORITHMS, UNRANKED, GenerationOptions
 from generation.sampling import gumbel, uniform_of
 from generation.selection import block_forwards, commit_best, damped_threshold, dream_times, quota, ranks
 from generation.strategies.strategy import Board, Plan, Region, Strategy, View
@@ -23,6 +23,18 @@ def moved(board: Board, b: int, start: int, end: int) -> Region:
     return Region(block + (bounds != [start, end]), start, end)
 
 
+def refuse(options: GenerationOptions, strategy: str, *names: str) -> None:
+    """Raise `UsageError` if ``options`` give one of ``names``, options or values of ``alg``, which make no sense with
+    ``strategy``."""
+    for name in names:
+        given = f"alg={name}" if name in ALGORITHMS else name
+        used = options.alg == name if name in ALGORITHMS else getattr(options, name)
+        require(
+            used is None or used is False,
+            f"strategy '{strategy}' has a rule of its own for which tokens are committed; leave out {given}",
+        )
+
+
 class RankedStrategy(Strategy):
     """Commit the best positions of a region: a scheduled number, and what a threshold or another rule adds.
 
@@ -32,10 +44,13 @@ class RankedStrategy(Strategy):
         options: of the generation.
         blocks: the regions are the blocks, and each has its share of ``steps``; False: ``steps`` is one schedule for
             the whole generation.
+        counted: whether the options alone say how many tokens a forward commits; False: the subclass commits others,
+            and at least one.
     """
 
-    def __init__(self, options: GenerationOptions, *, blocks: bool = True) -> None:
+    def __init__(self, options: GenerationOptions, *, blocks: bool = True, counted: bool = True) -> None:
         super().__init__(options)
+        self.counted &= counted
         require(
             blocks or options.first_forward == "decode",
             f"first_forward={options.first_forward} needs blocks, and strategy '{options.strategy}' has none; "
@@ -43,9 +58,9 @@ class RankedStrategy(Strategy):
         )
         self._blocks = blocks
         self.plans_ahead = options.alg in UNRANKED
-        self.needs_logits = options.gamma is not None  # for entropies
+        self.needs_logits = self.needs_logits or options.gamma is not None  # for entropies
         self._schedule = options if blocks else replace(options, block_length=None)
-        if options.schedule != "even" and options.counted:
+        if options.schedule != "even" and self.counted:
             self.patience = block_forwards(self._schedule)  # only its last forward is sure to commit
 
     def start(self, board: Board) -> None:
@@ -79,12 +94,12 @@ class RankedStrategy(Strategy):
             else:
                 block = region.block if self._blocks else 0
                 number = quota(self._schedule, spent, masks[b], block=block, later=later[b])
-                self._least[b] = number if self.options.counted else max(number, 1)
+                self._least[b] = number if self.counted else max(number, 1)
         least = torch.tensor(self._least)
         if self._order is not None:
             score = self._prior(self._order, board.masked)
             plan = replace(plan, planned=ranks(score, commit_best(score, candidates, least, self.options)))
-        last = (least >= inside.sum(dim=1)).tolist() if self.options.counted else None
+        last = (least >= inside.sum(dim=1)).tolist() if self.counted else None
         return replace(plan, last=last)
 
     def commit(self, view: View) -> Tensor:

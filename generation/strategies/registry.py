@@ -9,6 +9,7 @@ strategies = Registry(
     base=Strategy,
     builtin={
         "vanilla": "generation.strategies.vanilla:Vanilla",
+        "klass": "generation.strategies.klass:Klass",
         "window": "generation.strategies.window:Window",
         "sliding": "generation.strategies.sliding:Sliding",
         "dream": "generation.strategies.dream:Dream",

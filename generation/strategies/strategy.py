@@ -169,6 +169,8 @@ class Strategy:
 
     def __init__(self, options: GenerationOptions) -> None:
         self.options = options
+        self.counted: bool = options.counted
+        """Whether the number of tokens that a forward commits does not depend on what the model predicts."""
 
     def start(self, board: Board) -> None:
         """Reset; called once, before the first plan."""

@@ -106,6 +106,12 @@ KNOWN = (
         ),
     ),
     Known(
+        "klass.entropy_sign",
+        "alg=entropy takes the least certain tokens",
+        lambda case: case.source == "klass_official" and case.params["alg"] == "entropy" and not case.dream,
+        rest=_as_released(options={"strategy": "tests.conformance.released_rules:UncertainFirst"}),
+    ),
+    Known(
         "fastpp.dual_calls",
         "a block has at most its share of `steps` as forwards, whatever the rule, and masks stay",
         lambda case: case.source == "fastdllm_pp_llada" and case.data["method"] == "generate_with_dual_cache",

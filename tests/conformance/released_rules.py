@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from generation import GenerationOptions, Strategy, View
+from generation.strategies.ranked import RankedStrategy
 
 
 class Ranked(Strategy):
@@ -75,3 +78,10 @@ class BatchEntropies(Strategy):
         number = (left <= self.options.gamma).sum(dim=1).clamp(min=self.options.num_transfer_tokens)
         rank = torch.arange(order.shape[1])
         return torch.zeros_like(view.eligible).scatter_(1, order, rank < number[:, None]) & view.eligible
+
+
+class UncertainFirst(RankedStrategy):
+    """KLASS's code with ``alg=entropy``: the highest entropy is taken for the highest confidence."""
+
+    def commit(self, view: View) -> Tensor:
+        return super().commit(replace(view, confidence=-view.confidence))

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.conformance.case import Case
 from tests.conformance.replay import NotReplayedError, Replay
+from tests.conformance.sources.klass import d2cache as d2cache_klass
 from tests.conformance.sources.options import dream_quota, early_stop, layout, quota, shaping
 
 
@@ -23,7 +24,7 @@ def dllm_cache(case: Case) -> Replay:
 
 def d2cache_repo(case: Case) -> Replay:
     params = case.params
-    if params["strategy"] != "vanilla":
+    if params["strategy"] not in ("vanilla", "klass"):
         raise NotReplayedError(f"the {params['strategy']} strategy")
     if params.get("debias"):
         raise NotReplayedError("decoding by debias")
@@ -34,6 +35,9 @@ def d2cache_repo(case: Case) -> Replay:
         parameters["confidence"] = "live" if live else "first-step"
     names = ("num_transfer_tokens", "threshold", "factor", "gamma", "sigma", "alg", "top_p", "top_k", "stop_until_eos")
     options = {name: params[name] for name in names if params.get(name) is not None} | {"factor_rule": "without_last"}
+    if params["strategy"] == "klass":
+        options.pop("threshold", None)
+        options |= d2cache_klass(case)
     return Replay({**layout(case), **options}, params["cache"], parameters)
 
 
