@@ -10,6 +10,7 @@ from torch import Tensor
 from cache_zoo.errors import require, require_choice
 from generation.options import RULES, UNRANKED, GenerationOptions
 from generation.sampling import uniform_of
+from generation.strategies.lines import Lines
 from generation.strategies.ranked import RankedStrategy, refuse
 from generation.strategies.strategy import Board, Plan, View
 
@@ -63,8 +64,7 @@ class Klass(RankedStrategy):
 
     def start(self, board: Board) -> None:
         super().start(board)
-        self._seen = torch.zeros_like(board.masked)  # positions of `_last`
-        self._last = torch.empty(0)  # log-probabilities of the last forward
+        self._last: Lines | None = None  # log-probabilities
         self._kl = torch.full((*board.masked.shape, self.history), torch.inf)
 
     def plan(self, board: Board) -> Plan:
@@ -95,10 +95,8 @@ class Klass(RankedStrategy):
 
     def drop_finished(self, kept: Tensor) -> None:
         super().drop_finished(kept)
-        stays = torch.zeros(self._seen.shape[0], dtype=torch.bool, device=self._seen.device)
-        stays[kept] = True
-        self._last = self._last[stays[self._seen.nonzero()[:, 0]]]
-        self._seen, self._kl = self._seen[kept], self._kl[kept]
+        self._last = None if self._last is None else self._last.keep(kept)
+        self._kl = self._kl[kept.to(self._kl.device)]
 
     def _stable(self, view: View) -> Tensor:
         """Positions whose distribution has stopped to change, BoolTensor ``[B, G]``."""
@@ -109,11 +107,11 @@ class Klass(RankedStrategy):
 
     def _remember(self, log_p: Tensor, view: View) -> None:
         """Add the divergences of this forward: infinite where one of the two distributions is missing."""
-        seen, live = self._seen.to(log_p.device), view.live
-        both = seen & live
-        kl = torch.full(live.shape, torch.inf, device=log_p.device)
-        if bool(both.any()):
-            new, old = log_p[both[live]], self._last[both[seen]]
+        now = Lines(view.live, log_p)
+        kl = torch.full(view.live.shape, torch.inf, device=log_p.device)
+        if self._last is not None:
+            both = self._last.places & view.live
+            new, old = now.at(both), self._last.at(both)
             kl[both] = (new.exp() * (new - old)).sum(dim=1)
         self._kl = torch.cat((self._kl.to(log_p.device)[..., 1:], kl[..., None]), dim=2)
-        self._last, self._seen = log_p, live
+        self._last = now

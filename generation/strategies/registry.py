@@ -9,6 +9,8 @@ strategies = Registry(
     base=Strategy,
     builtin={
         "vanilla": "generation.strategies.vanilla:Vanilla",
+        "hierarchy": "generation.strategies.hierarchy:Hierarchy",
+        "credit": "generation.strategies.credit:Credit",
         "klass": "generation.strategies.klass:Klass",
         "window": "generation.strategies.window:Window",
         "sliding": "generation.strategies.sliding:Sliding",
