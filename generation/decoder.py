@@ -212,7 +212,15 @@ class _Decoding:
         self.cache.start(self.canvas)
         if not getattr(self.cache, "_started", False):
             raise TypeError(f"{type(self.cache).__name__}.start must call super().start(canvas) first")
-        self.strategy.start(self._board())
+        edit = self.strategy.start(self._board())
+        if edit is not None:
+            start, vocab = self.canvas.prompt_length, self.model.config.vocab_size
+            within = int(edit.ids.min()) >= 0 and int(edit.ids.max()) < vocab
+            require(within, f"{type(self.strategy).__name__} begins with a token id outside the vocabulary of {vocab}")
+            self.ids[:, start:] = edit.ids
+            self.masked[:, start:] = edit.ids == self.model.config.mask_id
+            self.on_host = (self.masked[:, start:].cpu(),) * 2
+            self.tokens[self.sequences] = self.ids[:, start:]
 
     def _board(self) -> Board:
         masked, open_ = self.on_host
@@ -281,7 +289,8 @@ class _Decoding:
 
         self._extremes = extremes(logits)  # before they are overwritten
         left_out = None if left_out is None else self._guided(left_out)
-        return self._commit(step, live[: len(self.sequences)], self._guided(logits), left_out)
+        outcome = self._commit(step, live[: len(self.sequences)], self._guided(logits), left_out)
+        return outcome if plan.logits is None else _of_masks(outcome, step.masked[: len(self.sequences)])
 
     def _guided(self, logits: Tensor) -> Tensor:
         """Logits after classifier-free guidance (LLaDA, arXiv 2502.09992, appendix B.2)."""
@@ -297,7 +306,7 @@ class _Decoding:
         live = step.committable if extra is None else step.committable | (extra & step.masked)
         wanted = self._widened(plan.logits)
         if wanted is not None:
-            live = live | (wanted & step.masked)
+            live = live | wanted
         if not all_run:
             live = live & step.rows.mask.roll(step.canvas.shift, dims=1)
         if self.contexts == 2:
@@ -428,6 +437,13 @@ class _Decoding:
             self.canvas = self.canvas.keep(in_contexts)
             self.visibility.keep(in_contexts)
             self.cache.drop_finished(in_contexts)
+
+
+def _of_masks(outcome: Outcome, masked: Tensor) -> Outcome:
+    """The outcome without what was computed at written positions, which concerns the strategy alone."""
+    live = outcome.live & masked
+    entropy = None if outcome.entropy is None else outcome.entropy * live
+    return replace(outcome, live=live, confidence=outcome.confidence.masked_fill(~live, -torch.inf), entropy=entropy)
 
 
 def _in_both_contexts(outcome: Outcome) -> Outcome:

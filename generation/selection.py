@@ -10,7 +10,9 @@ from torch import Tensor
 from generation.options import GenerationOptions
 
 
-def quota(options: GenerationOptions, forwards: int, masks: int, *, block: int = 0, later: int = 0) -> int:
+def quota(
+    options: GenerationOptions, forwards: int, masks: int, *, block: int = 0, later: int = 0, given: int = 0
+) -> int:
     """Tokens to commit in a block after ``forwards`` forwards.
 
     With ``steps`` a block has ``S = steps / blocks`` forwards. ``schedule=even`` is LLaDA's (arXiv 2502.09992, appendix
@@ -25,13 +27,14 @@ def quota(options: GenerationOptions, forwards: int, masks: int, *, block: int =
         masks: positions of the block still to commit.
         block: index of the block.
         later: positions still to commit behind it.
+        given: positions of the block that held a token from the beginning.
     """
     if options.steps is None:
         return options.num_transfer_tokens
     per_block = block_forwards(options)
     if options.schedule == "even":
-        base, surplus = divmod(options.block, per_block)
-        return base + (forwards < surplus)
+        base, surplus = divmod(options.block - given, per_block)
+        return max(1, base + (forwards < surplus))
     if forwards >= per_block - 1:
         return masks
     if options.schedule == "dream":

@@ -51,7 +51,7 @@ class Credit(RankedStrategy):
 
     def start(self, board: Board) -> None:
         super().start(board)
-        self._blocks = [-1] * len(board.seeds)
+        self._of_block = [-1] * len(board.seeds)
         self._credit: Lines | None = None  # of each token, at the masks of the block
 
     def decide(self, view: View) -> Edit:
@@ -69,7 +69,7 @@ class Credit(RankedStrategy):
 
     def drop_finished(self, kept: Tensor) -> None:
         super().drop_finished(kept)
-        self._blocks = [self._blocks[b] for b in kept.tolist()]
+        self._of_block = [self._of_block[b] for b in kept.tolist()]
         self._credit = None if self._credit is None else self._credit.keep(kept)
 
     def _earned(self, view: View, logits: Tensor) -> Lines:
@@ -81,10 +81,10 @@ class Credit(RankedStrategy):
         credit = Lines(places, logits.new_zeros(int(places.sum()), logits.shape[1]))
         blocks = [region.block for region in view.regions]
         if self._credit is not None:
-            same = torch.tensor([old == new for old, new in zip(self._blocks, blocks, strict=True)], device=device)
+            same = torch.tensor([old == new for old, new in zip(self._of_block, blocks, strict=True)], device=device)
             both = self._credit.places & places & same[:, None]
             credit.values[both[places]] = self.decay_beta * self._credit.at(both)
-        self._blocks = blocks
+        self._of_block = blocks
         ran = logits[(places & view.live)[view.live]]
         allowed = ran.index_fill(1, torch.tensor(self._excluded(view), device=device), -torch.inf)
         best, token = allowed.max(dim=1)

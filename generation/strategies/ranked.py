@@ -12,7 +12,7 @@ from cache_zoo.methods.certainty import certainty_density
 from generation.options import ALGORITHMS, UNRANKED, GenerationOptions
 from generation.sampling import gumbel, uniform_of
 from generation.selection import block_forwards, commit_best, damped_threshold, dream_times, quota, ranks
-from generation.strategies.strategy import Board, Plan, Region, Strategy, View
+from generation.strategies.strategy import Board, Edit, Plan, Region, Strategy, View
 
 
 def moved(board: Board, b: int, start: int, end: int) -> Region:
@@ -59,11 +59,12 @@ class RankedStrategy(Strategy):
         self._blocks = blocks
         self.plans_ahead = options.alg in UNRANKED
         self.needs_logits = self.needs_logits or options.gamma is not None  # for entropies
+        self.fixed: list[int] = []  # columns that hold a token from the beginning
         self._schedule = options if blocks else replace(options, block_length=None)
         if options.schedule != "even" and self.counted:
             self.patience = block_forwards(self._schedule)  # only its last forward is sure to commit
 
-    def start(self, board: Board) -> None:
+    def start(self, board: Board) -> Edit | None:
         batch, length = board.masked.shape
         self._forwards, self._least = [0] * batch, [0] * batch
         self._order = None
@@ -71,6 +72,7 @@ class RankedStrategy(Strategy):
             self._order = torch.arange(length, 0, -1).float().expand(batch, length)
         elif self.options.alg in UNRANKED:
             self._order = uniform_of(board.seeds, length, "order")
+        return None
 
     def plan(self, board: Board) -> Plan:
         return self.ranked(board, super().plan(board))
@@ -93,7 +95,8 @@ class RankedStrategy(Strategy):
                 self._least[b] = int((inside[b] & self._due(b, spent)).sum())
             else:
                 block = region.block if self._blocks else 0
-                number = quota(self._schedule, spent, masks[b], block=block, later=later[b])
+                given = sum(not self._blocks or region.start <= column < region.end for column in self.fixed)
+                number = quota(self._schedule, spent, masks[b], block=block, later=later[b], given=given)
                 self._least[b] = number if self.counted else max(number, 1)
         least = torch.tensor(self._least)
         if self._order is not None:

@@ -11,6 +11,7 @@ strategies = Registry(
         "vanilla": "generation.strategies.vanilla:Vanilla",
         "hierarchy": "generation.strategies.hierarchy:Hierarchy",
         "credit": "generation.strategies.credit:Credit",
+        "prophet": "generation.strategies.prophet:Prophet",
         "klass": "generation.strategies.klass:Klass",
         "window": "generation.strategies.window:Window",
         "sliding": "generation.strategies.sliding:Sliding",

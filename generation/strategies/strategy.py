@@ -64,7 +64,8 @@ class Plan:
         planned: LongTensor ``[B, G]``, the positions that will be committed, where that is known: 1, 2, ... in their
             order, 0 elsewhere.
         last: whether the forward completes the region, where that is known.
-        logits: BoolTensor ``[B, G]``, further masked positions whose logits are wanted, anywhere in the canvas.
+        logits: BoolTensor ``[B, G]``, further positions whose logits are wanted, anywhere in the canvas, written ones
+            included.
         lengths: columns of the generated part that exist; None: all.
         leave_one_out: BoolTensor ``[B, G]``, positions to predict a second time, from everything but their own token.
     """
@@ -94,7 +95,7 @@ class View:
         regions: of each sequence.
         ids: LongTensor ``[B, G]``, the tokens before this step.
         tokens: LongTensor ``[B, G]``, proposed tokens at live positions, else as in ``ids``.
-        live: BoolTensor ``[B, G]``, masked positions whose logits were computed.
+        live: BoolTensor ``[B, G]``, positions whose logits were computed: masked ones, and those of `Plan.logits`.
         ran: BoolTensor ``[B, G]``, positions whose row ran.
         logits: float32 ``[M, V]`` of the live positions, sequence after sequence; only with `Strategy.needs_logits`.
         left_out: float32 ``[K, V]``, logits of the positions of `Plan.leave_one_out`, sequence after sequence.
@@ -172,8 +173,9 @@ class Strategy:
         self.counted: bool = options.counted
         """Whether the number of tokens that a forward commits does not depend on what the model predicts."""
 
-    def start(self, board: Board) -> None:
-        """Reset; called once, before the first plan."""
+    def start(self, board: Board) -> Edit | None:
+        """Reset; called once, before the first plan. An `Edit` is the canvas to begin with."""
+        return None
 
     def plan(self, board: Board) -> Plan:
         """The next forward: by default each sequence decodes its first block that has an open position."""
