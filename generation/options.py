@@ -74,6 +74,11 @@ class GenerationOptions:
             second (``topk_margin``). ``ar`` goes from left to right. ``random`` takes a random
             order, drawn once per sequence; ``origin`` too, and
             each mask with the probability that Dream's schedule gives instead of a fixed number.
+        debias: JSON file with the frequency of each token in a corpus (`generation.frequencies`): the score of a
+            position is its confidence times the negative logarithm of the frequency of its token, at most
+            ``debias_clip``, so frequent tokens come later (PC-Sampler, arXiv 2508.13021). None: it is the confidence.
+        debias_clip: highest score.
+        debias_sha256: digest that the file must have; None: any. Runs record it.
         alg_temp: draw the positions, in proportion to the exponential of confidence over ``alg_temp``, instead of
             taking the most confident ones (Dream); None or 0: take them.
         temperature: 0 takes the likeliest token; otherwise one is drawn, and its tempered probability is its
@@ -113,6 +118,9 @@ class GenerationOptions:
     first_forward: str = "decode"
     sigma: float | None = None
     alg: str = "maskgit_plus"
+    debias: str | None = None
+    debias_clip: float = 10.0
+    debias_sha256: str | None = None
     alg_temp: float | None = None
     temperature: float = 0.0
     top_p: float | None = None
@@ -216,6 +224,7 @@ class GenerationOptions:
         least = self.num_transfer_tokens
         require(least >= 1, f"num_transfer_tokens must be at least 1, not {shown(least)}")
         require(self.factor is None or self.factor > 0, f"factor must be above 0, not {self.factor}")
+        require(self.debias_clip > 0, f"debias_clip must be above 0, not {self.debias_clip}")
         require(self.gamma is None or self.gamma >= 0, f"gamma must not be negative, not {self.gamma}")
         require(0 < self.eps < 1, f"eps must be between 0 and 1, not {self.eps}")
         require(self.alpha is None or 0 <= self.alpha <= 1, f"alpha must be 0 to 1, not {self.alpha}")
@@ -269,6 +278,18 @@ class GenerationOptions:
         require(
             not self.alg_temp or self.alg not in UNRANKED,
             f"alg_temp={self.alg_temp} draws by confidences; alg={self.alg} has none, try alg=entropy",
+        )
+        require(
+            self.debias is None or self.alg == "maskgit_plus",
+            f"debias weighs the probability of a token; alg={self.alg} ranks by something else",
+        )
+        require(
+            self.debias is None or self.rule in (None, "gamma"),
+            f"debias changes confidences, and {self.rule} needs probabilities; give one",
+        )
+        require(
+            self.debias_sha256 is None or self.debias is not None,
+            "debias_sha256 is the digest of a file; give the file as debias",
         )
         unranked = self.alg in ("origin", "ar")
         require(not self.sigma or not unranked, f"sigma={self.sigma} ranks tokens; alg={self.alg} does not")

@@ -72,6 +72,7 @@ SAME: list[tuple[str, ...]] = [
     ("suffix=all", "store=native"),
     ("+suffix._target_=cache_zoo.suffixes.all.AllSuffix",),
     ("generation.schedule=even", "generation.eps=0.5"),
+    ("generation.debias_clip=3",),
     ("generation.alpha=0", "generation.alg_temp=0", "generation.cfg_scale=0.0"),
     ("generation.first_forward=decode", "generation.eos=null", "generation.factor_rule=with_last"),
     (f"include_path={ROOT}/tests",),

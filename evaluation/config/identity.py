@@ -42,6 +42,9 @@ NEUTRAL: dict[str, Any] = {
     "generation.alpha": None,
     "generation.alg": "maskgit_plus",
     "generation.alg_temp": None,
+    "generation.debias": None,
+    "generation.debias_clip": 10,
+    "generation.debias_sha256": None,
     "generation.sigma": None,
     "generation.temperature": 0,
     "generation.top_p": None,
@@ -181,6 +184,10 @@ def _generation(values: dict[str, Any]) -> None:
         block = values["generation.block_length"] = length
     if values["generation.factor"] is None:
         values["generation.factor_rule"] = "exact"  # no effect
+    if values["generation.debias"] is None:
+        values["generation.debias_clip"] = NEUTRAL["generation.debias_clip"]  # no effect
+    elif values["generation.debias_sha256"] is not None:
+        values["generation.debias"] = None  # its content counts, not its place
     if values["generation.top_p"] == 1:
         values["generation.top_p"] = None
     if values["generation.alg"] in ("random", "origin", "ar") and values["generation.temperature"] == 0:
@@ -203,7 +210,8 @@ def _generation(values: dict[str, Any]) -> None:
     number = values.get("generation.num_transfer_tokens")
     if values["generation.steps"] is None and _positive(number) and _positive(block) and number >= block:
         # each forward commits a whole block: no rule has a choice
-        values |= dict.fromkeys(f"generation.{key}" for key in (*RULES, "alpha", "sigma"))
+        for key in (*RULES, "alpha", "sigma", "debias", "debias_clip", "debias_sha256"):
+            values[f"generation.{key}"] = NEUTRAL[f"generation.{key}"]
         values["generation.num_transfer_tokens"] = block
 
 

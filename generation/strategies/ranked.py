@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cache_zoo.errors import require
 from cache_zoo.methods.certainty import certainty_density
+from generation.frequencies import calibrated, frequencies
 from generation.options import ALGORITHMS, UNRANKED, GenerationOptions
 from generation.sampling import gumbel, uniform_of
 from generation.selection import block_forwards, commit_best, damped_threshold, dream_times, quota, ranks
@@ -68,6 +69,9 @@ class RankedStrategy(Strategy):
         batch, length = board.masked.shape
         self._forwards, self._least = [0] * batch, [0] * batch
         self._order = None
+        self._frequency = (
+            None if self.options.debias is None else frequencies(self.options.debias, self.options.debias_sha256)
+        )
         if self.options.alg == "ar":
             self._order = torch.arange(length, 0, -1).float().expand(batch, length)
         elif self.options.alg in UNRANKED:
@@ -107,7 +111,10 @@ class RankedStrategy(Strategy):
 
     def commit(self, view: View) -> Tensor:
         options, device = self.options, view.confidence.device
-        score = self._prior(view.confidence if self._order is None else self._order.to(device), view.masked)
+        score = view.confidence if self._order is None else self._order.to(device)
+        if self._frequency is not None:
+            score = calibrated(score, view.tokens, self._frequency, options.debias_clip)
+        score = self._prior(score, view.masked)
         if options.alg_temp:
             numbers = zip(view.seeds, self._forwards, strict=True)
             drawn = [uniform_of([seed], score.shape[1], f"alg_temp {forwards}") for seed, forwards in numbers]

@@ -26,8 +26,6 @@ def d2cache_repo(case: Case) -> Replay:
     params = case.params
     if params["strategy"] not in ("vanilla", "klass"):
         raise NotReplayedError(f"the {params['strategy']} strategy")
-    if params.get("debias"):
-        raise NotReplayedError("decoding by debias")
     parameters = dict(params["cache_args"])
     if params["cache"] == "d2cache":
         # The variant of the recorded code is known by its notes: this one names the repaired confidences.
@@ -35,6 +33,9 @@ def d2cache_repo(case: Case) -> Replay:
         parameters["confidence"] = "live" if live else "first-step"
     names = ("num_transfer_tokens", "threshold", "factor", "gamma", "sigma", "alg", "top_p", "top_k", "stop_until_eos")
     options = {name: params[name] for name in names if params.get(name) is not None} | {"factor_rule": "without_last"}
+    if params.get("debias"):
+        file = case.path.parents[2] / "pc_token_freq.json"
+        options |= {"debias": str(file), "debias_clip": params.get("clip_alpha", 10.0)}
     if params["strategy"] == "klass":
         options.pop("threshold", None)
         options |= d2cache_klass(case)
