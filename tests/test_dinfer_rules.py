@@ -15,6 +15,7 @@ from generation.strategies.hierarchy import best_of_runs
 from generation.strategies.strategy import Board, Edit, Region, View
 from generation.testing import StrategyCheck, strategy_checks
 from models import Transformer
+from tests.conformance.injected import RefreshedPrefix
 from tests.test_strategies import Game, committed
 
 SHORT = {"gen_length": 16, "block_length": 8}
@@ -153,6 +154,15 @@ def test_credit_never_proposes_an_end_that_is_excluded(
     out = generate(altered, prompts[:1], **SHORT, **credit, logits_eos_inf=True)
     assert altered.config.eos_id in plain
     assert altered.config.eos_id not in out.tokens
+
+
+def test_iterations_refresh(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
+    """Which forwards of a replay run all rows where dInfer refreshes every second iteration."""
+    cache = RefreshedPrefix(every=2, use_dual=True)
+    trace = generate(tiny_models["llada"], prompts[:1], cache, **SHORT, trace=True).trace
+    assert trace is not None
+    kinds = "".join("F" if len(entry.layer_rows[0][0]) > 8 else "c" for entry in trace)
+    assert kinds == "FccFccFc" + "FcFccFcc"
 
 
 @pytest.mark.parametrize(

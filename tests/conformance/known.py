@@ -112,6 +112,16 @@ KNOWN = (
         rest=_as_released(options={"strategy": "tests.conformance.released_rules:UncertainFirst"}),
     ),
     Known(
+        "klass.block_steps",
+        "a block has its share of `steps` as forwards, even if they commit fewer than that, and masks stay",
+        lambda case: (
+            case.source == "klass_official"
+            and case.params["alg"] == "klass"
+            and case.params["steps"] < case.params["gen_length"]
+        ),
+        rest=lambda case, replay: _before(case.block_steps, case, replay),
+    ),
+    Known(
         "fastpp.dual_calls",
         "a block has at most its share of `steps` as forwards, whatever the rule, and masks stay",
         lambda case: case.source == "fastdllm_pp_llada" and case.data["method"] == "generate_with_dual_cache",

@@ -33,7 +33,7 @@ def d2cache_repo(case: Case) -> Replay:
         parameters["confidence"] = "live" if live else "first-step"
     names = ("num_transfer_tokens", "threshold", "factor", "gamma", "sigma", "alg", "top_p", "top_k", "stop_until_eos")
     options = {name: params[name] for name in names if params.get(name) is not None} | {"factor_rule": "without_last"}
-    if params.get("debias"):
+    if params.get("debias") and params.get("alg", "maskgit_plus") == "maskgit_plus":  # else it has no effect
         file = case.path.parents[2] / "pc_token_freq.json"
         options |= {"debias": str(file), "debias_clip": params.get("clip_alpha", 10.0)}
     if params["strategy"] == "klass":

@@ -48,8 +48,6 @@ def dinfer(case: Case) -> Replay:
     params = case.params
     if params["decoder"] not in _DECODERS:
         raise NotReplayedError(f"the {params['decoder']} decoder")
-    if params.get("cache_update_freq"):
-        raise NotReplayedError("refreshes every few forwards (cache_update_freq)")
     if params.get("start_block_align") and params["decoder"] != "threshold":
         raise NotReplayedError(f"blocks on a grid with the {params['decoder']} decoder (start_block_align)")
     options = {**quota(case), **early_stop(case, "early_stop", "block")}
@@ -59,6 +57,10 @@ def dinfer(case: Case) -> Replay:
     if "prefix_look" in params:
         cache = "vicinity"
         parameters = {name: params[name] for name in ("prefix_look", "after_look", "warmup_steps")}
+    if (every := params.get("cache_update_freq")) and cache != "none":
+        if cache == "vicinity":
+            raise NotReplayedError("a window and refreshes every few forwards (cache_update_freq)")
+        cache, parameters = "tests.conformance.injected:RefreshedPrefix", {"every": every, "use_dual": cache == "dual"}
     return Replay({**options, **_blocks(case)}, cache, parameters)
 
 
