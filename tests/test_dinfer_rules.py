@@ -127,6 +127,11 @@ def test_credit_by_hand() -> None:
     strategy.decide(credit_view(first, 1))
     assert strategy._credit is not None
     assert strategy._credit.values.sum() == 2  # a new block begins with none
+    strategy = Credit(replace(options, logits_eos_inf=True), boost_gamma=0.0)
+    strategy.start(Board(mask.long(), mask, mask, None, [0], [0]))
+    strategy.decide(credit_view([[0.0, 1.0, 2.0, 0.0]] * 2, 0))
+    assert strategy._credit is not None
+    assert strategy._credit.values.tolist() == [[0.0, 1.0, 0.0, 0.0]] * 2  # not the excluded end
 
 
 def test_a_later_request_has_no_credit(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:

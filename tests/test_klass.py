@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,6 +71,22 @@ def test_by_hand() -> None:
         last = other.commit(view_of(forwards[step], [True] * 4, step))
     assert last[0].tolist() == [True, True, False, True]
     torch.testing.assert_close(other._kl[0, :, -1], torch.tensor([0.0, 0.0, 0.0, float(divergence)]))
+
+
+def test_what_it_remembers_leaves_with_its_sequence() -> None:
+    strategy = Klass(GenerationOptions(gen_length=2, block_length=2), history=1)
+    mask = torch.ones(3, 2, dtype=torch.bool)
+    strategy.start(Board(mask.long(), mask, mask, None, [0] * 3, [0, 1, 2]))
+    view = view_of([[0.5, 0.3, 0.2], [0.6, 0.3, 0.1]], [True, True], 0)
+    logits = torch.arange(18.0).reshape(6, 3)
+    live = torch.tensor([[True, True], [False, True], [True, True]])
+    strategy._remember(logits[:5], replace(view, live=live, masked=mask))
+    strategy._kl = torch.arange(6.0).reshape(3, 2, 1)
+    strategy.drop_finished(torch.tensor([1, 2]))
+    assert strategy._last is not None
+    assert strategy._last.values.tolist() == logits[2:5].tolist()
+    assert strategy._last.places.tolist() == live[1:].tolist()
+    assert strategy._kl.flatten().tolist() == [2.0, 3.0, 4.0, 5.0]
 
 
 @pytest.mark.parametrize("family", ["llada", "dream"])

@@ -88,9 +88,11 @@ def test_the_limit_falls_with_the_schedule() -> None:
 def test_a_cache_that_runs_a_block_decides_where_it_runs_everything(
     tiny_models: dict[str, Transformer], prompts: list[list[int]]
 ) -> None:
-    out = generate(tiny_models["llada"], prompts[:1], "dual", **SHORT, **OWN, **{**ALWAYS, "early": 1e9}, trace=True)
-    # the schedule's 6th forward is the first that may, the 9th the first of all rows
-    assert [int(entry.committed.sum()) for entry in out.trace or []] == [1] * 8 + [8]
+    for start in (10, 4):  # behind the block, or inside, where its rows run in every forward
+        own = {**OWN, "answer_start": start, **ALWAYS, "early": 1e9}
+        out = generate(tiny_models["llada"], prompts[:1], "dual", **SHORT, **own, trace=True)
+        # the schedule's 6th forward is the first that may, the 9th the first of all rows
+        assert [int(entry.committed.sum()) for entry in out.trace or []] == [1] * 8 + [8]
 
 
 def test_caches_see_the_logits_of_masks_alone(tiny_models: dict[str, Transformer], prompts: list[list[int]]) -> None:
