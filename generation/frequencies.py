@@ -56,7 +56,7 @@ def calibrated(confidence: Tensor, tokens: Tensor, frequency: Tensor, clip: floa
         frequency: from `frequencies`.
         clip: highest value.
     """
-    surprise = -(frequency.to(tokens.device)[tokens.clamp(max=len(frequency) - 1)] + _FLOOR).log()
+    surprise = -(frequency[tokens.clamp(max=len(frequency) - 1)] + _FLOOR).log()
     return (confidence * surprise).clamp(max=clip)
 
 

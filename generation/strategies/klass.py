@@ -81,15 +81,7 @@ class Klass(RankedStrategy):
         probability = view.spread(log_p.gather(1, view.tokens[view.live][:, None]).squeeze(1).exp())
         ready = view.eligible & (probability >= self.conf_threshold) & self._stable(view)
         if self.unmask != "all":
-            score = {"max_conf": probability, "min_kl": -self._kl[..., -1]}.get(self.unmask)
-            if score is None:
-                score = torch.cat(
-                    [
-                        uniform_of([seed], ready.shape[1], f"klass {number}")
-                        for seed, number in zip(view.seeds, self._forwards, strict=True)
-                    ]
-                ).to(ready.device)
-            best = score.masked_fill(~ready, -torch.inf).argmax(dim=1, keepdim=True)
+            best = self._preference(probability, view).masked_fill(~ready, -torch.inf).argmax(dim=1, keepdim=True)
             ready &= torch.zeros_like(ready).scatter_(1, best, True)
         return torch.where(ready.any(dim=1, keepdim=True), ready, super().commit(view))
 
@@ -105,6 +97,14 @@ class Klass(RankedStrategy):
             stable &= torch.tensor(view.block_step, device=stable.device)[:, None] >= self.history - 1
         return stable
 
+    def _preference(self, probability: Tensor, view: View) -> Tensor:
+        """What decides between stable tokens where one is committed, ``[B, G]``."""
+        if self.unmask != "random":
+            return probability if self.unmask == "max_conf" else -self._kl[..., -1]
+        numbers = zip(view.seeds, self._forwards, strict=True)
+        drawn = [uniform_of([seed], probability.shape[1], f"klass {forwards}") for seed, forwards in numbers]
+        return torch.cat(drawn).to(probability.device)
+
     def _remember(self, log_p: Tensor, view: View) -> None:
         """Add the divergences of this forward: infinite where one of the two distributions is missing."""
         now = Lines(view.live, log_p)
@@ -112,6 +112,6 @@ class Klass(RankedStrategy):
         if self._last is not None:
             both = self._last.places & view.live
             new, old = now.at(both), self._last.at(both)
-            kl[both] = (new.exp() * (new - old)).sum(dim=1)
+            kl[both] = (new.exp() * (new - old)).sum(dim=1).clamp(min=0)  # rounding may leave less
         self._kl = torch.cat((self._kl.to(log_p.device)[..., 1:], kl[..., None]), dim=2)
         self._last = now

@@ -109,15 +109,13 @@ class Prophet(RankedStrategy):
 
     def _limits(self, view: View) -> Tensor:
         """The gap that each sequence needs, by the share of the schedule that this forward completes, ``[B]``."""
-        options = self.options
-        blocks = options.gen_length // options.block
-        of_block = (
-            -(-options.block // options.num_transfer_tokens) if options.steps is None else block_forwards(options)
-        )
-        number = [
-            region.block * of_block + step + 1 for region, step in zip(view.regions, view.block_step, strict=True)
-        ]
-        share = torch.tensor(number, dtype=torch.float64) / (blocks * of_block)
+        schedule = self.options
+        if schedule.steps is None:
+            of_block = -(-schedule.block // schedule.num_transfer_tokens)
+        else:
+            of_block = block_forwards(schedule)
+        done = [region.block * of_block + step + 1 for region, step in zip(view.regions, view.block_step, strict=True)]
+        share = torch.tensor(done, dtype=torch.float64) / (of_block * (schedule.gen_length // schedule.block))
         early, mid, late = torch.tensor(self.limits)
         return torch.where(share < 0.33, early, torch.where(share < 0.67, mid, late))
 

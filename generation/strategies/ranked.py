@@ -113,6 +113,7 @@ class RankedStrategy(Strategy):
         options, device = self.options, view.confidence.device
         score = view.confidence if self._order is None else self._order.to(device)
         if self._frequency is not None:
+            self._frequency = self._frequency.to(device)
             score = calibrated(score, view.tokens, self._frequency, options.debias_clip)
         score = self._prior(score, view.masked)
         if options.alg_temp:
