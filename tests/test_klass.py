@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cache_zoo import UsageError
+from cache_zoo import Cache, Canvas, UsageError
 from generation import GenerationOptions, generate
 from generation.strategies.klass import Klass
 from generation.strategies.strategy import Board, Region, View
@@ -164,6 +164,21 @@ def test_wrong_parameters_are_named(options: dict[str, Any], message: str) -> No
     with pytest.raises(UsageError) as error:
         GenerationOptions.make(**SMALL, **options)
     assert message in str(error.value)
+
+
+def test_caches_know_that_no_schedule_counts_the_forwards(
+    tiny_models: dict[str, Transformer], prompts: list[list[int]]
+) -> None:
+    seen = []
+
+    class Watched(Cache):
+        def start(self, canvas: Canvas) -> None:
+            super().start(canvas)
+            seen.append(canvas.steps)
+
+    for strategy in ("vanilla", "klass", "hierarchy", "credit"):
+        generate(tiny_models["llada"], prompts[:1], Watched(), **{**SMALL, "strategy": strategy})
+    assert seen == [16, None, None, 16]
 
 
 LOOSE = {"conf_threshold": 0.0, "kl_threshold": 0.2, "history": 1}
