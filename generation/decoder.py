@@ -157,7 +157,7 @@ class _Decoding:
             options.gen_length,
             options.block,
             window_shift=config.shift if options.first_forward == "decode" else 0,
-            steps=options.scheduled_steps,
+            steps=options.scheduled_steps if self.strategy.counted else None,
             seeds=seeds * self.contexts,
             store=store,
         )
@@ -219,7 +219,15 @@ class _Decoding:
         self.cache.start(self.canvas)
         if not getattr(self.cache, "_started", False):
             raise TypeError(f"{type(self.cache).__name__}.start must call super().start(canvas) first")
-        self.strategy.start(self._board())
+        edit = self.strategy.start(self._board())
+        if edit is not None:
+            start, vocab = self.canvas.prompt_length, self.model.config.vocab_size
+            within = int(edit.ids.min()) >= 0 and int(edit.ids.max()) < vocab
+            require(within, f"{type(self.strategy).__name__} begins with a token id outside the vocabulary of {vocab}")
+            self.ids[:, start:] = edit.ids
+            self.masked[:, start:] = edit.ids == self.model.config.mask_id
+            self.on_host = (self.masked[:, start:].cpu(),) * 2
+            self.tokens[self.sequences] = self.ids[:, start:]
 
     def _board(self) -> Board:
         masked, open_ = self.on_host
@@ -315,7 +323,8 @@ class _Decoding:
         if copies is not None and copied is not None:
             tokens, wanted = (part[:size, :, canvas.prompt_length :] for part in copies)
             predicted = tokens, wanted, self._guided(copied)
-        return self._commit(step, live[:size], reread, self._guided(logits), left_out, predicted)
+        outcome = self._commit(step, live[:size], reread, self._guided(logits), left_out, predicted)
+        return outcome if plan.logits is None else _of_masks(outcome, step.masked[:size])
 
     def _copies(self, tokens: Tensor | None, step: Step) -> tuple[Tensor, Tensor] | None:
         """Tokens of copies as ``[B, K, T]`` of every context, and which positions of them are predicted; None: none."""
@@ -341,7 +350,7 @@ class _Decoding:
         live = step.committable if extra is None else step.committable | (extra & step.masked)
         wanted = self._widened(plan.logits)
         if wanted is not None:
-            live = live | (wanted & step.masked)
+            live = live | wanted
         return self._running(live, step, all_run)
 
     def _running(self, positions: Tensor, step: Step, all_run: bool) -> Tensor:
@@ -537,6 +546,13 @@ class _Decoding:
             self.canvas = self.canvas.keep(in_contexts)
             self.visibility.keep(in_contexts)
             self.cache.drop_finished(in_contexts)
+
+
+def _of_masks(outcome: Outcome, masked: Tensor) -> Outcome:
+    """The outcome without what was computed at written positions, which concerns the strategy alone."""
+    live = outcome.live & masked
+    entropy = None if outcome.entropy is None else outcome.entropy * live
+    return replace(outcome, live=live, confidence=outcome.confidence.masked_fill(~live, -torch.inf), entropy=entropy)
 
 
 def _in_both_contexts(outcome: Outcome) -> Outcome:

@@ -20,6 +20,7 @@ from cache_zoo.stores import require_store
 from generation.compatibility import require_compatible
 from generation.decoder import check_prompts, stream
 from generation.finite_logits import NotFiniteError
+from generation.frequencies import frequencies
 from generation.options import MAX_SEED, MAX_TOKENS, GenerationOptions, between, require_reachable
 from generation.output import Progress
 from generation.strategies.registry import make_strategy
@@ -192,6 +193,8 @@ def main() -> int:
 def _answer(arguments: GenerateOptions) -> None:
     options = GenerationOptions.make(**arguments.generation)
     require_reachable(options)
+    if options.debias is not None:
+        frequencies(options.debias, options.debias_sha256)  # before a model is loaded
     between("seed", arguments.seed, 0, MAX_SEED)
     chosen = [Method(**{entry.name: getattr(arguments, entry.name) for entry in fields(Method)})]
     if arguments.compare is not None:

@@ -11,9 +11,12 @@ from typing import Any, get_args, get_type_hints
 from cache_zoo import Cache, UsageError
 from cache_zoo.errors import require, require_choice, require_type, shown
 
-ALGORITHMS = ("maskgit_plus", "entropy", "topk_margin", "random", "origin")
-UNRANKED = ("random", "origin")
+ALGORITHMS = ("maskgit_plus", "entropy", "topk_margin", "random", "origin", "ar")
+UNRANKED = ("random", "origin", "ar")
 """Algorithms whose order does not depend on confidences."""
+_DRAWN = ("random", "origin")
+RULES = ("threshold", "factor", "frechet", "gamma")
+"""Options by which the distributions say how many tokens a forward commits; one of them at most."""
 SCHEDULES = ("even", "dream", "dream_canvas")
 FIRST_FORWARDS = ("decode", "first_token")
 EOS_RULES = ("block", "drop", "cut", "fill")
@@ -55,6 +58,11 @@ class GenerationOptions:
             rows run from the block on (Streaming-dLLM, arXiv 2601.17917); None or 0: not at all.
         factor: commit the largest ``n`` with ``(n + 1)(1 - c_n) < factor``, where ``c_n`` is the n-th highest
             confidence, and at least as many as above (Fast-dLLM, theorem 1).
+        frechet: commit the longest run of the most confident tokens with ``(c_1 + ... + c_n - (n - 1)) - (1 - c_n) >
+            frechet``, the Frechet bound of their joint probability less the doubt in the last (Fast-dLLM++, arXiv
+            2606.02955), and at least as many as above. 1 or more: no others; a low number: all.
+        gamma: commit the most confident tokens while the sum of their entropies less the highest of them is at most
+            this, in nats (EB-Sampler, arXiv 2505.24857), and at least as many as above.
         factor_rule: how ``factor`` treats the last candidate of a block. ``exact``: as in the theorem. ``with_last``:
             it passes if all others do (released Fast-dLLM). ``without_last``: it never passes (d2Cache's code).
         first_forward: what the first forward of a block commits: ``decode`` as any other, ``first_token`` the block's
@@ -63,8 +71,14 @@ class GenerationOptions:
             committed text around them (d2Cache, arXiv 2509.23094, section 4.1); None or 0: no prior. With
             ``alg=entropy``, whose confidences are negative, it reverses: positions near committed text come last.
         alg: confidence of a token: its probability (``maskgit_plus``), negative entropy (``entropy``), lead over the
-            second (``topk_margin``). ``random`` takes a random order, drawn once per sequence; ``origin`` too, and
+            second (``topk_margin``). ``ar`` goes from left to right. ``random`` takes a random
+            order, drawn once per sequence; ``origin`` too, and
             each mask with the probability that Dream's schedule gives instead of a fixed number.
+        debias: JSON file with the frequency of each token in a corpus (`generation.frequencies`): the score of a
+            position is its confidence times the negative logarithm of the frequency of its token, at most
+            ``debias_clip``, so frequent tokens come later (PC-Sampler, arXiv 2508.13021). None: it is the confidence.
+        debias_clip: highest score.
+        debias_sha256: digest that the file must have; None: any. Runs record it.
         alg_temp: draw the positions, in proportion to the exponential of confidence over ``alg_temp``, instead of
             taking the most confident ones (Dream); None or 0: take them.
         temperature: 0 takes the likeliest token; otherwise one is drawn, and its tempered probability is its
@@ -99,9 +113,14 @@ class GenerationOptions:
     alpha: float | None = None
     factor: float | None = None
     factor_rule: str = "exact"
+    frechet: float | None = None
+    gamma: float | None = None
     first_forward: str = "decode"
     sigma: float | None = None
     alg: str = "maskgit_plus"
+    debias: str | None = None
+    debias_clip: float = 10.0
+    debias_sha256: str | None = None
     alg_temp: float | None = None
     temperature: float = 0.0
     top_p: float | None = None
@@ -172,7 +191,7 @@ class GenerationOptions:
     @property
     def random(self) -> bool:
         """Whether decoding draws random numbers."""
-        return self.temperature > 0 or self.alg in UNRANKED or bool(self.alg_temp)
+        return self.temperature > 0 or self.alg in _DRAWN or bool(self.alg_temp)
 
     @property
     def scheduled_steps(self) -> int | None:
@@ -186,7 +205,12 @@ class GenerationOptions:
     @property
     def counted(self) -> bool:
         """Whether the number of tokens that a forward commits does not depend on confidences."""
-        return self.threshold is None and self.factor is None
+        return self.rule is None
+
+    @property
+    def rule(self) -> str | None:
+        """The one of `RULES` that is given."""
+        return next((name for name in RULES if getattr(self, name) is not None), None)
 
     def _equal_blocks(self) -> bool:
         from generation.strategies.registry import strategies  # whose strategies are made from options
@@ -208,6 +232,8 @@ class GenerationOptions:
         least = self.num_transfer_tokens
         require(least >= 1, f"num_transfer_tokens must be at least 1, not {shown(least)}")
         require(self.factor is None or self.factor > 0, f"factor must be above 0, not {self.factor}")
+        require(self.debias_clip > 0, f"debias_clip must be above 0, not {self.debias_clip}")
+        require(self.gamma is None or self.gamma >= 0, f"gamma must not be negative, not {self.gamma}")
         require(0 < self.eps < 1, f"eps must be between 0 and 1, not {self.eps}")
         require(self.alpha is None or 0 <= self.alpha <= 1, f"alpha must be 0 to 1, not {self.alpha}")
         between("cfg_scale", self.cfg_scale, 0, _MAX_GUIDANCE)
@@ -246,24 +272,35 @@ class GenerationOptions:
 
     def _check_rules(self) -> None:
         """Raise `UsageError` for rules that contradict each other or could have no effect."""
-        require(
-            self.threshold is None or self.factor is None,
-            f"threshold ({self.threshold}) and factor ({self.factor}) are two rules for the same choice; give one",
-        )
+        given = [f"{name} ({getattr(self, name)})" for name in RULES if getattr(self, name) is not None]
+        require(len(given) <= 1, f"{' and '.join(given[:2])} are two rules for the same choice; give one")
         require(not self.alpha or self.threshold is not None, f"alpha ({self.alpha}) lowers a threshold; give one")
         require(
             not self.alpha or self.alg != "entropy",
             f"alpha ({self.alpha}) lowers thresholds of probabilities; alg=entropy has none, try alg=maskgit_plus",
         )
-        rule = "threshold" if self.threshold is not None else "factor"
         if not self.counted and (self.alg in UNRANKED or self.alg_temp):
-            drawn = f"alg={self.alg}" if self.alg in UNRANKED else f"alg_temp={self.alg_temp}"
-            raise UsageError(f"{rule} takes the most confident tokens and {drawn} draws which to take; give one")
+            other = f"alg={self.alg}" if self.alg in UNRANKED else f"alg_temp={self.alg_temp}"
+            does = "takes the first" if self.alg == "ar" else "draws which to take"
+            raise UsageError(f"{self.rule} takes the most confident tokens and {other} {does}; give one")
         require(
             not self.alg_temp or self.alg not in UNRANKED,
             f"alg_temp={self.alg_temp} draws by confidences; alg={self.alg} has none, try alg=entropy",
         )
-        require(not self.sigma or self.alg != "origin", f"sigma={self.sigma} ranks tokens; alg=origin does not")
+        require(
+            self.debias is None or self.alg == "maskgit_plus",
+            f"debias weighs the probability of a token; alg={self.alg} ranks by something else",
+        )
+        require(
+            self.debias is None or self.rule in (None, "gamma"),
+            f"debias changes confidences, and {self.rule} needs probabilities; give one",
+        )
+        require(
+            self.debias_sha256 is None or self.debias is not None,
+            "debias_sha256 is the digest of a file; give the file as debias",
+        )
+        unranked = self.alg in ("origin", "ar")
+        require(not self.sigma or not unranked, f"sigma={self.sigma} ranks tokens; alg={self.alg} does not")
         threshold = self.threshold or 0
         if self.alg == "entropy":
             require(
@@ -271,8 +308,8 @@ class GenerationOptions:
                 f"threshold {self.threshold} can never be reached with alg=entropy, whose confidences are at most 0",
             )
             require(
-                self.factor is None,
-                "factor needs confidences that are probabilities; alg=entropy has none, try alg=maskgit_plus",
+                self.rule not in ("factor", "frechet"),
+                f"{self.rule} needs confidences that are probabilities; alg=entropy has none, try alg=maskgit_plus",
             )
         else:
             require(threshold >= 0, f"threshold must not be negative, not {self.threshold}")

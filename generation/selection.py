@@ -10,7 +10,9 @@ from torch import Tensor
 from generation.options import GenerationOptions
 
 
-def quota(options: GenerationOptions, forwards: int, masks: int, *, block: int = 0, later: int = 0) -> int:
+def quota(
+    options: GenerationOptions, forwards: int, masks: int, *, block: int = 0, later: int = 0, given: int = 0
+) -> int:
     """Tokens to commit in a block after ``forwards`` forwards.
 
     With ``steps`` a block has ``S = steps / blocks`` forwards. ``schedule=even`` is LLaDA's (arXiv 2502.09992, appendix
@@ -25,13 +27,14 @@ def quota(options: GenerationOptions, forwards: int, masks: int, *, block: int =
         masks: positions of the block still to commit.
         block: index of the block.
         later: positions still to commit behind it.
+        given: positions of the block that held a token from the beginning.
     """
     if options.steps is None:
         return options.num_transfer_tokens
     per_block = block_forwards(options)
     if options.schedule == "even":
-        base, surplus = divmod(options.block, per_block)
-        return base + (forwards < surplus)
+        base, surplus = divmod(options.block - given, per_block)
+        return max(1, base + (forwards < surplus))
     if forwards >= per_block - 1:
         return masks
     if options.schedule == "dream":
@@ -69,9 +72,14 @@ def dream_times(forwards: int, eps: float) -> Tensor:
 
 
 def commit_best(
-    score: Tensor, eligible: Tensor, least: Tensor, options: GenerationOptions, threshold: Tensor | None = None
+    score: Tensor,
+    eligible: Tensor,
+    least: Tensor,
+    options: GenerationOptions,
+    threshold: Tensor | None = None,
+    entropy: Tensor | None = None,
 ) -> Tensor:
-    """The best eligible positions: as many as threshold or factor allow, and at least ``least``.
+    """The best eligible positions: as many as the rule of ``options`` allows, and at least ``least``.
 
     Equal scores go to the lowest position.
 
@@ -79,8 +87,9 @@ def commit_best(
         score: float32 ``[B, G]``.
         eligible: BoolTensor ``[B, G]``.
         least: LongTensor ``[B]``; if fewer are eligible, all of them are committed.
-        options: ``threshold`` and ``factor`` are read.
+        options: ``threshold``, ``factor``, ``frechet`` and ``gamma`` are read.
         threshold: float32 ``[B]``, one per sequence instead of that of ``options``.
+        entropy: float32 ``[B, G]``, for ``gamma``.
 
     Returns:
         BoolTensor ``[B, G]``.
@@ -93,6 +102,12 @@ def commit_best(
         number = torch.maximum(least, (ordered >= limit).sum(dim=1))
     elif options.factor is not None:
         number = torch.maximum(least, factor_count(ordered, options.factor, options.factor_rule))
+    elif options.frechet is not None:
+        number = torch.maximum(least, frechet_count(ordered, options.frechet))
+    elif options.gamma is not None:
+        assert entropy is not None
+        entropy = entropy.masked_fill(~eligible, torch.inf)
+        number = torch.maximum(least, entropy_count(entropy.gather(1, order), options.gamma))
     rank = torch.arange(score.shape[1], device=score.device)
     return torch.zeros_like(eligible).scatter_(1, order, rank < number[:, None]) & eligible
 
@@ -148,3 +163,39 @@ def factor_count(ordered: Tensor, factor: float, rule: str = "exact") -> Tensor:
         return passed - ((passed == candidates) & (candidates > 0)).long()
     passed = 1 + (ordered >= 1 - factor / place)[:, 1:].sum(dim=1)
     return passed + (passed == candidates - 1).long()
+
+
+def frechet_count(ordered: Tensor, margin: float) -> Tensor:
+    """Largest ``n`` with ``(c_1 + ... + c_n - (n - 1)) - (1 - c_n) > margin`` (Fast-dLLM++, arXiv 2606.02955), or 0.
+
+    The first term is the Frechet bound: no joint probability of the ``n`` tokens is lower. It is not cut at 0, as in
+    the released code, so a negative ``margin`` lets more pass.
+
+    Args:
+        ordered: confidences ``[B, G]`` in descending order, ``-inf`` after the last.
+        margin: ``frechet``.
+
+    Returns:
+        LongTensor ``[B]``.
+    """
+    place = torch.arange(ordered.shape[1], device=ordered.device)
+    ordered = ordered.double()
+    return (ordered.cumsum(dim=1) - place - (1 - ordered) > margin).sum(dim=1)  # it falls with n
+
+
+def entropy_count(ordered: Tensor, limit: float) -> Tensor:
+    """Largest ``n`` whose first ``n`` entropies sum to at most ``limit`` without the highest of them, or 0.
+
+    That difference bounds what the joint distribution of ``n`` tokens can differ from the product of their own
+    (EB-Sampler, arXiv 2505.24857, section 4).
+
+    Args:
+        ordered: entropies ``[B, G]`` in the order in which tokens are committed, ``inf`` after the last.
+        limit: ``gamma``.
+
+    Returns:
+        LongTensor ``[B]``.
+    """
+    highest = ordered.cummax(dim=1).values
+    # it grows with n, and behind the last entropy it is inf - inf
+    return ((ordered.cumsum(dim=1) - highest <= limit) & ordered.isfinite()).sum(dim=1)

@@ -24,6 +24,7 @@ from evaluation.storage.saved_run import SavedRun
 from evaluation.storage.schema import Latency
 from evaluation.tasks.jsonl import read_rows, read_splits
 from generation import Counts, GenerationOptions
+from generation.strategies.registry import make_strategy
 from models import ModelConfig
 from models.tiny import SPECIAL_TOKENS, byte_tokenizer
 
@@ -290,11 +291,24 @@ def test_what_was_not_measured_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"steps": 64}, {"threshold": 0.9}, {"factor": 1.0}, {"block_length": None}, {"block_length": 128}]
+    "options",
+    [
+        {},
+        {"steps": 64},
+        {"threshold": 0.9, "alpha": 0.3},
+        {"factor": 1.0},
+        {"block_length": None},
+        {"block_length": 128},
+        {"steps": 64, "schedule": "dream", "alg": "origin"},
+        {"strategy": "window", "window": 8},
+        {"strategy": "dream"},
+    ],
 )
 def test_warm_up_is_short_and_usable(options: dict[str, Any]) -> None:
-    short = warm_up_options(GenerationOptions(**options))
+    short = warm_up_options(GenerationOptions.make(**options))
     assert short.gen_length / short.num_transfer_tokens <= 4
+    assert make_strategy(short).patience == 1
+    assert short.parameters.get("window") == options.get("window")
 
 
 def test_shares_are_disjoint_and_complete() -> None:

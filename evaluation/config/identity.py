@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.config.task_table import OWN_TASKS
+from generation.options import RULES
 
 BASELINE = {"cache": "none", "suffix": "all", "store": "native"}
 """The method of a baseline, by group or key: no cache, nothing dropped. The method is what may differ between runs that
@@ -36,9 +37,14 @@ NEUTRAL: dict[str, Any] = {
     "generation.steps": None,
     "generation.threshold": None,
     "generation.factor": None,
+    "generation.frechet": None,
+    "generation.gamma": None,
     "generation.alpha": None,
     "generation.alg": "maskgit_plus",
     "generation.alg_temp": None,
+    "generation.debias": None,
+    "generation.debias_clip": 10,
+    "generation.debias_sha256": None,
     "generation.sigma": None,
     "generation.temperature": 0,
     "generation.top_p": None,
@@ -178,9 +184,13 @@ def _generation(values: dict[str, Any]) -> None:
         block = values["generation.block_length"] = length
     if values["generation.factor"] is None:
         values["generation.factor_rule"] = "exact"  # no effect
+    if values["generation.debias"] is None:
+        values["generation.debias_clip"] = NEUTRAL["generation.debias_clip"]  # no effect
+    elif values["generation.debias_sha256"] is not None:
+        values["generation.debias"] = None  # its content counts, not its place
     if values["generation.top_p"] == 1:
         values["generation.top_p"] = None
-    if values["generation.alg"] in ("random", "origin") and values["generation.temperature"] == 0:
+    if values["generation.alg"] in ("random", "origin", "ar") and values["generation.temperature"] == 0:
         values |= {"generation.top_p": None, "generation.top_k": None}  # no effect
     if values["generation.logits_eos_inf"] is True:
         values["generation.stop_until_eos"] = False  # no such token appears
@@ -200,7 +210,8 @@ def _generation(values: dict[str, Any]) -> None:
     number = values.get("generation.num_transfer_tokens")
     if values["generation.steps"] is None and _positive(number) and _positive(block) and number >= block:
         # each forward commits a whole block: no rule has a choice
-        values |= dict.fromkeys(f"generation.{key}" for key in ("threshold", "factor", "alpha", "sigma"))
+        for key in (*RULES, "alpha", "sigma", "debias", "debias_clip", "debias_sha256"):
+            values[f"generation.{key}"] = NEUTRAL[f"generation.{key}"]
         values["generation.num_transfer_tokens"] = block
 
 

@@ -20,6 +20,7 @@ from evaluation.config.value_checks import check_type, expand_path, read, requir
 from evaluation.sandbox import LAYERS
 from generation import GenerationOptions, LikelihoodOptions
 from generation.compatibility import require_compatible
+from generation.frequencies import digest_of
 from generation.options import MAX_SEED, between, incompatibility, require_reachable
 from generation.strategies.registry import make_strategy, strategies
 from models.loading import ROOT, as_device, as_dtype, find_family, is_choice, of_choice
@@ -197,6 +198,10 @@ class Settings:
         for status in root.retry:
             require(status in RETRIED, f"unknown status '{status}' in retry: {suggest(status, RETRIED)}")
         generation = _generation_options(root.generation)
+        debias = _optional_path("generation.debias", generation.debias)
+        if debias is not None and trusted:
+            generation = replace(generation, debias=debias, debias_sha256=digest_of(debias, generation.debias_sha256))
+        file = {key: getattr(generation, key) for key in ("debias", "debias_sha256")} if debias else {}
         require_choice("store", root.store, STORES)
         cache, suffix = (_chosen_class(group, getattr(root, group), trusted) for group in GROUPS)
         return cls(
@@ -223,7 +228,7 @@ class Settings:
                 "cache": cache.config,
                 "suffix": suffix.config,
                 "store": root.store,
-                "generation": {**_strategy_defaults(generation.strategy), **_plain(root.generation)},
+                "generation": {**_strategy_defaults(generation.strategy), **_plain(root.generation), **file},
             },
         )
 

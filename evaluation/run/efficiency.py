@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
+from cache_zoo import UsageError
 from evaluation.storage.schema import Efficiency, MemoryShortage
 from generation import Counts, GenerationOptions
+from generation.options import RULES
 from generation.strategies.ranked import RankedStrategy
 from generation.strategies.registry import make_strategy
 
@@ -127,12 +129,29 @@ class Measurement:
 
 
 def warm_up_options(options: GenerationOptions) -> GenerationOptions:
-    """Options of a generation whose first four forwards take the same code paths, the cached one included."""
-    short = replace(options, gen_length=min(options.gen_length, 2 * options.block), block_length=options.block)
-    if not isinstance(make_strategy(options), RankedStrategy):
-        return short  # its rule is its own
-    few = max(1, options.block // 2)
-    return replace(short, num_transfer_tokens=few, steps=None, threshold=None, factor=None)
+    """Options of a generation of at most four forwards that takes the same code paths, the cached one included.
+
+    A strategy with a rule of its own keeps it. Where the strategy makes sense in the whole answer only, another one
+    takes its place.
+    """
+    no_rule: dict[str, Any] = dict.fromkeys(RULES)
+    fewer = {
+        "num_transfer_tokens": max(1, options.block // 2),
+        "steps": None,
+        "schedule": "even",
+        "alpha": None,
+        "alg": "random" if options.alg == "origin" else options.alg,
+        **no_rule,
+    }
+    short: dict[str, Any] = {"gen_length": min(options.gen_length, 2 * options.block), "block_length": options.block}
+    if isinstance(make_strategy(options), RankedStrategy):
+        short |= fewer
+    try:
+        made = replace(options, **short)
+        make_strategy(made)
+    except UsageError:
+        return replace(options, **short, **fewer, strategy="vanilla", parameters={})
+    return made
 
 
 def efficiency(

@@ -32,6 +32,7 @@ def read_settings(run: SavedRun, device: str | None) -> Settings:
         target = getattr(run.config, group).target
         require(":" not in getattr(settings, group).target, f"the class {target} {untrusted}")
     require(settings.include_path is None, f"include_path {settings.include_path} {untrusted}")
+    require(settings.generation.debias is None, f"the file {settings.generation.debias} {untrusted}")
     require(task in SCORERS, f"the task {task} {untrusted}; the tasks that are read here are {', '.join(SCORERS)}")
     _check_checkpoint(settings.model, run.folder)
     if settings.dataset.path is not None:

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from cache_zoo.errors import require
 from cache_zoo.methods.certainty import certainty_density
-from generation.options import UNRANKED, GenerationOptions
+from generation.frequencies import calibrated, frequencies
+from generation.options import ALGORITHMS, UNRANKED, GenerationOptions
 from generation.sampling import gumbel, uniform_of
 from generation.selection import block_forwards, commit_best, damped_threshold, dream_times, quota, ranks
-from generation.strategies.strategy import Board, Plan, Region, Strategy, View
+from generation.strategies.strategy import Board, Edit, Plan, Region, Strategy, View
 
 
 def moved(board: Board, b: int, start: int, end: int) -> Region:
@@ -23,8 +24,20 @@ def moved(board: Board, b: int, start: int, end: int) -> Region:
     return Region(block + (bounds != [start, end]), start, end)
 
 
+def refuse(options: GenerationOptions, strategy: str, *names: str) -> None:
+    """Raise `UsageError` if ``options`` give one of ``names``, options or values of ``alg``, which make no sense with
+    ``strategy``."""
+    for name in names:
+        given = f"alg={name}" if name in ALGORITHMS else name
+        used = options.alg == name if name in ALGORITHMS else getattr(options, name)
+        require(
+            used is None or used is False,
+            f"strategy '{strategy}' has a rule of its own for which tokens are committed; leave out {given}",
+        )
+
+
 class RankedStrategy(Strategy):
-    """Commit the best positions of a region: a scheduled number, and what a threshold or a factor adds.
+    """Commit the best positions of a region: a scheduled number, and what a threshold or another rule adds.
 
     A subclass with regions of its own makes a plan of them and passes it to `ranked`.
 
@@ -32,10 +45,13 @@ class RankedStrategy(Strategy):
         options: of the generation.
         blocks: the regions are the blocks, and each has its share of ``steps``; False: ``steps`` is one schedule for
             the whole generation.
+        counted: whether the options alone say how many tokens a forward commits; False: the subclass commits others,
+            and at least one.
     """
 
-    def __init__(self, options: GenerationOptions, *, blocks: bool = True) -> None:
+    def __init__(self, options: GenerationOptions, *, blocks: bool = True, counted: bool = True) -> None:
         super().__init__(options)
+        self.counted &= counted
         require(
             blocks or options.first_forward == "decode",
             f"first_forward={options.first_forward} needs blocks, and strategy '{options.strategy}' has none; "
@@ -43,14 +59,24 @@ class RankedStrategy(Strategy):
         )
         self._blocks = blocks
         self.plans_ahead = options.alg in UNRANKED
+        self.needs_logits = self.needs_logits or options.gamma is not None  # for entropies
+        self.fixed: list[int] = []  # columns that hold a token from the beginning
         self._schedule = options if blocks else replace(options, block_length=None)
-        if options.schedule != "even" and options.counted:
+        if options.schedule != "even" and self.counted:
             self.patience = block_forwards(self._schedule)  # only its last forward is sure to commit
 
-    def start(self, board: Board) -> None:
+    def start(self, board: Board) -> Edit | None:
         batch, length = board.masked.shape
         self._forwards, self._least = [0] * batch, [0] * batch
-        self._order = uniform_of(board.seeds, length, "order") if self.options.alg in UNRANKED else None
+        self._order = None
+        self._frequency = (
+            None if self.options.debias is None else frequencies(self.options.debias, self.options.debias_sha256)
+        )
+        if self.options.alg == "ar":
+            self._order = torch.arange(length, 0, -1).float().expand(batch, length)
+        elif self.options.alg in UNRANKED:
+            self._order = uniform_of(board.seeds, length, "order")
+        return None
 
     def plan(self, board: Board) -> Plan:
         return self.ranked(board, super().plan(board))
@@ -73,18 +99,23 @@ class RankedStrategy(Strategy):
                 self._least[b] = int((inside[b] & self._due(b, spent)).sum())
             else:
                 block = region.block if self._blocks else 0
-                number = quota(self._schedule, spent, masks[b], block=block, later=later[b])
-                self._least[b] = number if self.options.counted else max(number, 1)
+                given = sum(not self._blocks or region.start <= column < region.end for column in self.fixed)
+                number = quota(self._schedule, spent, masks[b], block=block, later=later[b], given=given)
+                self._least[b] = number if self.counted else max(number, 1)
         least = torch.tensor(self._least)
         if self._order is not None:
             score = self._prior(self._order, board.masked)
             plan = replace(plan, planned=ranks(score, commit_best(score, candidates, least, self.options)))
-        last = (least >= inside.sum(dim=1)).tolist() if self.options.counted else None
+        last = (least >= inside.sum(dim=1)).tolist() if self.counted else None
         return replace(plan, last=last)
 
     def commit(self, view: View) -> Tensor:
         options, device = self.options, view.confidence.device
-        score = self._prior(view.confidence if self._order is None else self._order.to(device), view.masked)
+        score = view.confidence if self._order is None else self._order.to(device)
+        if self._frequency is not None:
+            self._frequency = self._frequency.to(device)
+            score = calibrated(score, view.tokens, self._frequency, options.debias_clip)
+        score = self._prior(score, view.masked)
         if options.alg_temp:
             numbers = zip(view.seeds, self._forwards, strict=True)
             drawn = [uniform_of([seed], score.shape[1], f"alg_temp {forwards}") for seed, forwards in numbers]
@@ -94,7 +125,8 @@ class RankedStrategy(Strategy):
         if options.threshold is not None and options.alpha:
             starts = [region.start for region in view.regions]
             threshold = damped_threshold(options.threshold, options.alpha, view.masked, view.ran, starts)
-        return commit_best(score, view.eligible, torch.tensor(self._least, device=device), options, threshold)
+        entropy = view.entropy() if options.gamma is not None else None
+        return commit_best(score, view.eligible, torch.tensor(self._least, device=device), options, threshold, entropy)
 
     def drop_finished(self, kept: Tensor) -> None:
         self._forwards, self._least = ([of[b] for b in kept.tolist()] for of in (self._forwards, self._least))

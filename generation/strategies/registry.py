@@ -9,6 +9,10 @@ strategies = Registry(
     base=Strategy,
     builtin={
         "vanilla": "generation.strategies.vanilla:Vanilla",
+        "hierarchy": "generation.strategies.hierarchy:Hierarchy",
+        "credit": "generation.strategies.credit:Credit",
+        "prophet": "generation.strategies.prophet:Prophet",
+        "klass": "generation.strategies.klass:Klass",
         "window": "generation.strategies.window:Window",
         "sliding": "generation.strategies.sliding:Sliding",
         "adablock": "generation.strategies.adablock:AdaBlock",
@@ -17,6 +21,7 @@ strategies = Registry(
         "daedal": "generation.strategies.daedal:Daedal",
         "slowfast": "generation.strategies.slowfast:SlowFast",
         "wino": "generation.strategies.wino:Wino",
+        "dream": "generation.strategies.dream:Dream",
     },
     group="cache_zoo.strategies",
 )

@@ -67,7 +67,8 @@ class Plan:
         planned: LongTensor ``[B, G]``, the positions that will be committed, where that is known: 1, 2, ... in their
             order, 0 elsewhere.
         last: whether the forward completes the region, where that is known.
-        logits: BoolTensor ``[B, G]``, further masked positions whose logits are wanted, anywhere in the canvas.
+        logits: BoolTensor ``[B, G]``, further positions whose logits are wanted, anywhere in the canvas, written ones
+            included.
         lengths: columns of the generated part that run and are attended in this forward; None: all that exist.
         reread: BoolTensor ``[B, G]``, committed positions whose predictions are wanted too, where their rows run.
         leave_one_out: BoolTensor ``[B, G]``, positions to predict a second time, from everything but their own token.
@@ -116,7 +117,7 @@ class View:
         regions: of each sequence.
         ids: LongTensor ``[B, G]``, the tokens before this step.
         tokens: LongTensor ``[B, G]``, proposed tokens at live and reread positions, else as in ``ids``.
-        live: BoolTensor ``[B, G]``, masked positions whose logits were computed.
+        live: BoolTensor ``[B, G]``, positions whose logits were computed: masked ones, and those of `Plan.logits`.
         ran: BoolTensor ``[B, G]``, positions whose row ran.
         logits: float32 ``[M, V]`` of the live positions, sequence after sequence; only with `Strategy.needs_logits`.
         left_out: float32 ``[K, V]``, logits of the positions of `Plan.leave_one_out`, sequence after sequence.
@@ -195,7 +196,7 @@ class Strategy:
 
     paper: ClassVar[str] = ""
     """Source of the method: title and arXiv id."""
-    needs_logits: ClassVar[bool] = False
+    needs_logits: bool = False
     """Needs the logits of all live positions (`View.logits`)."""
     resizes: bool = False
     """Not every column exists in every forward (`Plan.lengths`, `Edit.lengths`)."""
@@ -210,6 +211,8 @@ class Strategy:
 
     def __init__(self, options: GenerationOptions) -> None:
         self.options = options
+        self.counted: bool = options.counted
+        """Whether the number of tokens that a forward commits does not depend on what the model predicts."""
 
     @property
     def initial_length(self) -> int | None:
@@ -221,8 +224,9 @@ class Strategy:
         """Forwards that a sequence takes at most."""
         return self.options.gen_length * self.patience
 
-    def start(self, board: Board) -> None:
-        """Reset; called once, before the first plan."""
+    def start(self, board: Board) -> Edit | None:
+        """Reset; called once, before the first plan. An `Edit` is the canvas to begin with."""
+        return None
 
     def plan(self, board: Board) -> Plan:
         """The next forward: by default each sequence decodes its first block that has an open position."""

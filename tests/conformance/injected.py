@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cache_zoo import Step, Suffix
+from cache_zoo import Canvas, Step, Suffix
+from cache_zoo.methods.prefix import PrefixCache
 from generation import GenerationOptions, Strategy, View
 from generation.strategies.strategy import Board, Plan, Region
 
@@ -66,6 +67,36 @@ class GivenBlocks(Strategy):
         best = view.confidence.masked_fill(~view.eligible, -torch.inf).argmax(dim=1, keepdim=True)
         chosen = view.confidence >= self.options.threshold
         return view.eligible & chosen.scatter(1, best, True)
+
+
+class RefreshedPrefix(PrefixCache):
+    """dInfer's ``cache_update_freq``: all rows run every few iterations too, for one sequence.
+
+    An iteration is a forward, or a forward of all rows and the one that follows it.
+
+    Args:
+        every: iterations from one to the next, counted over the generation.
+    """
+
+    def __init__(self, every: int, use_dual: bool) -> None:
+        super().__init__(use_dual)
+        self._every = every
+
+    def start(self, canvas: Canvas) -> None:
+        super().start(canvas)
+        self._iteration, self._half = 0, False
+
+    def rows(self, step: Step) -> Tensor | None:
+        begins = step.block_step[0] == 0
+        if self._half:
+            self._half, self._iteration = False, self._iteration + 1
+            if not begins:
+                return super().rows(step)
+        if begins or self._iteration % self._every == 0:
+            self._half = True
+            return None
+        self._iteration += 1
+        return super().rows(step)
 
 
 class GivenSuffix(Suffix):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -53,6 +54,26 @@ def _slow_fast_with_cache(case: Case, replay: Replay) -> list[str]:
     return differences(case, replace(replay, cache="tests.conformance.released_rules:AllLayersAlike"))
 
 
+def _before(number: int, case: Case, replay: Replay) -> list[str]:
+    """What differs before forward ``number``."""
+
+    def early(text: str) -> bool:
+        found = re.search(r"forward (\d+) differ", text)
+        return text.startswith("first logits") or (found is not None and int(found[1]) < number)
+
+    return [text for text in differences(case, replay) if early(text)]
+
+
+def _until_a_sequence_waits(case: Case, replay: Replay) -> list[str]:
+    """What differs with the released rule while all sequences are in the first block."""
+    mask = case.data["mask_id"]
+    ends = (n for n, rows in enumerate(case.canvases, 1) if any(mask not in row[: case.block] for row in rows))
+    return _before(next(ends), case, replace(replay, options={**replay.options, **_BATCH_ENTROPIES}))
+
+
+_BATCH_ENTROPIES = {"strategy": "tests.conformance.released_rules:BatchEntropies"}
+
+
 def _masks_become_eos(case: Case, replay: Replay) -> list[str]:
     """What differs if the masks that the record leaves in the final tokens were end of sequence."""
     eos, mask = case.model().config.eos_id, case.data["mask_id"]
@@ -85,6 +106,38 @@ KNOWN = (
             case.source == "d2cache_repo_fixed" and case.params["cache"] == "d2cache" and case.data["batch_size"] > 1
         ),
         rest=_in_the_first_forward,
+    ),
+    Known(
+        "eb.cummax",
+        "the highest entropy is that of the sequences before in the batch, at the same rank",
+        lambda case: case.source == "d2cache_repo" and case.params.get("gamma") is not None,
+        rest=lambda case, replay: (
+            _until_a_sequence_waits(case, replay)
+            if case.batch > 1
+            else _as_released(options=_BATCH_ENTROPIES)(case, replay)
+        ),
+    ),
+    Known(
+        "klass.entropy_sign",
+        "alg=entropy takes the least certain tokens",
+        lambda case: case.source == "klass_official" and case.params["alg"] == "entropy" and not case.dream,
+        rest=_as_released(options={"strategy": "tests.conformance.released_rules:UncertainFirst"}),
+    ),
+    Known(
+        "klass.block_steps",
+        "a block has its share of `steps` as forwards, even if they commit fewer than that, and masks stay",
+        lambda case: (
+            case.source == "klass_official"
+            and case.params["alg"] == "klass"
+            and case.params["steps"] < case.params["gen_length"]
+        ),
+        rest=lambda case, replay: _before(case.block_steps, case, replay),
+    ),
+    Known(
+        "fastpp.dual_calls",
+        "a block has at most its share of `steps` as forwards, whatever the rule, and masks stay",
+        lambda case: case.source == "fastdllm_pp_llada" and case.data["method"] == "generate_with_dual_cache",
+        rest=lambda case, replay: _before(case.block_steps, case, replay),
     ),
     Known(
         "dkv.right",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from cache_zoo.methods.dllm import DLLMCache
 from generation import GenerationOptions, Strategy, View
+from generation.strategies.ranked import RankedStrategy
 
 
 class Ranked(Strategy):
@@ -65,3 +68,27 @@ class AllLayersAlike(DLLMCache):
     """dLLM-Cache as SlowFast's repository has it: layer 0 is recomputed like all others."""
 
     renews_first_layer = False
+
+
+class BatchEntropies(Strategy):
+    """d2Cache's EB-Sampler: what is left out of the sum is the highest entropy of the same rank in the sequences so far
+    of the batch."""
+
+    needs_logits = True
+
+    def commit(self, view: View) -> Tensor:
+        assert self.options.gamma is not None
+        score = view.confidence.masked_fill(~view.eligible, -torch.inf)
+        order = score.argsort(dim=1, descending=True, stable=True)
+        entropy = view.entropy().masked_fill(~view.eligible, 0.0).gather(1, order)
+        left = entropy.cumsum(dim=1) - entropy.cummax(dim=0).values
+        number = (left <= self.options.gamma).sum(dim=1).clamp(min=self.options.num_transfer_tokens)
+        rank = torch.arange(order.shape[1])
+        return torch.zeros_like(view.eligible).scatter_(1, order, rank < number[:, None]) & view.eligible
+
+
+class UncertainFirst(RankedStrategy):
+    """KLASS's code with ``alg=entropy``: the highest entropy is taken for the highest confidence."""
+
+    def commit(self, view: View) -> Tensor:
+        return super().commit(replace(view, confidence=-view.confidence))

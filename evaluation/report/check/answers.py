@@ -136,7 +136,7 @@ def _forwards_range(options: GenerationOptions) -> tuple[int, int]:
     if options.strategy != "vanilla" or options.stop_until_eos or options.eos or options.schedule != "even":
         return 1, make_strategy(options).most_forwards  # those that commit nothing included
     blocks = options.gen_length // options.block
-    if options.threshold is not None or options.factor is not None:
+    if not options.counted:
         return blocks, options.gen_length
     fixed = options.steps or blocks * -(-options.block // options.num_transfer_tokens)
     return fixed, options.gen_length  # a cache may offer fewer positions than the decoder would commit
@@ -146,7 +146,7 @@ def _max_tokens_per_forward(options: GenerationOptions) -> int | None:
     """Most tokens that a forward commits; None if unknown."""
     if options.strategy != "vanilla" or options.schedule != "even":
         return None
-    if options.threshold is not None or options.factor is not None:
+    if not options.counted:
         return options.block
     if options.steps is None:
         return options.num_transfer_tokens

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tests.conformance.case import Case
 from tests.conformance.replay import NotReplayedError, Replay
-from tests.conformance.sources import caching, canvas, choosing, loops, regions
+from tests.conformance.sources import caching, canvas, choosing, frechet, klass, loops, prophet, regions
 
 SOURCES: dict[str, Callable[[Case], Replay]] = {
     "llada_official": loops.llada_official,
@@ -17,6 +17,10 @@ SOURCES: dict[str, Callable[[Case], Replay]] = {
     "fastdllm_llada": loops.fastdllm_llada,
     "fastdllm_llada_newer": loops.fastdllm_llada,
     "fastdllm_dream": loops.fastdllm_dream,
+    "klass_official": klass.klass_official,
+    "prophet": prophet.prophet,
+    "fastdllm_pp_llada": frechet.llada,
+    "fastdllm_pp_dream": frechet.dream,
     "dinfer": loops.dinfer,
     "dllm_cache": caching.dllm_cache,
     "d2cache_repo": caching.d2cache_repo,

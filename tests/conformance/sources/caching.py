@@ -7,6 +7,7 @@ from typing import Any
 from tests.conformance.case import Case
 from tests.conformance.replay import NotReplayedError, Replay
 from tests.conformance.sources.canvas import wino_of_d2cache
+from tests.conformance.sources.klass import d2cache as d2cache_klass
 from tests.conformance.sources.options import dream_quota, early_stop, layout, quota, shaping
 
 
@@ -26,18 +27,21 @@ def d2cache_repo(case: Case) -> Replay:
     params = case.params
     if params["strategy"] == "wino":
         return wino_of_d2cache(case)
-    if params["strategy"] != "vanilla":
+    if params["strategy"] not in ("vanilla", "klass"):
         raise NotReplayedError(f"the {params['strategy']} strategy")
-    for name in ("gamma", "debias"):
-        if params.get(name) is not None:
-            raise NotReplayedError(f"decoding by {name}")
     parameters = dict(params["cache_args"])
     if params["cache"] == "d2cache":
         # The variant of the recorded code is known by its notes: this one names the repaired confidences.
         live = any("confidence cache really updated" in note for note in case.data["notes"])
         parameters["confidence"] = "live" if live else "first-step"
-    names = ("num_transfer_tokens", "threshold", "factor", "sigma", "alg", "top_p", "top_k", "stop_until_eos")
+    names = ("num_transfer_tokens", "threshold", "factor", "gamma", "sigma", "alg", "top_p", "top_k", "stop_until_eos")
     options = {name: params[name] for name in names if params.get(name) is not None} | {"factor_rule": "without_last"}
+    if params.get("debias") and params.get("alg", "maskgit_plus") == "maskgit_plus":  # else it has no effect
+        file = case.path.parents[2] / "pc_token_freq.json"
+        options |= {"debias": str(file), "debias_clip": params.get("clip_alpha", 10.0)}
+    if params["strategy"] == "klass":
+        options.pop("threshold", None)
+        options |= d2cache_klass(case)
     return Replay({**layout(case), **options}, params["cache"], parameters)
 
 
