@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cache_zoo import UsageError, caches
-from generation import GenerationOptions, GenerationOutput, generate
+from cache_zoo import UsageError, caches, make_cache
+from generation import Edit, GenerationOptions, GenerationOutput, Strategy, generate
 from generation.strategies.registry import make_strategy
-from generation.strategies.strategy import Board, Region, View
+from generation.strategies.strategy import Board, Plan, Region, View
 from generation.testing import StrategyCheck, strategy_checks
 from models import Transformer
 
@@ -171,6 +171,38 @@ def test_caches_run_what_was_taken_back(
     for number, prompt in enumerate(prompts):
         alone = decode(model, [prompt], cache, threshold=0.0, threshold_back=1.0, seed=number)
         assert alone.tokens[0].equal(out.tokens[number])
+
+
+class Elsewhere(Strategy):
+    """Takes back the first token while it decodes the second block, and returns to it in the end."""
+
+    def start(self, board: Board) -> None:
+        self.forwards = 0
+
+    def plan(self, board: Board) -> Plan:
+        second = Region(1, 4, 8) if board.open[0, 4:8].any() and self.forwards >= 4 else None
+        first = Region(0, 0, 4) if board.open[0, :4].any() else None
+        return Plan([second or first])
+
+    def decide(self, view: View) -> Edit:
+        self.forwards += 1
+        best = view.confidence.masked_fill(~view.eligible, -torch.inf).argmax(dim=1, keepdim=True)
+        ids = view.ids.scatter(1, best, view.tokens.gather(1, best))
+        if self.forwards == 6:
+            ids[0, 0] = view.mask_id
+        return Edit(ids)
+
+
+@pytest.mark.parametrize("cache", ["d2cache", "dkv", "entropy", "elastic"])
+def test_caches_run_what_was_taken_back_outside_of_the_block(cache: str, tiny_models: dict[str, Transformer]) -> None:
+    for model in tiny_models.values():
+        options = {"gen_length": 8, "block_length": 4, "strategy": f"{__name__}:Elsewhere"}
+        given = make_cache("entropy", threshold=1e9, recent_k=0) if cache == "entropy" else cache
+        trace = generate(model, [list(range(9))], given, trace=True, **options).trace or []
+        assert trace[5].revoked is not None
+        assert trace[5].revoked[0].nonzero().flatten().tolist() == [0]
+        assert trace[6].bounds == [(13, 17)]
+        assert 9 in trace[6].rows[0]
 
 
 def test_every_cache_takes_part_or_is_refused_by_name(

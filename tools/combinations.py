@@ -27,6 +27,7 @@ from evaluation.config.identity import BASELINE
 from evaluation.report.markdown import table_text
 from generation import GenerationOptions, generate, stream
 from generation.options import incompatibility
+from generation.strategies.ranked import RankedStrategy
 from generation.strategies.registry import strategies
 from generation.testing import DECODERS, FAMILIES, GEN_LENGTH, PROMPT_LENGTHS, tiny_model, tiny_prompts
 
@@ -42,14 +43,17 @@ def _built_in(registry: Registry) -> list[str]:
 def _decodings() -> dict[str, dict[str, Any]]:
     """Options by name: those of the contract, and the strategies that it lacks, with their defaults.
 
-    Where the contract commits one token per forward, two are committed here, which takes half the time.
+    Where the contract commits one token per forward, two are committed here, which takes half the time, unless the
+    strategy has a rule of its own.
     """
     contract = {name: options for name, options in DECODERS.items() if "suffix" not in options}
     named = {str(options.get("strategy", GenerationOptions.strategy)) for options in contract.values()}
     others = [name for name in _built_in(strategies) if name not in named]
     found = {**contract, **{name: {"strategy": name, "block_length": 4} for name in others}}
     for name, options in found.items():
-        faster = {} if "steps" in options else {"num_transfer_tokens": 2}
+        strategy = strategies.get(str(options.get("strategy", GenerationOptions.strategy)))
+        is_counted = issubclass(strategy, RankedStrategy) and "steps" not in options
+        faster = {"num_transfer_tokens": 2} if is_counted else {}
         found[name] = {**faster, **{key: value for key, value in options.items() if key != "seed"}}
     return found
 

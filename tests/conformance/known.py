@@ -103,7 +103,10 @@ KNOWN = (
         "d2.topup",
         "sequences of a batch are topped up to the same number of rows",
         lambda case: (
-            case.source == "d2cache_repo_fixed" and case.params["cache"] == "d2cache" and case.data["batch_size"] > 1
+            case.source == "d2cache_repo_fixed"
+            and case.params["cache"] == "d2cache"
+            and case.data["batch_size"] > 1
+            and case.params["strategy"] != "wino"
         ),
         rest=_in_the_first_forward,
     ),
@@ -198,8 +201,9 @@ KNOWN = (
     ),
     Known(
         "wino.d2cache",
-        "takes back by another bound, and a block whose bounds have shrunk leaves revoked tokens masked",
-        lambda case: case.source == "d2cache_repo" and case.params["strategy"] == "wino",
+        "takes back by another bound, with Dream by rows that see the token in question, and a block whose bounds have "
+        "shrunk leaves revoked tokens masked",
+        lambda case: case.source.startswith("d2cache_repo") and case.params["strategy"] == "wino",
         rest=_in_the_first_forward,
     ),
     Known(
