@@ -53,7 +53,7 @@ class Attention:
     """The attention sub-block of one layer in one forward; implements `cache_zoo.AttentionBlock`.
 
     With ``remembers``, ``attended`` has the last keys and values ``[B, S, G, E]`` of all visible columns, for
-    leave-one-out rows.
+    rows beside the canvas.
     """
 
     index: int
@@ -142,7 +142,7 @@ class Attention:
         return self._ungrouped(mixed, rows), rows.unpad(columns.scatter(mean / config.num_heads))
 
     def _remember(self, keys: Tensor, values: Tensor) -> None:
-        """Hold them for second rows only: memory that is not freed before the feed-forward block slows it down."""
+        """Hold them where rows beside the canvas need them. Elsewhere, memory not freed before the feed-forward costs."""
         if self.remembers:
             self.attended = keys, values
 

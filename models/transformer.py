@@ -139,10 +139,11 @@ class Transformer(nn.Module):
             second = LeaveOneOutRows(leave_one_out, step, self.embedding, self.config.mask_id)
         if copies is not None:
             copied = CopiedRows(*copies, step, self.embedding)
+        beside = second is not None or copied is not None
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
             x = cache.enter(index, x, step)
-            attn = Attention(index, layer, self.config, step, rope, work, remembers=second is not None)
+            attn = Attention(index, layer, self.config, step, rope, work, remembers=beside)
             ffn = FeedForward(index, layer, work)
             x = x + cache.attention(index, x, attn, step)
             if after_attention is not None:

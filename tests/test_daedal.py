@@ -330,4 +330,4 @@ def test_saved_figures_are_those_of_the_canvas_that_there_was(strategy: str, cac
     for sample in samples:
         sample["tokens_canvas"] += 1
     (run / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
-    assert len(check_run(run, datasets={})) > len(problems) + 2
+    assert any("tokens_canvas" in text for text in check_run(run, datasets={}))

@@ -78,7 +78,7 @@ def test_the_list_has_it_and_says_why_the_broken_one_is_not_usable(installed: Pa
 
 def test_the_contract_holds_it(installed: Path) -> None:
     """A sample of it: one decoder, all promises, both families and batch sizes."""
-    done = run(*PYTEST, "-k", "window and blocks", "tests/test_contract.py", installed=installed)
+    done = run(*PYTEST, "-m", "", "-k", "window and blocks", "tests/test_contract.py", installed=installed)
     assert done.returncode == 0, done.stdout
     assert re.search(r"\b[1-9]\d* passed", done.stdout)
     assert "plug-in left out: 'sinking'" in done.stdout
