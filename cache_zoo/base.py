@@ -33,6 +33,8 @@ class Cache:
     """Needs to know before a forward which positions it will commit (`Step.planned`)."""
     needs_blocks: ClassVar[bool] = False
     """Saves nothing unless ``block_length < gen_length``."""
+    keeps_columns: ClassVar[bool] = True
+    """Has keys and values of every visible column in every forward; leave-one-out rows attend to all of them."""
     peaks_inside: ClassVar[bool] = False
     """Holds most in the middle of a forward that is not the one of the most rows: its bytes are then measured in every
     layer of every forward, which takes time. The contract finds caches that need it."""

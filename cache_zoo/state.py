@@ -173,10 +173,12 @@ class Step:
             elsewhere; None: the strategy does not know.
         last_of_block: per sequence, whether this forward completes the block; None: the strategy does not know.
         visible: BoolTensor ``[B, T]``, columns that run and are attended at all; None: all valid ones.
-        fresh: BoolTensor ``[B, T]``, visible columns that have never run: they run in this forward, in all layers;
-            None: there are none.
+        fresh: BoolTensor ``[B, T]``, visible columns that have never run, or that hold the token of another place since
+            they did: they run in this forward, in all layers; None: there are none.
         rows: the rows that run, set once the cache has chosen them.
         columns: the visible columns, as attention reads them.
+        lengths: valid columns that exist, of each sequence (host integers): those of the canvas, fewer where a strategy
+            cuts the canvas or lets it grow.
         work: the work of this forward.
     """
 
@@ -195,10 +197,12 @@ class Step:
     fresh: Tensor | None = None
     rows: Rows = field(init=False)
     columns: Columns = field(init=False)
+    lengths: list[int] = field(init=False)
     work: Work = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows, self.columns = self.canvas.all_rows, self.canvas.all_columns
+        self.lengths = self.canvas.lengths
         self.work = Work(self.canvas.num_layers)
 
     @cached_property
@@ -231,9 +235,11 @@ class Outcome:
     Attributes:
         live: BoolTensor ``[B, T]``, positions that were masked before the step and whose logits were computed.
         confidence: float32 ``[B, T]``, the decoder's unscaled confidence at live positions, ``-inf`` elsewhere.
-        committed: BoolTensor ``[B, T]``, positions whose token was set or changed in this step.
+        committed: BoolTensor ``[B, T]``, positions whose token was set or changed in this step, but for ``moved``.
         masked: BoolTensor ``[B, T]``, positions still masked after it.
         revoked: BoolTensor ``[B, T]``, positions that hold [MASK] again; None: none.
+        moved: BoolTensor ``[B, T]``, positions that hold what stood elsewhere before, since the canvas grew; they are
+            ``fresh`` in the next step; None: none.
         entropy: float32 ``[B, T]``, entropy in nats of the distribution at live positions, 0 elsewhere; only with
             `cache_zoo.Cache.needs_entropy`.
     """
@@ -243,6 +249,7 @@ class Outcome:
     committed: Tensor
     masked: Tensor
     revoked: Tensor | None = None
+    moved: Tensor | None = None
     entropy: Tensor | None = None
 
     @property

@@ -15,6 +15,7 @@ class Work:
         queries, keys_values, feed_forward: per layer, rows whose query, key and value (one of them alone counts half),
             and feed-forward output was computed.
         pairs: per layer, query-key pairs attended (of one head).
+        beside: rows beside those of the canvas (leave-one-out rows), in every layer; counted above as well.
         logits: rows the head was applied to.
         flops: floating-point operations of all matrix products, a multiply-add counted as two, those that a cache
             computes for itself included.
@@ -26,6 +27,7 @@ class Work:
     keys_values: list[float] = field(init=False)
     feed_forward: list[int] = field(init=False)
     pairs: list[float] = field(init=False)
+    beside: int = 0
     logits: int = 0
     flops: int = 0
     rows: dict[int, Rows] = field(default_factory=dict)

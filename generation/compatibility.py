@@ -18,3 +18,8 @@ def require_compatible(cache: Cache, strategy: Strategy, store: str = "native") 
         f"{type(strategy).__name__} decides afterwards with these options; alg=random without a threshold or factor "
         "knows them",
     )
+    require(
+        cache.keeps_columns or not strategy.leaves_out,
+        f"{type(cache).__name__} keeps keys and values of some columns only, and {type(strategy).__name__} predicts "
+        "tokens a second time from all of them; try cache=none or dual",
+    )

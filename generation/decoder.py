@@ -17,7 +17,7 @@ from generation.compatibility import require_compatible
 from generation.end_of_text import UNTIL, EndOfText
 from generation.finite_logits import extremes, require_finite
 from generation.options import GenerationOptions, incompatibility
-from generation.output import Counts, GenerationOutput, Progress, TraceRecorder
+from generation.output import Counts, GenerationOutput, Progress, TraceRecorder, in_batch
 from generation.sampling import entropy_of, propose
 from generation.strategies.registry import make_strategy
 from generation.strategies.strategy import Board, Edit, Plan, Region, View
@@ -164,7 +164,6 @@ class _Decoding:
         self.masked = (columns >= length).expand_as(self.ids).clone()
         self.end_of_text = EndOfText(UNTIL if options.stop_until_eos else options.eos, config.eos_id, self.ids)
         self.visibility = Visibility(pruning, self.canvas)
-        self.on_host = (self.masked[:, length:].cpu(),) * 2
         self.sequences = list(range(len(prompts)))
         self.regions: list[Region] = []
         self.block_step = [0] * len(prompts)
@@ -172,6 +171,10 @@ class _Decoding:
         self.tokens = self.ids[:, length:].clone()
         self.forwards = [0] * len(prompts)
         self.counts = Counts()
+        # Columns that exist, of all sequences of the batch; None: all of the canvas.
+        first = self.strategy.initial_length
+        self.lengths = None if first is None else [min(first, options.gen_length)] * len(prompts)
+        self.on_host = self.masked[:, length:].cpu(), self._open()[:, length:].cpu()
 
     def run(self, recorder: TraceRecorder | None = None) -> Iterator[Outcome]:
         """Yield after each forward until every sequence is finished."""
@@ -188,25 +191,29 @@ class _Decoding:
             self.counts.add(step)
             self.counts.cache_bytes = self.meter.peak
             if recorder is not None:
-                recorder.record(self.sequences, step, self.ids, outcome)
+                recorder.record(self.sequences, step, self.ids, outcome, self._copied_lengths())
             yield outcome
             self._advance(step, outcome)
 
     def output(self, recorder: TraceRecorder | None) -> GenerationOutput:
         """The result, once `run` is exhausted."""
         trace = None if recorder is None else recorder.steps
-        return GenerationOutput(self.tokens, self.counts.forwards, self.forwards, self.counts, trace)
+        lengths = self.lengths or [self.options.gen_length] * len(self.forwards)
+        return GenerationOutput(self.tokens, self.counts.forwards, self.forwards, self.counts, lengths, trace)
 
     @torch.inference_mode()
     def progress(self) -> Iterator[Progress]:
         """`run`, as `Progress` for users."""
         start = self.canvas.prompt_length
         for outcome in self.run():
-            tokens, committed = self.tokens.clone(), torch.zeros_like(self.tokens, dtype=torch.bool)
+            tokens = self.tokens.clone()
             tokens[self.sequences] = self.ids[:, start:]
-            committed[self.sequences] = outcome.committed[:, start:]
+            committed = in_batch(outcome.committed[:, start:], self.sequences, tokens)
+            revoked = outcome.revoked
+            if revoked is not None:
+                revoked = in_batch(revoked[:, start:], self.sequences, tokens)
             regions = dict(zip(self.sequences, self.regions, strict=True))
-            yield Progress(tokens, committed, regions, replace(self.counts))
+            yield Progress(tokens, committed, regions, replace(self.counts), revoked, self._copied_lengths())
 
     def _start(self) -> None:
         self.cache.start(self.canvas)
@@ -217,7 +224,22 @@ class _Decoding:
     def _board(self) -> Board:
         masked, open_ = self.on_host
         ids, seeds = self.ids[:, self.canvas.prompt_length :], self.canvas.seeds[: len(self.sequences)]
-        return Board(ids, masked, open_, self.regions or None, list(self.block_step), seeds)
+        return Board(ids, masked, open_, self.regions or None, list(self.block_step), seeds, self._running_lengths())
+
+    def _running_lengths(self) -> list[int] | None:
+        """Columns of the generated part that exist, of the running sequences; None: all."""
+        return None if self.lengths is None else [self.lengths[sequence] for sequence in self.sequences]
+
+    def _copied_lengths(self) -> list[int] | None:
+        return None if self.lengths is None else list(self.lengths)
+
+    def _open(self) -> Tensor:
+        """The masked positions still to commit, BoolTensor ``[B, T]``."""
+        open_, lengths = self.end_of_text.open(self.masked, self.canvas), self._running_lengths()
+        if lengths is None:
+            return open_
+        ends = torch.tensor(lengths, device=open_.device).unsqueeze(1) + self.canvas.prompt_length
+        return open_ & (self.canvas.columns < ends)
 
     def _plan(self) -> Plan | None:
         """What the strategy asks of the next forward; None once no sequence has anything left to decode."""
@@ -245,7 +267,7 @@ class _Decoding:
             self.canvas,
             ids,
             masked,
-            self.end_of_text.open(self.masked, self.canvas).repeat(contexts, 1),
+            self._open().repeat(contexts, 1),
             self.counts.forwards,
             [region.block for region in self.regions] * contexts,
             self.block_step * contexts,
@@ -267,13 +289,17 @@ class _Decoding:
         """One forward and what it commits."""
         canvas, cache = step.canvas, self.cache
         self._given = step.ids.clone(), step.masked.clone()
-        self.visibility.look(step, plan.lengths)
+        lengths = plan.lengths or self._running_lengths()
+        self.visibility.look(step, lengths and lengths * self.contexts)
         rows = cache.rows(step)
         require_mask(rows, canvas, f"{type(cache).__name__}.rows")
         self.visibility.choose(step, rows)
-        live = self._live(step, plan, all_run=rows is None and step.visible is None)
+        all_run = rows is None and step.visible is None
+        live, reread = self._live(step, plan, all_run), None
+        if (again := self._widened(plan.reread)) is not None:
+            reread = self._running(again & ~step.masked, step, all_run)
         # Row j - shift has the logits of position j; generated positions never wrap around.
-        logit_rows = live.roll(-canvas.shift, dims=1)
+        logit_rows = (live if reread is None else live | reread).roll(-canvas.shift, dims=1)
         second, measure = self._widened(plan.leave_one_out), self.meter.inside(cache, step)
         logits, _, left_out = self.model.run(
             step.ids, cache=cache, logit_rows=logit_rows, step=step, leave_one_out=second, after_attention=measure
@@ -281,7 +307,9 @@ class _Decoding:
 
         self._extremes = extremes(logits)  # before they are overwritten
         left_out = None if left_out is None else self._guided(left_out)
-        return self._commit(step, live[: len(self.sequences)], self._guided(logits), left_out)
+        size = len(self.sequences)
+        reread = None if reread is None else reread[:size]
+        return self._commit(step, live[:size], reread, self._guided(logits), left_out)
 
     def _guided(self, logits: Tensor) -> Tensor:
         """Logits after classifier-free guidance (LLaDA, arXiv 2502.09992, appendix B.2)."""
@@ -298,24 +326,33 @@ class _Decoding:
         wanted = self._widened(plan.logits)
         if wanted is not None:
             live = live | (wanted & step.masked)
-        if not all_run:
-            live = live & step.rows.mask.roll(step.canvas.shift, dims=1)
-        if self.contexts == 2:
-            live = live.view(2, -1, live.shape[1]).all(dim=0).repeat(2, 1)
-        return live
+        return self._running(live, step, all_run)
 
-    def _commit(self, step: Step, live: Tensor, logits: Tensor, left_out: Tensor | None) -> Outcome:
-        """Propose a token for each position of ``live`` (``[B, T]``) and let the strategy decide."""
+    def _running(self, positions: Tensor, step: Step, all_run: bool) -> Tensor:
+        """Those of ``positions`` ``[B, T]`` that the rows of this forward predict, in all contexts."""
+        if not all_run:
+            positions = positions & step.rows.mask.roll(step.canvas.shift, dims=1)
+        if self.contexts == 2:
+            positions = positions.view(2, -1, positions.shape[1]).all(dim=0).repeat(2, 1)
+        return positions
+
+    def _commit(
+        self, step: Step, live: Tensor, reread: Tensor | None, logits: Tensor, left_out: Tensor | None
+    ) -> Outcome:
+        """Propose a token for each position of ``live`` and ``reread`` (``[B, T]``) and let the strategy decide."""
         start, size, config = step.canvas.prompt_length, len(self.sequences), self.model.config
         further: dict[str, Tensor] = {}
+        predicted = live if reread is None else live | reread
+        of_live = logits if reread is None else logits[live[predicted]]
         if self.cache.needs_entropy:
             zeros = torch.zeros_like(live, dtype=torch.float32)
-            further["entropy"] = zeros.masked_scatter(live, entropy_of(logits))
-        kept = logits.clone() if self.strategy.needs_logits else None
+            further["entropy"] = zeros.masked_scatter(live, entropy_of(of_live))
+        kept = of_live.clone() if self.strategy.needs_logits else None
         ends = {"eos_id": config.eos_id, "eot_id": config.eot_id}
-        tokens, values = propose(logits, self.options, config.mask_id, self._uniform(live[:, start:]), **ends)
-        proposed = self.ids.masked_scatter(live, tokens)
-        confidence = torch.full(self.ids.shape, -torch.inf, device=self.ids.device).masked_scatter(live, values)
+        tokens, values = propose(logits, self.options, config.mask_id, self._uniform(predicted[:, start:]), **ends)
+        proposed = self.ids.masked_scatter(predicted, tokens)
+        nothing = torch.full(self.ids.shape, -torch.inf, device=self.ids.device)
+        confidence = nothing.masked_scatter(predicted, values)
         self._eligible = (live & step.committable[:size])[:, start:]
         view = View(
             self._eligible,
@@ -332,6 +369,8 @@ class _Decoding:
             step.canvas.seeds[:size],
             config.mask_id,
             config.eos_id,
+            self._running_lengths(),
+            None if reread is None else reread[:, start:],
         )
         decision = self.strategy.decide(view)
         ids, masked = self._after(decision, view, proposed)
@@ -339,14 +378,21 @@ class _Decoding:
         committed = (ids != self.ids) & ~masked
         if isinstance(decision, Edit):
             further["revoked"] = masked & ~self.masked
+            if decision.moved is not None:
+                further["moved"] = moved = torch.cat((torch.zeros_like(masked[:, :start]), decision.moved), dim=1)
+                committed, further["revoked"] = committed & ~moved, further["revoked"] & ~moved
+                self.visibility.forget(moved.repeat(self.contexts, 1), step.canvas)
         self.ids, self.masked = ids, masked
+        if reread is not None:
+            confidence = torch.where(live, confidence, nothing)
         return Outcome(live, confidence, committed, masked, **further)
 
     def _after(self, decision: Tensor | Edit, view: View, proposed: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens and masked positions ``[B, T]`` after the strategy's decision."""
         start, name = self.canvas.prompt_length, type(self.strategy).__name__
-        self._outside = self._extremes.new_zeros(())
+        self._outside, self._grew = self._extremes.new_zeros(()), [False] * len(self.sequences)
         if isinstance(decision, Edit):
+            self._resize(decision.lengths)
             ids = torch.cat((self.ids[:, :start], decision.ids), dim=1)
             return ids, (ids == view.mask_id) & (self.canvas.columns >= start)
         if decision.dtype != torch.bool or decision.shape != view.eligible.shape:
@@ -358,6 +404,15 @@ class _Decoding:
         committed = torch.zeros_like(self.masked)
         committed[:, start:] = decision
         return torch.where(committed, proposed, self.ids), self.masked & ~committed
+
+    def _resize(self, lengths: list[int] | None) -> None:
+        """Take over the columns that exist from now on, of the running sequences."""
+        if lengths is None:
+            return
+        assert self.lengths is not None, "a canvas that grows has an initial_length"
+        self._grew = [self.lengths[one] != length for one, length in zip(self.sequences, lengths, strict=True)]
+        for one, length in zip(self.sequences, lengths, strict=True):
+            self.lengths[one] = length
 
     def _uniform(self, live: Tensor) -> Tensor | None:
         """A uniform number for each live position (BoolTensor ``[B, G]``), to draw its token; None at temperature 0.
@@ -373,7 +428,7 @@ class _Decoding:
     def _advance(self, step: Step, outcome: Outcome) -> None:
         """Bring to the host what the next plan needs, and check what cache and strategy did."""
         start, size = self.canvas.prompt_length, len(self.sequences)
-        open_ = self.end_of_text.open(self.masked, self.canvas)[:, start:]
+        open_ = self._open()[:, start:]
         written = ((step.ids != self._given[0]) | (step.masked != self._given[1])).any()
         changed = outcome.changed.any(dim=1)
         # Control flow synchronises with the device once per step, here; small numbers are exact in float32.
@@ -387,7 +442,7 @@ class _Decoding:
         for b, sequence in enumerate(self.sequences):
             self.forwards[sequence] += 1
             self.block_step[b] += 1
-            self.idle[b] = 0 if moved[b] else self.idle[b] + 1
+            self.idle[b] = 0 if moved[b] or self._grew[b] else self.idle[b] + 1
             if self.idle[b] >= self.strategy.patience:
                 self._raise_stuck(b)
         self.tokens[self.sequences] = self.ids[:, start:]

@@ -119,7 +119,7 @@ class TimedGeneration:
         start = time.perf_counter()
         progress = next(self._forwards, None)
         if progress is not None:
-            self.progress, self.ids = progress, progress.tokens[0].tolist()  # waits for the device
+            self.progress, self.ids = progress, progress.ids(0)  # waits for the device
         self.seconds += time.perf_counter() - start
         return progress is not None
 
@@ -139,8 +139,15 @@ class TimedGeneration:
         counts = self.progress.counts
         return (
             f"{self.speed} · compute ratio {counts.compute_ratio:.3f} · step {counts.forwards}{self._most} · "
-            f"{self._place(self.progress.regions[0])} · {self.committed}/{len(self.ids)} tokens"
+            f"{self._place(self.progress.regions[0])} · {self.committed}/{len(self.ids)} tokens{self._revoked}"
         )
+
+    @property
+    def _revoked(self) -> str:
+        """How many tokens the last forward took back, if it did."""
+        revoked = None if self.progress is None else self.progress.revoked
+        number = 0 if revoked is None else int(revoked[0].sum())
+        return f" · {number} taken back" if number else ""
 
     @property
     def _most(self) -> str:
@@ -153,9 +160,9 @@ class TimedGeneration:
 
     def _place(self, region: Region) -> str:
         """The current block, or the columns of a region that is none."""
-        width, length = self._options.block, self._options.gen_length
+        width, length = self._options.block, len(self.ids)
         if (region.start, region.end) == (region.block * width, (region.block + 1) * width):
-            return f"block {region.block + 1}/{length // width}"
+            return f"block {region.block + 1}/{ceil(length / width)}"
         return f"columns {region.start + 1}-{region.end}"
 
     def summary(self, answer: int) -> str:
@@ -221,11 +228,11 @@ def _answer(arguments: GenerateOptions) -> None:
     for generation in generations:
         print(generation.summary(len(_cut(generation.ids, model.config))), file=sys.stderr)
     for other in others:
-        same = sum(ours == theirs for ours, theirs in zip(first.ids, other.ids, strict=True))
+        same = sum(ours == theirs for ours, theirs in zip(first.ids, other.ids, strict=False))
         print(
             f"{other.seconds / first.seconds:.2f} times as fast as {other.label} "
             "(one timing of each, forward by forward in turns; eval.py measures); "
-            f"{same} of {len(first.ids)} tokens are the same",
+            f"{same} of {max(len(first.ids), len(other.ids))} tokens are the same",
             file=sys.stderr,
         )
 

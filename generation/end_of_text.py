@@ -46,11 +46,16 @@ class EndOfText:
             complete = ~(masked & step.block[: ids.shape[0]]).any(dim=1, keepdim=True)
             behind = inside & complete & masked
         else:
-            self._end = first if self.rule == UNTIL else torch.where(self._end < canvas.shape[1], self._end, first)
+            self._end = first if self.rule == UNTIL else torch.where(self._holds(ids), self._end, first)
             if self.rule != "drop":
                 return ids, masked
             behind = masked & ~self.open(masked, canvas).any(dim=1, keepdim=True)
         return torch.where(behind, self._eos_id, ids), masked & ~behind
+
+    def _holds(self, ids: Tensor) -> Tensor:
+        """Whether the token that ended the text is still there, BoolTensor ``[B, 1]``: a strategy may revoke it."""
+        width = ids.shape[1]
+        return (self._end < width) & (ids.gather(1, self._end.clamp(max=width - 1)) == self._eos_id)
 
     def keep(self, kept: Tensor) -> None:
         """Keep the sequences ``kept``."""

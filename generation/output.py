@@ -23,7 +23,8 @@ class Counts:
             through the feed-forward sub-block.
         query_rows: rows whose query was computed, the mean over layers.
         kv_rows: rows whose key and value were computed, the mean over layers; a key or a value alone counts half.
-        rows_full: rows that the same forwards would have run without a cache.
+        rows_full: rows that the same forwards would have run without a cache: of columns that exist, and those of
+            leave-one-out rows.
         keys: query-key pairs attended (of one head), summed over layers.
         logits: rows the head was applied to.
         flops: floating-point operations of all matrix products, a multiply-add counted as two.
@@ -52,7 +53,7 @@ class Counts:
         self.rows += sum(work.feed_forward) / layers
         self.query_rows += sum(work.queries) / layers
         self.kv_rows += sum(work.keys_values) / layers
-        self.rows_full += sum(step.canvas.lengths)
+        self.rows_full += sum(step.lengths) + work.beside
         self.keys += sum(work.pairs)
         self.logits += work.logits
         self.flops += work.flops
@@ -71,12 +72,22 @@ class Progress:
         committed: BoolTensor ``[B, gen_length]``, committed in this forward.
         regions: active sequence to the region that the forward decoded.
         counts: the work so far.
+        revoked: BoolTensor ``[B, gen_length]``, masked again in this forward; None: none.
+        lengths: columns of the generated part that exist after this forward; None: all.
     """
 
     tokens: Tensor
     committed: Tensor
     regions: dict[int, Region]
     counts: Counts
+    revoked: Tensor | None = None
+    lengths: list[int] | None = None
+
+    def ids(self, sequence: int) -> list[int]:
+        """The tokens of one sequence that exist; waits for the device."""
+        length = self.tokens.shape[1] if self.lengths is None else self.lengths[sequence]
+        ids: list[int] = self.tokens[sequence, :length].tolist()
+        return ids
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,9 @@ class TraceStep:
             were computed, ``-inf`` elsewhere.
         seconds: for choosing rows, forward and commit; the device is synchronised before and after, which happens only
             in traces.
+        revoked: BoolTensor ``[B, gen_length]``, masked again; None: none.
+        moved: BoolTensor ``[B, gen_length]``, positions that hold what stood elsewhere before; None: none.
+        lengths: of all sequences of the batch, columns of the generated part that exist after the forward; None: all.
     """
 
     active: list[int]
@@ -110,6 +124,9 @@ class TraceStep:
     canvas: Tensor
     confidence: Tensor
     seconds: float
+    revoked: Tensor | None = None
+    moved: Tensor | None = None
+    lengths: list[int] | None = None
 
 
 @dataclass
@@ -118,10 +135,11 @@ class GenerationOutput:
 
     Attributes:
         tokens: LongTensor ``[B, gen_length]``. With ``stop_until_eos`` positions behind the first end-of-sequence
-            token may hold [MASK].
+            token may hold [MASK]; positions behind ``lengths`` do not exist and hold it too.
         nfe: forwards of the batch.
         forwards: forwards each sequence took part in.
         counts: the work of the batch.
+        lengths: tokens of each sequence that exist: ``gen_length``, or fewer where the strategy lets the canvas grow.
         trace: one entry per forward, None unless asked for.
     """
 
@@ -129,6 +147,7 @@ class GenerationOutput:
     nfe: int
     forwards: list[int]
     counts: Counts
+    lengths: list[int]
     trace: list[TraceStep] | None = field(default=None, repr=False)
 
 
@@ -144,14 +163,19 @@ class TraceRecorder:
         """Start the clock of the next forward."""
         self._start = self._now()
 
-    def record(self, sequences: list[int], step: Step, ids: Tensor, outcome: Outcome) -> None:
-        """Add the forward just run; ``ids`` is the canvas ``[B, T]`` after it."""
+    def record(
+        self, sequences: list[int], step: Step, ids: Tensor, outcome: Outcome, lengths: list[int] | None
+    ) -> None:
+        """Add the forward just run; ``ids`` is the canvas ``[B, T]`` after it, ``lengths`` as in `TraceStep`."""
         seconds = self._now() - self._start
         start, layers, work = step.canvas.prompt_length, step.canvas.num_layers, step.work
         some = slice(len(sequences))  # of the first context
         self._tokens[sequences] = ids[:, start:]
-        committed = torch.zeros_like(self._tokens, dtype=torch.bool)
-        committed[sequences] = outcome.committed[:, start:]
+        committed, revoked, moved = (
+            None if part is None else in_batch(part[:, start:], sequences, self._tokens)
+            for part in (outcome.committed, outcome.revoked, outcome.moved)
+        )
+        assert committed is not None
         confidence = torch.full(self._tokens.shape, -torch.inf, device=self._tokens.device)
         confidence[sequences] = outcome.confidence[:, start:]
         none: list[list[int]] = [[] for _ in sequences]
@@ -169,6 +193,9 @@ class TraceRecorder:
                 canvas=self._tokens.clone(),
                 confidence=confidence,
                 seconds=seconds,
+                revoked=revoked,
+                moved=moved,
+                lengths=lengths,
             )
         )
 
@@ -177,3 +204,10 @@ class TraceRecorder:
         if self._tokens.device.type == "cuda":
             torch.cuda.synchronize(self._tokens.device)
         return time.perf_counter()
+
+
+def in_batch(mask: Tensor, sequences: list[int], tokens: Tensor) -> Tensor:
+    """BoolTensor ``mask`` of the running ``sequences`` in the shape of ``tokens``, of the whole batch."""
+    whole = torch.zeros_like(tokens, dtype=torch.bool)
+    whole[sequences] = mask
+    return whole

@@ -36,17 +36,7 @@ def propose(
     Returns:
         LongTensor ``[M]`` and float32 ``[M]``.
     """
-    if options.logits_eos_inf and eos_id is not None:
-        logits[:, eos_id] = -torch.inf
-    if options.temperature > 0:
-        logits = logits / options.temperature
-    raw = logits
-    if options.top_p is not None and options.top_p < 1:
-        logits = keep_nucleus(logits, options.top_p)
-    if options.top_k is not None and options.top_k < logits.shape[1]:
-        least = logits.topk(options.top_k, dim=1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
-
+    raw, logits = _shaped(logits, options, eos_id)
     ends = [token for token in (eos_id, eot_id) if token is not None] if options.confidence_eos_eot_inf else []
     mass = _mass_without(logits, ends)
     confidence = None
@@ -72,6 +62,30 @@ def propose(
         for token in ends:
             confidence = confidence.masked_fill(tokens == token, 0.0)
     return tokens, confidence
+
+
+def probability_of(tokens: Tensor, logits: Tensor, options: GenerationOptions, *, eos_id: int | None = None) -> Tensor:
+    """Probability of ``tokens`` ``[M]`` under ``logits`` ``[M, V]`` (overwritten), float32 ``[M]``.
+
+    The confidence that `propose` gives with ``alg=maskgit_plus``, of tokens that are known.
+    """
+    _, logits = _shaped(logits, options, eos_id)
+    return (logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(dim=1)).exp()
+
+
+def _shaped(logits: Tensor, options: GenerationOptions, eos_id: int | None) -> tuple[Tensor, Tensor]:
+    """``logits`` ``[M, V]`` (overwritten) after tempering, and those after the filters as well."""
+    if options.logits_eos_inf and eos_id is not None:
+        logits[:, eos_id] = -torch.inf
+    if options.temperature > 0:
+        logits = logits / options.temperature
+    raw = logits
+    if options.top_p is not None and options.top_p < 1:
+        logits = keep_nucleus(logits, options.top_p)
+    if options.top_k is not None and options.top_k < logits.shape[1]:
+        least = logits.topk(options.top_k, dim=1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    return raw, logits
 
 
 def entropy_of(logits: Tensor) -> Tensor:

@@ -19,10 +19,18 @@ _FRAME_SECONDS = 1 / 30
 
 
 Marks = dict[str, str]
-"""Characters for positions without text: masked in the current ``block`` or elsewhere, and ``special`` tokens."""
-MARKS: Marks = {"block": "░", "masked": "·", "special": "▪"}
-_ASCII: Marks = {"block": "#", "masked": ".", "special": "|"}
-_STYLES = {"block": "cyan", "masked": "dim", "special": "dim", "new": "bold black on green", "text": ""}
+"""Characters for positions without text: masked in the current ``block`` or elsewhere, masked again (``revoked``), and
+``special`` tokens."""
+MARKS: Marks = {"block": "░", "masked": "·", "revoked": "✗", "special": "▪"}
+_ASCII: Marks = {"block": "#", "masked": ".", "revoked": "x", "special": "|"}
+_STYLES = {
+    "block": "cyan",
+    "masked": "dim",
+    "revoked": "bold white on red",
+    "special": "dim",
+    "new": "bold black on green",
+    "text": "",
+}
 
 
 class Picture:
@@ -35,11 +43,12 @@ class Picture:
         self._text, self._focus = Text(), 0
 
     def update(self, progress: Progress, status: str) -> None:
-        """Take over the progress of the generation (of one sequence)."""
-        ids, new = progress.tokens[0].tolist(), progress.committed[0].tolist()
+        """Take over the progress of the generation (of one sequence): the columns that exist."""
+        ids, new = progress.ids(0), progress.committed[0].tolist()
+        gone = [False] * len(ids) if progress.revoked is None else progress.revoked[0].tolist()
         region = progress.regions[0]
         inside = range(region.start, region.end)
-        kinds = [self._kind(ids[place], new[place], place in inside) for place in range(len(ids))]
+        kinds = [self._kind(ids[place], new[place], gone[place], place in inside) for place in range(len(ids))]
         self._text, self._focus, self.status = Text(), 0, status
         start = 0
         for place in range(1, len(ids) + 1):
@@ -60,9 +69,9 @@ class Picture:
         status = Text(self.status, style="dim", no_wrap=True, overflow="ellipsis")
         return Group(Rule(self.title, align="left", style="dim"), *lines, status)
 
-    def _kind(self, token: int, new: bool, inside: bool) -> str:
+    def _kind(self, token: int, new: bool, gone: bool, inside: bool) -> str:
         if token == self._mask_id:
-            return "block" if inside else "masked"
+            return "revoked" if gone else "block" if inside else "masked"
         return "new" if new else "special" if token in self._special else "text"
 
     def _spelled(self, kind: str, ids: list[int]) -> str:

@@ -16,23 +16,28 @@ class Visibility:
         self._mask: Tensor | None = None
         self._shown: tuple[Tensor, Columns, Rows] | None = None
         self._ran: Tensor | None = None  # as long as some column has not
+        self._is_known = False  # whether ``step.fresh`` was derived from it since it last lost columns
         suffix.start(canvas)
 
     def look(self, step: Step, lengths: list[int] | None) -> None:
-        """Set what is visible in ``step``; ``lengths`` are the columns of the generated part that exist (None: all)."""
+        """Set what is visible in ``step``; of the generated part, the columns before ``lengths`` (None: all)."""
         canvas = step.canvas
         mask = self.suffix.visible(step)
         require_mask(mask, canvas, f"{type(self.suffix).__name__}.visible")
         if lengths is not None:
             ends = torch.tensor(lengths, device=canvas.device).unsqueeze(1) + canvas.prompt_length
             mask = canvas.columns < ends if mask is None else mask & (canvas.columns < ends)
-        if self._shown is None or not _same(mask, self._mask):
+            hidden = [canvas.gen_length - length for length in lengths]
+            step.lengths = [length - less for length, less in zip(canvas.lengths, hidden, strict=True)]
+        is_same = self._shown is not None and _same(mask, self._mask)
+        if not is_same:
             self._mask, seen = mask, canvas.valid if mask is None else mask & canvas.valid
             everything = canvas.all_columns, canvas.all_rows
             self._shown = seen, *(everything if mask is None else (Columns.from_mask(seen), Rows.from_mask(seen)))
-            if self._ran is not None:
-                fresh = seen & ~self._ran
-                step.fresh = fresh if bool(fresh.any()) else None
+        assert self._shown is not None
+        if self._ran is not None and not (is_same and self._is_known):
+            fresh = self._shown[0] & ~self._ran
+            step.fresh, self._is_known = fresh if bool(fresh.any()) else None, True
         seen, step.columns, step.rows = self._shown
         step.visible = None if mask is None else seen
         if step.index == 0:
@@ -47,6 +52,11 @@ class Visibility:
             self._ran = step.visible
         elif self._ran is not None and step.fresh is not None:
             self._ran = self._ran | step.fresh
+
+    def forget(self, moved: Tensor, canvas: Canvas) -> None:
+        """What ran in the columns ``moved`` (BoolTensor ``[B, T]``) belongs to another place: they are to run again."""
+        self._ran = (canvas.valid if self._ran is None else self._ran) & ~moved
+        self._is_known = False
 
     def keep(self, kept: Tensor) -> None:
         """Keep the sequences ``kept``."""

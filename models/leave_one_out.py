@@ -30,6 +30,7 @@ class LeaveOneOutRows:
         tokens = step.ids.flatten()[self.rows.index]
         self.x: Tensor = embedding(tokens if shift else torch.full_like(tokens, mask_id))
         self._mask = self._attended(step)
+        step.work.beside = len(self.rows)
 
     def _attended(self, step: Step) -> Tensor:
         """BoolTensor ``[B, W, S + W]``: visible columns, then second rows, that each second row attends to."""

@@ -22,7 +22,7 @@ class D2Cache(KVCache):
 
     1. the ``current_k`` masked positions with the highest confidence x certainty density, those of the current block
        first, in a window of whole blocks from the current one on that holds at least ``current_k`` masks;
-    2. the tokens committed in this step, because their embeddings changed;
+    2. the tokens committed or revoked in this step, because their embeddings changed;
     3. of the other positions, the nucleus of mass ``rollout_p`` of the attention rollout, at least one;
     4. every gap of index distance at most ``inflate_w`` between two chosen rows.
 
@@ -66,14 +66,14 @@ class D2Cache(KVCache):
         self._observed: list[Tensor] = []
         self._known_confidence: Tensor | None = None  # float32 [B, G]
         self._next: Tensor | None = None  # BoolTensor [B, T]
-        self._importance, self._committed = torch.empty(0), torch.empty(0)
+        self._importance, self._changed = torch.empty(0), torch.empty(0)
 
     def rows(self, step: Step) -> Tensor | None:
         if self._next is None:
             return None
         stuck = ~(step.committable & self._next.roll(step.canvas.shift, dims=1)).any(dim=1, keepdim=True)
         if stuck.any():  # chosen for another block, or for masks behind the end of the text
-            again = self._choose(step, step.masked, self._committed, first=step.committable)
+            again = self._choose(step, step.masked, self._changed, first=step.committable)
             self._next = torch.where(stuck, again, self._next)
         return self._next
 
@@ -92,17 +92,17 @@ class D2Cache(KVCache):
             self._known_confidence = torch.where(live, confidence, self._known_confidence)
         self._importance = rollout_importance(self._observed, step.rows)
         self._observed = []
-        self._committed = outcome.committed
-        self._next = self._choose(step, outcome.masked, outcome.committed, first=step.block)
+        self._changed = outcome.changed
+        self._next = self._choose(step, outcome.masked, outcome.changed, first=step.block)
 
     def drop_finished(self, kept: Tensor) -> None:
         super().drop_finished(kept)
         assert self._known_confidence is not None
         assert self._next is not None
         self._known_confidence, self._next = self._known_confidence[kept], self._next[kept]
-        self._importance, self._committed = self._importance[kept], self._committed[kept]
+        self._importance, self._changed = self._importance[kept], self._changed[kept]
 
-    def _choose(self, step: Step, masked: Tensor, committed: Tensor, first: Tensor) -> Tensor:
+    def _choose(self, step: Step, masked: Tensor, changed: Tensor, first: Tensor) -> Tensor:
         """Rows of the next step, masked positions of ``first`` first; all BoolTensors ``[B, T]``."""
         assert self._known_confidence is not None
         canvas, start = step.canvas, step.canvas.prompt_length
@@ -112,7 +112,7 @@ class D2Cache(KVCache):
         chosen = candidates.roll(-canvas.shift, dims=1)
         if canvas.shift:
             chosen[:, start - 1] = False
-        chosen |= committed
+        chosen |= changed
         chosen |= nucleus(self._importance, self.rollout_p, among=~chosen & canvas.valid)
         if canvas.shift:
             # The row before the first generated token runs only to predict it.

@@ -36,6 +36,8 @@ class DLLMCache(KVCache):
 
     paper = "dLLM-Cache, arXiv 2506.06295"
     exact_with: ClassVar[dict[str, Any] | None] = {"kp": 1, "kr": 1}
+    renews_first_layer: ClassVar[bool] = True
+    """Whether layer 0 is recomputed in every step."""
 
     def __init__(self, kp: int = 50, kr: int = 2, rou: float = 0.25) -> None:
         require(kp >= 1, f"cache parameter 'kp' must be at least 1 (1 refreshes the prompt every step), not {kp}")
@@ -52,7 +54,7 @@ class DLLMCache(KVCache):
 
     def attention(self, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
         prompt_due, response_due = step.index % self.kp == 0, step.index % self.kr == 0
-        if layer == 0 or (prompt_due and response_due):
+        if (layer == 0 and self.renews_first_layer) or (prompt_due and response_due):
             self._chosen = step.rows
             return self._stored(self._attention_out, layer, super().attention(layer, x, attn, step), step)
 

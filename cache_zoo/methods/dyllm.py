@@ -65,7 +65,8 @@ class DyLLMCache(KVCache):
     def rows(self, step: Step) -> Tensor | None:
         canvas, number = step.canvas, step.index + 1
         visible = canvas.valid if step.visible is None else step.visible
-        self._full = (visible != self._visible).any(dim=1, keepdim=True) | (number <= self.full_steps)
+        new = visible != self._visible if step.fresh is None else (visible != self._visible) | step.fresh
+        self._full = new.any(dim=1, keepdim=True) | (number <= self.full_steps)
         self._visible = visible
         if number <= max(self.full_steps, self.period) or number % self.period == 0:
             return None

@@ -45,6 +45,7 @@ class MaskKVCache(KVCache):
     """
 
     paper = "MaskKV, arXiv 2510.09309"
+    keeps_columns = False
 
     def __init__(self, budget: int = 256, alpha: float = 0.5, beta: float = 0.5) -> None:
         require(budget >= 1, f"cache parameter 'budget' must be at least 1, not {budget}")

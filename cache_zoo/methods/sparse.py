@@ -37,6 +37,7 @@ class SparseCache(KVCache):
 
     paper = "Sparse-dLLM, arXiv 2508.02558"
     needs_blocks = True
+    keeps_columns = False
     exact_with: ClassVar[dict[str, Any] | None] = {}
 
     def __init__(

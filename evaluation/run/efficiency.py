@@ -13,6 +13,8 @@ import torch
 
 from evaluation.storage.schema import Efficiency, MemoryShortage
 from generation import Counts, GenerationOptions
+from generation.strategies.ranked import RankedStrategy
+from generation.strategies.registry import make_strategy
 
 WORK = tuple(field.name for field in fields(Counts) if field.name != "cache_bytes")
 """Counted work that adds up over batches."""
@@ -30,7 +32,7 @@ class GeneratedAnswer:
         prompt_tokens: its length.
         raw, text: the whole generation, and the part that counts (see `evaluation.run.answer_end.TrimmedAnswer`).
         ids: the counted tokens: token ids of ``text``.
-        tokens_canvas: positions of the canvas, ``gen_length``.
+        tokens_canvas: positions of the canvas: ``gen_length``, or fewer where the strategy lets it grow.
         forwards: forwards the sequence took part in.
         seconds: of its batch.
         seed: of its random stream.
@@ -125,16 +127,12 @@ class Measurement:
 
 
 def warm_up_options(options: GenerationOptions) -> GenerationOptions:
-    """Options of a generation of at most four forwards that takes the same code paths, the cached one included."""
-    return replace(
-        options,
-        gen_length=min(options.gen_length, 2 * options.block),
-        block_length=options.block,
-        num_transfer_tokens=max(1, options.block // 2),
-        steps=None,
-        threshold=None,
-        factor=None,
-    )
+    """Options of a generation whose first four forwards take the same code paths, the cached one included."""
+    short = replace(options, gen_length=min(options.gen_length, 2 * options.block), block_length=options.block)
+    if not isinstance(make_strategy(options), RankedStrategy):
+        return short  # its rule is its own
+    few = max(1, options.block // 2)
+    return replace(short, num_transfer_tokens=few, steps=None, threshold=None, factor=None)
 
 
 def efficiency(

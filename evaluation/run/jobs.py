@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 from evaluation.config.settings import Settings
 from evaluation.run.answer_end import AnswerEnd
@@ -11,19 +14,20 @@ from evaluation.run.efficiency import warm_up_options
 from evaluation.run.requests import GenerationRequest, LikelihoodRequest
 from generation import (
     Counts,
-    GenerationOptions,
     GenerationOutput,
     Likelihood,
     LikelihoodOptions,
     generate,
     log_likelihoods,
+    stream,
 )
 from models import Transformer
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What was generated for one request: all tokens of the canvas, and the part that counts (``tokens``, ``text``)."""
+    """What was generated for one request: all tokens of the canvas that exist, and the part that counts (``tokens``,
+    ``text``)."""
 
     ids: list[int]
     forwards: int
@@ -34,20 +38,23 @@ class Generation:
 def generation_job(settings: Settings, ending: AnswerEnd) -> Job[GenerationRequest, Generation]:
     """Generate with the method and the options of ``settings``; ``ending`` cuts the answers."""
 
-    def decode(model: Transformer, requests: list[GenerationRequest], options: GenerationOptions) -> GenerationOutput:
+    def decode(run: Callable[..., Any], model: Transformer, requests: list[GenerationRequest], **options: Any) -> Any:
         prompts, seeds = [request.ids for request in requests], [request.seed for request in requests]
-        return generate(model, prompts, **settings.method, seed=seeds, **options.as_keywords())
+        return run(model, prompts, **settings.method, seed=seeds, **options)
 
     def answer(model: Transformer, requests: list[GenerationRequest]) -> tuple[list[Generation], Counts]:
-        output = decode(model, requests, settings.generation)
+        output: GenerationOutput = decode(generate, model, requests, **settings.generation.as_keywords())
         generations = []
-        for request, ids, forwards in zip(requests, output.tokens.tolist(), output.forwards, strict=True):
+        answers = zip(requests, output.tokens.tolist(), output.lengths, output.forwards, strict=True)
+        for request, canvas, length, forwards in answers:
+            ids = canvas[:length]
             trimmed = ending.cut(ids, request.until)
             generations.append(Generation(ids, forwards, trimmed.tokens, trimmed.text))
         return generations, output.counts
 
     def warm_up(model: Transformer, requests: list[GenerationRequest]) -> None:
-        decode(model, requests, warm_up_options(settings.generation))
+        for _ in islice(decode(stream, model, requests, **warm_up_options(settings.generation).as_keywords()), 4):
+            pass
 
     return Job("generate", Generation, answer, warm_up)
 

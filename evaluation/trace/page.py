@@ -13,7 +13,7 @@ from evaluation.config.identity import BASELINE
 from evaluation.config.settings import Settings
 from evaluation.report.html.self_contained import TEMPLATES, embedded, environment, joined, policy
 from evaluation.storage.files import write_text
-from evaluation.trace.divergence import Divergence, commit_steps, diverge
+from evaluation.trace.divergence import Divergence, diverge
 from evaluation.trace.page_data import SCALE, page_data
 from evaluation.trace.recording import WARM_UP_FORWARDS, Trace
 from generation import GenerationOptions
@@ -48,6 +48,8 @@ def render(traces: Sequence[Trace]) -> str:
             facts=[_facts(trace) for trace in traces],
             names=names,
             policy=policy(script),
+            changing=any(trace.words for trace in traces),
+            cut=any(_is_cut(trace) for trace in traces),
             pruned=any(trace.settings.suffix.label != BASELINE["suffix"] for trace in traces),
             script=script,
             warm_up=WARM_UP_FORWARDS,
@@ -102,7 +104,7 @@ def _facts(trace: Trace) -> dict[str, str]:
         "parameters": _as_arguments(settings.cache.parameters) or "none",
         "method": _joined(_suffix(settings), _store(settings)),
         "decoding": _decoding(trace),
-        "tokens": f"{trace.answer.tokens} in the answer, {len(commit_steps(trace))} of {len(trace.ids)} committed",
+        "tokens": f"{trace.answer.tokens} in the answer, {_committed(trace)} of {len(trace.ids)} committed",
         "forwards (NFE)": str(trace.output.nfe),
         "compute ratio": f"{counts.compute_ratio:.3f}",
         "cache holds": f"{counts.cache_bytes / 1e6:.1f} MB" if counts.cache_bytes else "nothing",
@@ -114,6 +116,17 @@ def _facts(trace: Trace) -> dict[str, str]:
             f"{name} {value:g}" for name, value in trace.saved["metrics"].items() if isinstance(value, int | float)
         )
     return {name: text for name, text in facts.items() if text}
+
+
+def _is_cut(trace: Trace) -> bool:
+    """Whether a forward had fewer columns than there were, by the strategy alone."""
+    if trace.settings.suffix.label != BASELINE["suffix"] or trace.words:
+        return False
+    return any(step.visible[0] < len(trace.prompt.ids) + len(trace.ids) for step in trace.steps)
+
+
+def _committed(trace: Trace) -> int:
+    return sum(token != trace.config.mask_id for token in trace.ids)
 
 
 def _suffix(settings: Settings) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from evaluation.trace.recording import Trace
 from generation import TraceStep
+from generation.strategies.registry import make_strategy
 
 SCALE = 1000
 """Confidences are integers, in thousandths."""
@@ -25,16 +26,29 @@ def page_data(trace: Trace) -> dict[str, Any]:
     * ``region``: first position of the block, or of what the strategy decodes, and the position behind it;
     * ``new``: committed positions;
     * ``sure``: first position with a confidence, then the confidences up to the last one; null where there is none.
+
+    Where tokens were taken back or the canvas grew, ``words`` are the tokens that it held, and whether each is special,
+    ``first`` is the number of positions before the first forward, and steps also have
+
+    * ``put``: positions that hold something else than before, each followed by the index of the word, -1 for a mask;
+    * ``gone``: positions whose token was taken back;
+    * ``there``: positions that exist after it.
     """
     start, patterns = len(trace.prompt.ids), _Patterns()
+    changes: dict[str, Any] = {} if not trace.words else _changes(trace)
+    further = changes.pop("steps", [{} for _ in trace.steps])
     return {
+        **changes,
         "gen": len(trace.ids),
         "block": trace.settings.generation.block,
         "layers": trace.config.num_layers,
         "texts": trace.token_texts,
         "special": [position for position, token in enumerate(trace.ids) if token in trace.special],
         "answer": trace.answer.tokens,
-        "steps": [_step(step, start, start + len(trace.ids), patterns) for step in trace.steps],
+        "steps": [
+            {**_step(step, start, start + len(trace.ids), patterns), **more}
+            for step, more in zip(trace.steps, further, strict=True)
+        ],
         "patterns": patterns.found,
     }
 
@@ -65,6 +79,28 @@ def _step(step: TraceStep, start: int, length: int, patterns: _Patterns) -> dict
         "new": step.committed[0].nonzero().flatten().tolist(),
         "sure": _confidences(step.confidence[0].tolist()),
     }
+
+
+def _changes(trace: Trace) -> dict[str, Any]:
+    """``words``, ``first``, and what ``steps`` have besides, for a canvas that does not just fill."""
+    mask, gen = trace.config.mask_id, len(trace.ids)
+    indices = {token: index for index, token in enumerate(token for token in trace.words if token != mask)} | {mask: -1}
+    before, steps = [mask] * gen, []
+    for step in trace.steps:
+        canvas = step.canvas[0, :gen].tolist()
+        changed = [position for position in range(gen) if canvas[position] != before[position]]
+        gone = [] if step.revoked is None else step.revoked[0].nonzero().flatten().tolist()
+        steps.append(
+            {
+                "put": [value for position in changed for value in (position, indices[canvas[position]])],
+                "gone": gone,
+                "there": gen if step.lengths is None else step.lengths[0],
+            }
+        )
+        before = canvas
+    words = [[text, token in trace.special] for token, text in trace.words.items() if token != mask]
+    first = make_strategy(trace.settings.generation).initial_length or gen
+    return {"words": words, "first": min(first, gen), "steps": steps}
 
 
 def _confidences(values: list[float]) -> list[int | None]:

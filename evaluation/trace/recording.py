@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -39,6 +39,7 @@ class Trace:
         saved: the run's line of ``samples.jsonl``, if there is one.
         dtype, device: of the model.
         provenance: versions, machine and date of the recording.
+        words: where tokens were taken back or the canvas grew, the text of every token that it ever held, by itself.
     """
 
     settings: Settings
@@ -53,11 +54,12 @@ class Trace:
     dtype: str
     device: str
     provenance: dict[str, Any]
+    words: Mapping[int, str | None] = field(default_factory=dict)
 
     @property
     def ids(self) -> list[int]:
         """Generated tokens."""
-        return list(self.output.tokens[0].tolist())
+        return _generated(self.output)
 
     @property
     def steps(self) -> list[TraceStep]:
@@ -124,7 +126,7 @@ def record(
         _check_prompt(prompt, saved)
     loaded = load()
     output = _decode(loaded, settings, request)
-    ids = output.tokens[0].tolist()
+    ids = _generated(output)
     ending = AnswerEnd(tokenizer, config, settings.model.end_tokens, settings.model.stop_words)
     return Trace(
         settings=settings,
@@ -139,7 +141,22 @@ def record(
         dtype=str(loaded.dtype).removeprefix("torch."),
         device=str(loaded.device),
         provenance=provenance(),
+        words={token: token_texts(tokenizer, [token])[0] for token in _held(output)},
     )
+
+
+def _generated(output: GenerationOutput) -> list[int]:
+    """The tokens of the canvas that exist."""
+    ids: list[int] = output.tokens[0, : output.lengths[0]].tolist()
+    return ids
+
+
+def _held(output: GenerationOutput) -> set[int]:
+    """The tokens that the canvas ever held, if some were taken back or it grew; otherwise none."""
+    trace = output.trace or []
+    if not any(step.lengths is not None or (step.revoked is not None and step.revoked.any()) for step in trace):
+        return set()
+    return {token for step in trace for token in step.canvas[0].tolist()}
 
 
 def _check_prompt(prompt: Prompt, saved: Mapping[str, Any]) -> None:

@@ -11,6 +11,9 @@ strategies = Registry(
         "vanilla": "generation.strategies.vanilla:Vanilla",
         "window": "generation.strategies.window:Window",
         "sliding": "generation.strategies.sliding:Sliding",
+        "daedal": "generation.strategies.daedal:Daedal",
+        "slowfast": "generation.strategies.slowfast:SlowFast",
+        "wino": "generation.strategies.wino:Wino",
     },
     group="cache_zoo.strategies",
 )

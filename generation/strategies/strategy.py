@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from cache_zoo.errors import require
 from generation.options import GenerationOptions
 from generation.sampling import entropy_of
 
@@ -44,6 +45,7 @@ class Board:
         regions: the regions of the last forward; None at the start.
         block_step: forwards that each sequence has spent in its region so far, this one not counted.
         seeds: of each sequence, for whatever draws.
+        lengths: columns of the generated part that exist; None: all. Those behind are never open.
     """
 
     ids: Tensor
@@ -52,6 +54,7 @@ class Board:
     regions: list[Region] | None
     block_step: list[int]
     seeds: list[int]
+    lengths: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class Plan:
             order, 0 elsewhere.
         last: whether the forward completes the region, where that is known.
         logits: BoolTensor ``[B, G]``, further masked positions whose logits are wanted, anywhere in the canvas.
-        lengths: columns of the generated part that exist; None: all.
+        lengths: columns of the generated part that run and are attended in this forward; None: all that exist.
+        reread: BoolTensor ``[B, G]``, committed positions whose predictions are wanted too, where their rows run.
         leave_one_out: BoolTensor ``[B, G]``, positions to predict a second time, from everything but their own token.
     """
 
@@ -75,6 +79,7 @@ class Plan:
     last: list[bool] | None = None
     logits: Tensor | None = None
     lengths: list[int] | None = None
+    reread: Tensor | None = None
     leave_one_out: Tensor | None = None
 
     def keep(self, kept: list[int]) -> Plan:
@@ -93,13 +98,15 @@ class View:
         block_step: forwards each sequence had spent in its region before this one.
         regions: of each sequence.
         ids: LongTensor ``[B, G]``, the tokens before this step.
-        tokens: LongTensor ``[B, G]``, proposed tokens at live positions, else as in ``ids``.
+        tokens: LongTensor ``[B, G]``, proposed tokens at live and reread positions, else as in ``ids``.
         live: BoolTensor ``[B, G]``, masked positions whose logits were computed.
         ran: BoolTensor ``[B, G]``, positions whose row ran.
         logits: float32 ``[M, V]`` of the live positions, sequence after sequence; only with `Strategy.needs_logits`.
         left_out: float32 ``[K, V]``, logits of the positions of `Plan.leave_one_out`, sequence after sequence.
         seeds: of each sequence.
         mask_id, eos_id: special tokens.
+        lengths: columns of the generated part that exist; None: all.
+        reread: BoolTensor ``[B, G]``, the positions of `Plan.reread` that were predicted again.
     """
 
     eligible: Tensor
@@ -116,6 +123,8 @@ class View:
     seeds: list[int]
     mask_id: int
     eos_id: int | None
+    lengths: list[int] | None = None
+    reread: Tensor | None = None
 
     def entropy(self) -> Tensor:
         """Entropy in nats of the distributions at live positions, float32 ``[B, G]``, 0 elsewhere (needs logits)."""
@@ -147,9 +156,14 @@ class Edit:
 
     Attributes:
         ids: LongTensor ``[B, G]``; [MASK] where nothing is committed. A token may differ from the one before.
+        moved: BoolTensor ``[B, G]``, positions that hold what stood elsewhere before: their keys and values are
+            forgotten, and they run in the next forward; None: none.
+        lengths: columns of the generated part that exist from now on; None: as before.
     """
 
     ids: Tensor
+    moved: Tensor | None = None
+    lengths: list[int] | None = None
 
 
 class Strategy:
@@ -162,6 +176,10 @@ class Strategy:
     """Source of the method: title and arXiv id."""
     needs_logits: ClassVar[bool] = False
     """Needs the logits of all live positions (`View.logits`)."""
+    resizes: bool = False
+    """Not every column exists in every forward (`Plan.lengths`, `Edit.lengths`)."""
+    leaves_out: bool = False
+    """Its plans may ask for leave-one-out rows (`Plan.leave_one_out`)."""
     patience: int = 1
     """An error after so many forwards in a row that leave a sequence as it is."""
     plans_ahead: bool = False
@@ -169,6 +187,16 @@ class Strategy:
 
     def __init__(self, options: GenerationOptions) -> None:
         self.options = options
+
+    @property
+    def initial_length(self) -> int | None:
+        """Columns of the generated part that exist at first; None: all of them, for good."""
+        return None
+
+    @property
+    def most_forwards(self) -> int:
+        """Forwards that a sequence takes at most."""
+        return self.options.gen_length * self.patience
 
     def start(self, board: Board) -> None:
         """Reset; called once, before the first plan."""
@@ -187,6 +215,23 @@ class Strategy:
 
     def drop_finished(self, kept: Tensor) -> None:
         """Keep the sequences ``kept`` (LongTensor of batch indices); the others have left the batch."""
+
+
+def refuse_options(options: GenerationOptions, reason: str, *names: str) -> None:
+    """Raise `UsageError` if one of the options ``names`` is given, because the strategy has a rule of its own.
+
+    Args:
+        options: of the generation.
+        reason: what the strategy does instead.
+        names: attributes of the options that could have no effect.
+    """
+    defaults = {entry.name: entry.default for entry in fields(GenerationOptions)}
+    for name in names:
+        value = getattr(options, name)
+        require(
+            value == defaults[name] or (value == 0 and name != "threshold"),
+            f"{name}={value} has no effect with strategy '{options.strategy}', {reason}; leave it out",
+        )
 
 
 def first_open_block(open_: Tensor, length: int) -> list[Region | None]:

@@ -55,12 +55,18 @@ class Case:
     @property
     def length(self) -> int:
         """Columns of the canvas."""
-        return self.start + self.params["gen_length"]
+        return self.start + self.gen_length
+
+    @property
+    def gen_length(self) -> int:
+        """Generated columns of the canvas, at first if it grows."""
+        length: int = self.params.get("gen_length") or self.data["gen_length"]
+        return length
 
     @property
     def block(self) -> int:
         """Block length; some records have none, which means the whole answer."""
-        return self.params.get("block_length") or self.params["gen_length"]
+        return self.params.get("block_length") or self.gen_length
 
     @property
     def block_steps(self) -> int:

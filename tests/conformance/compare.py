@@ -30,7 +30,8 @@ def differences(case: Case, replay: Replay) -> list[str]:
         out = replay.run(case, cache)
     if "logits_file" in case.expected and (error := logits_error(case, logits[0])) > TOLERANCE:
         found.append(f"first logits differ by {error:.2e}")
-    if out.tokens.tolist() != case.expected["final"]:
+    final = [[token for token in row if token >= 0] for row in case.expected["final"]]  # -1: no such column
+    if [row[:length] for row, length in zip(out.tokens.tolist(), out.lengths, strict=True)] != final:
         found.append("final tokens differ")
     for b in range(case.batch):
         theirs, ours = recorded_calls(case, b, replay), our_calls(out, b)
@@ -42,15 +43,26 @@ def differences(case: Case, replay: Replay) -> list[str]:
 
 def recorded_calls(case: Case, b: int, replay: Replay) -> list[Call]:
     """Model calls of the official code in which sequence ``b`` took part, without those it could have left out."""
-    calls, before = [], [case.data["mask_id"]] * case.params["gen_length"]
+    calls, before = [], [case.data["mask_id"]] * case.gen_length
     for number, canvases in enumerate(case.canvases):
         if b not in active(case, number):
             continue
-        canvas = canvases[b]
+        canvas = canvases[b][: _length_after(case, number, b)]
         if canvas != before or (replay.has_idle_forwards and not _block_was_complete(case, number, before)):
             calls.append(Call(canvas, recorded_rows(case, number, b)))
         before = canvas
     return calls
+
+
+def _length_after(case: Case, number: int, b: int) -> int | None:
+    """Columns of sequence ``b`` that exist after a call, where they are recorded; a batch is filled up."""
+    forwards = case.expected["forwards"]
+    if "gen_lengths" not in forwards[number]:
+        return None
+    if number + 1 < len(forwards):
+        length: int = forwards[number + 1]["gen_lengths"][b]
+        return length
+    return sum(token >= 0 for token in case.expected["final"][b])
 
 
 def our_calls(out: GenerationOutput, b: int) -> list[Call]:
@@ -59,9 +71,10 @@ def our_calls(out: GenerationOutput, b: int) -> list[Call]:
     for entry in out.trace or []:
         if b in entry.active:
             at = entry.active.index(b)
-            calls.append(Call(entry.canvas[b].tolist(), [layer[at] for layer in entry.layer_rows]))
+            length = None if entry.lengths is None else entry.lengths[b]
+            calls.append(Call(entry.canvas[b, :length].tolist(), [layer[at] for layer in entry.layer_rows]))
     if calls:  # positions behind an end of sequence may be filled after the last forward
-        calls[-1] = Call(out.tokens[b].tolist(), calls[-1].rows)
+        calls[-1] = Call(out.tokens[b, : out.lengths[b]].tolist(), calls[-1].rows)
     return calls
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cache_zoo.methods.dllm import DLLMCache
 from generation import GenerationOptions, Strategy, View
 
 
@@ -58,3 +59,9 @@ class DeferringThreshold(Ranked):
         if self._deferred and step >= self._steps - 1:
             self._fresh = 0
         return kept
+
+
+class AllLayersAlike(DLLMCache):
+    """dLLM-Cache as SlowFast's repository has it: layer 0 is recomputed like all others."""
+
+    renews_first_layer = False

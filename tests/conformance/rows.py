@@ -50,6 +50,10 @@ def _fed_rows(case: Case, record: dict[str, Any], at: int) -> Rows | None:
         return [list(range(record["q_start"], record["q_end"]))]
     if "q_start" in record:
         return [list(range(record["q_start"], record["q_start"] + record["n_query"]))]
+    if "gen_lengths" in record:
+        return [everything[: case.start] + list(range(case.start, case.start + record["gen_lengths"][at]))]
+    if case.source == "slow_fast":  # the canvas is cut; which rows dLLM-Cache runs is not recorded
+        return None if case.params.get("dllm_cache") else [everything[: record["n_query"]]]
     return [everything] if record.get("n_query") == case.length else None
 
 

@@ -76,7 +76,8 @@ class AnswerCheck:
             yield "the answer contains an end token"
         if settings is None:
             return
-        if canvas != settings.generation.gen_length:
+        most = settings.generation.gen_length
+        if canvas != most and not (0 < canvas < most and make_strategy(settings.generation).resizes):
             yield "tokens_canvas is not gen_length"
         if sample.seed != request_seed(settings.seed, sample.task, sample.doc_id, 0, sample.repeat):
             yield "the seed is not that of the question"
@@ -133,7 +134,7 @@ class AnswerCheck:
 def _forwards_range(options: GenerationOptions) -> tuple[int, int]:
     """Fewest and most forwards of an answer."""
     if options.strategy != "vanilla" or options.stop_until_eos or options.eos or options.schedule != "even":
-        return 1, options.gen_length * make_strategy(options).patience  # forwards that commit nothing included
+        return 1, make_strategy(options).most_forwards  # those that commit nothing included
     blocks = options.gen_length // options.block
     if options.threshold is not None or options.factor is not None:
         return blocks, options.gen_length

@@ -11,6 +11,8 @@ from evaluation.report.check.context import CheckedRun, Problems, compare_figure
 from evaluation.run.efficiency import WORK, figures
 from evaluation.storage.saved_run import flatten
 from evaluation.storage.schema import HEADLINE, BatchWork, Efficiency, Sample
+from generation.strategies.registry import make_strategy
+from generation.strategies.strategy import Strategy
 
 _LATER = ("query_rows", "kv_rows")
 """Counts that earlier runs lack."""
@@ -124,6 +126,12 @@ class WorkCheck:
         return settings is not None and settings.generation.cfg_scale > 0
 
     @cached_property
+    def _strategy(self) -> Strategy | None:
+        """Of the run's settings, if these are known."""
+        settings = self._checked.settings
+        return None if settings is None else make_strategy(settings.generation)
+
+    @cached_property
     def _uncounted(self) -> set[str]:
         """Counts that the run is older than: no batch has them. Read once all samples were added."""
         works = [batch.work for batch in self._batches.values()]
@@ -167,14 +175,17 @@ class WorkCheck:
             return
         named = ("forwards", "rows", "rows_full", "keys", "logits", "flops")
         forwards, rows, full, keys, logits, flops = (float(getattr(work, key)) for key in named)
-        contexts = 2 if self._guided else 1
+        contexts, strategy = 2 if self._guided else 1, self._strategy
+        resizes, leaves_out = (False, False) if strategy is None else (strategy.resizes, strategy.leaves_out)
+        most_rows = contexts * (batch.rows_full + leaves_out * batch.canvas)
+        is_steady = not (resizes or leaves_out)  # every forward has all columns, and each of them once
         if forwards != batch.longest:
             yield "the forwards are not those of the longest answer"
-        if full != contexts * batch.rows_full:
+        if full != contexts * batch.rows_full if is_steady else not 0 < full <= most_rows:
             yield "rows_full does not follow from forwards and lengths"
         if not 0 < rows <= full * (1 + _TOLERANCE):
             yield "rows are not between 0 and rows_full"
-        if not 0 < logits <= contexts * batch.canvas:
+        if not 0 < logits <= contexts * batch.canvas * (1 + leaves_out):
             yield "logits are not between 0 and the canvas positions"
         if not keys > 0 or not flops > 0:
             yield "keys or flops are 0"
@@ -193,13 +204,16 @@ class WorkCheck:
             yield "the baseline skipped rows or kept a cache"
         if model := self._checked.model:
             layers, width = model.num_layers, model.hidden_size
-            pairs = float(contexts * layers * batch.pairs)
+            wider = 1 + leaves_out  # second rows, which also attend to each other
+            pairs = float(contexts * layers * batch.pairs) * wider**2
             max_keys = pairs
             if ours:  # caches of other packages may attend in more rows than they run
-                max_keys = min(pairs, layers * max(rows, work.query_rows or 0) * batch.length * (1 + _TOLERANCE))
+                max_keys = min(
+                    pairs, layers * max(rows, work.query_rows or 0) * batch.length * wider * (1 + _TOLERANCE)
+                )
             if not baseline:
                 max_keys *= 2  # a cache may look at the weights of rows once more
-            if not batch.samples <= keys <= max_keys or (baseline and keys != pairs):
+            if not batch.samples <= keys <= max_keys or (baseline and is_steady and keys != pairs):
                 yield "keys do not follow from rows and lengths"
             feed_forward = 3 * width * model.intermediate_size
             attention = width * (sum(model.qkv_sizes) + width)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tests.conformance.case import Case
 from tests.conformance.replay import NotReplayedError, Replay
-from tests.conformance.sources import caching, loops, regions
+from tests.conformance.sources import caching, canvas, loops, regions
 
 SOURCES: dict[str, Callable[[Case], Replay]] = {
     "llada_official": loops.llada_official,
@@ -35,6 +35,9 @@ SOURCES: dict[str, Callable[[Case], Replay]] = {
     "dpad_dream": regions.dpad,
     "dsb_llada": regions.dsb,
     "dsb_dream": regions.dsb,
+    "daedal": canvas.daedal,
+    "slow_fast": canvas.slow_fast,
+    "wino_official": canvas.wino,
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.conformance.case import Case
 from tests.conformance.replay import NotReplayedError, Replay
+from tests.conformance.sources.canvas import wino_of_d2cache
 from tests.conformance.sources.options import dream_quota, early_stop, layout, quota, shaping
 
 
@@ -23,6 +24,8 @@ def dllm_cache(case: Case) -> Replay:
 
 def d2cache_repo(case: Case) -> Replay:
     params = case.params
+    if params["strategy"] == "wino":
+        return wino_of_d2cache(case)
     if params["strategy"] != "vanilla":
         raise NotReplayedError(f"the {params['strategy']} strategy")
     for name in ("gamma", "debias"):

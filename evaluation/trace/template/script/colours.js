@@ -13,7 +13,7 @@ const lowest = extreme(Math.min, 0);
 const highest = extreme(Math.max, lowest < 0 ? lowest * data.scale : data.scale);
 
 function readPalette() {
-  const names = ["held", "held-reused", "masked", "masked-reused", "committed", "unsure", "half", "sure"];
+  const names = ["held", "held-reused", "masked", "masked-reused", "committed", "unsure", "half", "sure", "gone", "page"];
   palette = Object.fromEntries(names.map((name) => [name, channels(`--${name}`)]));
 }
 
@@ -56,6 +56,7 @@ function drawLegend() {
     entry(palette["masked-reused"], "masked, none computed"),
     entry(palette["held-reused"], "text"),
   ];
+  if (runs.some((run) => run.canvases && run.steps.some((step) => step.gone.length))) entries.push(entry(palette.gone, "taken back in this step"));
   if (data.differs.length) entries.push(make("span", {}, make("b", { className: "differs", textContent: "text" }), "differs between the two"));
   find("#legend").replaceChildren(...entries);
 }

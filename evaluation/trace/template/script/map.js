@@ -1,7 +1,7 @@
 // The map, a pixel high per step: what happened at every position. Bars of each step beside it, on the same lines.
 const slowest = Math.max(...runs.map((run) => Math.max(...run.steps.map((step) => step.ms))));
 const bars = { // says: what they show, and from where to where
-  run: { says: "rows run\n0–100 %", most: 1, of: (run, step) => run.steps[step - 1].run / run.length },
+  run: { says: "rows run\n0–100 %", most: 1, of: (run, step) => run.steps[step - 1].run / (start + positions(run, step - 1)) },
   ms: { says: `time\n0–${+slowest.toPrecision(2)} ms`, most: slowest, of: (run, step) => run.steps[step - 1].ms },
 };
 
@@ -21,12 +21,14 @@ const positionAt = (run, width, x) => {
 function cell(run, step, layers, position) {
   const generated = position - start;
   const share = layers[position] / run.layers;
+  if (generated >= 0 && !exists(run, step - 1, generated)) return [palette.page, -1];
   const masked = generated >= 0 && !holds(run, step - 1, generated);
   if (state.hue === "confidence") {
     const sure = generated >= 0 ? confidence(run, step, generated) : null;
     return sure === null ? [palette[masked ? "masked-reused" : "held-reused"], 0] : [certain(sure), 1];
   }
   if (generated >= 0 && isNew(run, step, generated)) return [palette.committed, 2];
+  if (generated >= 0 && isGone(run, step, generated)) return [palette.gone, 3];
   return [worked(masked ? "masked" : "held", share), share];
 }
 

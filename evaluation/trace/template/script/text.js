@@ -12,8 +12,8 @@ function startText(run) {
 }
 
 function spelled(run, step, position) {
-  const [first, last] = shared(run, position);
-  if (first === last) return written(run, position);
+  const [first, last] = run.canvases ? [position, position] : shared(run, position);
+  if (first === last) return written(run, position, step);
   for (let other = first; other <= last; other += 1) if (!holds(run, step, other)) return "\ufffd";
   return written(run, position);
 }
@@ -23,9 +23,11 @@ function look(run, step, position) {
   const there = holds(run, step, position);
   return {
     masked: !there,
+    absent: !exists(run, step, position),
+    gone: isGone(run, step, position),
     here: !there && step < run.steps.length && from <= position && position < to,
-    line: written(run, position).includes("\n"),
-    special: run.specials.has(position),
+    line: written(run, position, step).includes("\n"),
+    special: run.canvases ? written(run, position, step) === "▪" : run.specials.has(position),
     behind: there && position >= run.answer,
     new: isNew(run, step, position),
     differs: there && differs.has(position),
@@ -40,12 +42,13 @@ function drawText(run) {
     if (token.textContent !== text) token.textContent = text;
     for (const [name, on] of Object.entries(found)) token.classList.toggle(name, on);
     const tinted = state.hue === "confidence" && !found.masked;
-    const [back, ink] = tinted ? tint(confidence(run, run.committed[position], position)) : ["", ""];
+    const [back, ink] = tinted ? tint(confidence(run, heldSince(run, step, position), position)) : ["", ""];
     token.style.background = back;
     token.style.color = ink;
   });
   find(".status", run.panel).textContent = told(run, step);
-  if (step > 0) follow(run.tokens[run.steps[step - 1].new[0]]);
+  const [first] = step > 0 ? [...run.steps[step - 1].new, ...(run.steps[step - 1].gone ?? [])] : [];
+  if (first !== undefined) follow(run.tokens[first]);
 }
 
 // A long text scrolls in its box, never the page, to what was just committed.
@@ -58,20 +61,22 @@ function follow(token) {
 // The block that a step decodes, or the positions where a strategy has no blocks.
 function place(run, [from, to]) {
   const whole = from % run.block === 0 && to - from === run.block;
-  return whole ? `block ${from / run.block + 1} of ${run.gen / run.block}` : `positions ${from} to ${to - 1}`;
+  return whole ? `block ${from / run.block + 1} of ${Math.ceil(run.gen / run.block)}` : `positions ${from} to ${to - 1}`;
 }
 
 // A step in a sentence.
 function told(run, step) {
-  if (step === 0) return `before the first forward: ${start} tokens of prompt, ${run.gen} masked`;
+  if (step === 0) return `before the first forward: ${start} tokens of prompt, ${positions(run, 0)} masked`;
   const made = run.steps[step - 1];
-  const share = Math.round((100 * made.run) / run.length);
-  const left = run.committed.filter((when) => when === 0 || when > step).length;
+  const length = start + positions(run, step - 1);
+  const share = Math.round((100 * made.run) / length);
+  const grown = positions(run, step) - positions(run, step - 1);
   return [
     `step ${step} of ${run.steps.length}`,
     place(run, made.region),
-    `${+made.run.toFixed(1)} of ${run.length} rows run (${share} %)`,
+    `${+made.run.toFixed(1)} of ${length} rows run (${share} %)`,
     `${made.ms.toFixed(1)} ms`,
-    `${made.new.length} committed, ${left} masked`,
+    `${made.new.length} committed${made.gone?.length ? `, ${made.gone.length} taken back` : ""}, ${masksLeft(run, step)} masked`,
+    ...(grown > 0 ? [`${grown} longer`] : []),
   ].join(" · ");
 }

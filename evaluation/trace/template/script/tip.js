@@ -4,8 +4,9 @@ document.body.append(tip);
 
 const quoted = (text) => (text.trim() ? text : text.replaceAll("\n", "↵").replaceAll(" ", "␣"));
 
-function named(run, position) {
+function named(run, position, step) {
   if (position < start) return data.prompt[position] ?? "(part of a character)";
+  if (run.canvases) return written(run, position - start, step) || "(masked)";
   return run.texts[position - start] ?? "(part of a character)";
 }
 
@@ -13,11 +14,15 @@ function named(run, position) {
 function about(run, step, position) {
   const generated = position - start;
   if (generated < 0) return [`position ${position}, in the prompt`, ...doings(run, step, position, false)];
-  const when = run.committed[generated];
-  const committed = when === 0 ? "left masked" : `committed in step ${when}, confidence ${sureness(confidence(run, when, generated))}`;
+  if (!exists(run, step, generated)) return [`token ${generated} of ${run.gen} in the end: not there yet`];
+  const when = heldSince(run, step, generated);
+  const held = run.canvases ? "here since" : "committed in";
+  const nothing = run.canvases ? "masked now" : "left masked";
+  const committed = when === 0 ? nothing : `${held} step ${when}, confidence ${sureness(confidence(run, when, generated))}`;
   return [
     `position ${position}: token ${generated} of ${run.gen} generated, block ${Math.floor(generated / run.block) + 1}`,
     ...doings(run, step, position, !holds(run, step - 1, generated)),
+    ...(isGone(run, step, generated) ? ["taken back in this step"] : []),
     ...(when === step && step > 0 ? [] : [committed]),
   ];
 }
@@ -35,7 +40,7 @@ function doings(run, step, position, masked) {
 
 function showTip(run, step, position, x, y) {
   const told = about(run, step, position).map((line) => make("div", { textContent: line }));
-  tip.replaceChildren(make("b", { textContent: quoted(named(run, position)) }), ...told);
+  tip.replaceChildren(make("b", { textContent: quoted(named(run, position, step)) }), ...told);
   tip.hidden = false;
   const box = tip.getBoundingClientRect();
   tip.style.left = `${Math.max(4, Math.min(x + 14, innerWidth - box.width - 4))}px`;
