@@ -167,7 +167,8 @@ class Step:
         block_index: current block of each sequence (host integers).
         block_step: forwards each sequence has spent in its current block before this one (host integers).
         bounds: first column of each sequence's block and the column behind its last one (host integers); blocks need
-            not be equally long, and a strategy may move one in every forward.
+            not be equally long, and a strategy may move one in every forward. Where the end of a block depends on the
+            logits of its first forward, they are narrowed to it before `Cache.end_step`.
         candidates: BoolTensor ``[B, T]``, positions that the strategy may commit now; None: the whole block.
         planned: LongTensor ``[B, T]``, the positions that this forward will commit: 1, 2, ... in their order, 0
             elsewhere; None: the strategy does not know.
@@ -204,6 +205,12 @@ class Step:
         self.rows, self.columns = self.canvas.all_rows, self.canvas.all_columns
         self.lengths = self.canvas.lengths
         self.work = Work(self.canvas.num_layers)
+
+    def narrow(self, bounds: list[tuple[int, int]]) -> None:
+        """Replace ``bounds`` by those that the logits of this forward decided on."""
+        self.bounds = bounds
+        for name in ("block_start", "block_end", "block", "committable"):
+            self.__dict__.pop(name, None)  # computed of the old ones
 
     @cached_property
     def block_start(self) -> Tensor:

@@ -20,7 +20,7 @@ from generation.options import GenerationOptions, incompatibility
 from generation.output import Counts, GenerationOutput, Progress, TraceRecorder, in_batch
 from generation.sampling import entropy_of, propose
 from generation.strategies.registry import make_strategy
-from generation.strategies.strategy import Board, Edit, Plan, Region, View
+from generation.strategies.strategy import Board, Copies, Edit, Plan, Region, View
 from generation.visibility import Visibility, require_mask
 from models import ModelConfig, Transformer
 
@@ -301,15 +301,30 @@ class _Decoding:
         # Row j - shift has the logits of position j; generated positions never wrap around.
         logit_rows = (live if reread is None else live | reread).roll(-canvas.shift, dims=1)
         second, measure = self._widened(plan.leave_one_out), self.meter.inside(cache, step)
-        logits, _, left_out = self.model.run(
-            step.ids, cache=cache, logit_rows=logit_rows, step=step, leave_one_out=second, after_attention=measure
+        copies = self._copies(plan.copies, step)
+        beside: dict[str, Any] = {"leave_one_out": second, "copies": copies}
+        logits, _, left_out, copied = self.model.run(
+            step.ids, cache=cache, logit_rows=logit_rows, step=step, after_attention=measure, **beside
         )
 
         self._extremes = extremes(logits)  # before they are overwritten
         left_out = None if left_out is None else self._guided(left_out)
         size = len(self.sequences)
         reread = None if reread is None else reread[:size]
-        return self._commit(step, live[:size], reread, self._guided(logits), left_out)
+        predicted = None
+        if copies is not None and copied is not None:
+            tokens, wanted = (part[:size, :, canvas.prompt_length :] for part in copies)
+            predicted = tokens, wanted, self._guided(copied)
+        return self._commit(step, live[:size], reread, self._guided(logits), left_out, predicted)
+
+    def _copies(self, tokens: Tensor | None, step: Step) -> tuple[Tensor, Tensor] | None:
+        """Tokens of copies as ``[B, K, T]`` of every context, and which positions of them are predicted; None: none."""
+        if tokens is None:
+            return None
+        prompt = tokens.new_full((*tokens.shape[:2], self.canvas.prompt_length), -1)
+        tokens = torch.cat((prompt, tokens), dim=2).repeat(self.contexts, 1, 1)
+        run = self._running(torch.ones_like(step.masked), step, all_run=False)
+        return tokens, (tokens == self.model.config.mask_id) & run.unsqueeze(1)
 
     def _guided(self, logits: Tensor) -> Tensor:
         """Logits after classifier-free guidance (LLaDA, arXiv 2502.09992, appendix B.2)."""
@@ -337,7 +352,13 @@ class _Decoding:
         return positions
 
     def _commit(
-        self, step: Step, live: Tensor, reread: Tensor | None, logits: Tensor, left_out: Tensor | None
+        self,
+        step: Step,
+        live: Tensor,
+        reread: Tensor | None,
+        logits: Tensor,
+        left_out: Tensor | None,
+        copied: tuple[Tensor, Tensor, Tensor] | None,
     ) -> Outcome:
         """Propose a token for each position of ``live`` and ``reread`` (``[B, T]``) and let the strategy decide."""
         start, size, config = step.canvas.prompt_length, len(self.sequences), self.model.config
@@ -347,9 +368,11 @@ class _Decoding:
         if self.cache.needs_entropy:
             zeros = torch.zeros_like(live, dtype=torch.float32)
             further["entropy"] = zeros.masked_scatter(live, entropy_of(of_live))
-        kept = of_live.clone() if self.strategy.needs_logits else None
-        ends = {"eos_id": config.eos_id, "eot_id": config.eot_id}
-        tokens, values = propose(logits, self.options, config.mask_id, self._uniform(predicted[:, start:]), **ends)
+        kept = kept_again = None
+        if self.strategy.needs_logits:
+            kept, kept_again = of_live.clone(), None if reread is None else logits[reread[predicted]]
+        uniform = self._uniform()
+        tokens, values = self._proposed(logits, None if uniform is None else uniform[predicted[:, start:]])
         proposed = self.ids.masked_scatter(predicted, tokens)
         nothing = torch.full(self.ids.shape, -torch.inf, device=self.ids.device)
         confidence = nothing.masked_scatter(predicted, values)
@@ -371,7 +394,11 @@ class _Decoding:
             config.eos_id,
             self._running_lengths(),
             None if reread is None else reread[:, start:],
+            kept_again,
+            None if copied is None else self._proposed_of_copies(*copied, uniform),
         )
+        if (regions := self.strategy.settle(view)) is not None:
+            view = self._settled(step, view, regions)
         decision = self.strategy.decide(view)
         ids, masked = self._after(decision, view, proposed)
         ids, masked = self.end_of_text.apply(ids, masked, step)
@@ -386,6 +413,18 @@ class _Decoding:
         if reread is not None:
             confidence = torch.where(live, confidence, nothing)
         return Outcome(live, confidence, committed, masked, **further)
+
+    def _settled(self, step: Step, view: View, regions: list[Region]) -> View:
+        """The view within ``regions``, which the strategy chose after it saw the logits."""
+        start, name = self.canvas.prompt_length, type(self.strategy).__name__
+        for planned, chosen in zip(self.regions, regions, strict=True):
+            inside = planned.start <= chosen.start < chosen.end <= planned.end
+            if chosen.block != planned.block or not inside:
+                raise RuntimeError(f"{name} settled on {chosen}, which is no part of the planned {planned}")
+        self.regions = regions
+        step.narrow([(start + region.start, start + region.end) for region in regions] * self.contexts)
+        self._eligible = view.eligible & step.committable[: len(self.sequences), start:]
+        return replace(view, regions=regions, eligible=self._eligible)
 
     def _after(self, decision: Tensor | Edit, view: View, proposed: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens and masked positions ``[B, T]`` after the strategy's decision."""
@@ -409,21 +448,35 @@ class _Decoding:
         """Take over the columns that exist from now on, of the running sequences."""
         if lengths is None:
             return
-        assert self.lengths is not None, "a canvas that grows has an initial_length"
+        if self.lengths is None:  # a canvas that is cut
+            self.lengths = [self.options.gen_length] * len(self.forwards)
         self._grew = [self.lengths[one] != length for one, length in zip(self.sequences, lengths, strict=True)]
         for one, length in zip(self.sequences, lengths, strict=True):
             self.lengths[one] = length
 
-    def _uniform(self, live: Tensor) -> Tensor | None:
-        """A uniform number for each live position (BoolTensor ``[B, G]``), to draw its token; None at temperature 0.
+    def _proposed(self, logits: Tensor, uniform: Tensor | None) -> tuple[Tensor, Tensor]:
+        """A token and its confidence for each row of ``logits`` ``[M, V]``."""
+        config = self.model.config
+        return propose(logits, self.options, config.mask_id, uniform, eos_id=config.eos_id, eot_id=config.eot_id)
+
+    def _proposed_of_copies(self, tokens: Tensor, live: Tensor, logits: Tensor, uniform: Tensor | None) -> Copies:
+        """What copies ``[B, K, G]`` propose; they draw as the canvas does, so equal logits give equal tokens."""
+        if uniform is not None:
+            uniform = uniform.unsqueeze(1).expand_as(live)[live]
+        proposed, values = self._proposed(logits, uniform)
+        nothing = torch.full(tokens.shape, -torch.inf, device=tokens.device)
+        return Copies(tokens.masked_scatter(live, proposed), nothing.masked_scatter(live, values), live)
+
+    def _uniform(self) -> Tensor | None:
+        """A uniform number for each position, ``[B, G]``, to draw its token; None at temperature 0.
 
         Each sequence draws for all its positions in every step, so its draws depend neither on the rows that run nor
         on the rest of the batch.
         """
         if self.options.temperature == 0:
             return None
-        width, device = live.shape[1], live.device
-        return torch.stack([torch.rand(width, generator=one, device=device) for one in self.generators])[live]
+        width, device = self.options.gen_length, self.ids.device
+        return torch.stack([torch.rand(width, generator=one, device=device) for one in self.generators])
 
     def _advance(self, step: Step, outcome: Outcome) -> None:
         """Bring to the host what the next plan needs, and check what cache and strategy did."""

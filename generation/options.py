@@ -40,8 +40,8 @@ class GenerationOptions:
     Attributes:
         strategy: name of a decoding strategy in `generation.strategies.registry`, or ``"module:Class"``.
         gen_length: tokens to generate.
-        block_length: width of the semi-autoregressive blocks; divides ``gen_length``. None, or equal to
-            ``gen_length``, decodes the whole canvas at once.
+        block_length: width of the semi-autoregressive blocks; divides ``gen_length``, unless the strategy chooses its
+            blocks. None, or equal to ``gen_length``, decodes the whole canvas at once.
         num_transfer_tokens: tokens committed per forward.
         steps: instead of ``num_transfer_tokens``: forwards over all blocks, each block gets ``steps / blocks``.
         schedule: how ``steps`` share the tokens. ``even``: as in LLaDA, a remainder goes to the first forwards of a
@@ -149,7 +149,7 @@ class GenerationOptions:
         self._check_ranges()
         block = self.block
         require(
-            self.gen_length % block == 0,
+            self.gen_length % block == 0 or (block < self.gen_length and not self._equal_blocks()),
             f"block_length {shown(block)} does not divide gen_length {self.gen_length}; the nearest that does is "
             f"{_nearest_divisor(block, self.gen_length)}",
         )
@@ -179,12 +179,20 @@ class GenerationOptions:
         """Forwards that the schedule gives the whole generation; None: confidences decide how many there are."""
         if not self.counted:
             return None
-        return self.steps or self.gen_length // self.block * -(-self.block // self.num_transfer_tokens)
+        blocks, rest = divmod(self.gen_length, self.block)
+        of_block, of_rest = (-(-length // self.num_transfer_tokens) for length in (self.block, rest))
+        return self.steps or blocks * of_block + of_rest
 
     @property
     def counted(self) -> bool:
         """Whether the number of tokens that a forward commits does not depend on confidences."""
         return self.threshold is None and self.factor is None
+
+    def _equal_blocks(self) -> bool:
+        from generation.strategies.registry import strategies  # whose strategies are made from options
+
+        strategy: Any = strategies.get(self.strategy)
+        return bool(strategy.equal_blocks)
 
     def _check_types(self) -> None:
         for key, hint in get_type_hints(type(self)).items():

@@ -329,7 +329,8 @@ class StrategyCheck:
             _require(torch.equal(alone.tokens[0], batch.tokens[number]), f"{of_batch} differs from decoding it alone")
             _require(alone.nfe == batch.forwards[number], f"{of_batch} takes other forwards than alone")
         ended = DECODERS[self.decoder].get("stop_until_eos", False)
-        _require(ended or not (batch.tokens == mask_id).any(), "positions stay masked")
+        exists = torch.arange(GEN_LENGTH) < torch.tensor(batch.lengths)[:, None]
+        _require(ended or not ((batch.tokens == mask_id) & exists).any(), "positions stay masked")
 
     def _decode(self, prompts: list[list[int]], cache: Cache, number: int) -> GenerationOutput:
         """Decode ``prompts``, of which the first has ``number`` in the batch."""

@@ -30,7 +30,7 @@ class LeaveOneOutRows:
         tokens = step.ids.flatten()[self.rows.index]
         self.x: Tensor = embedding(tokens if shift else torch.full_like(tokens, mask_id))
         self._mask = self._attended(step)
-        step.work.beside = len(self.rows)
+        step.work.beside += len(self.rows)
 
     def _attended(self, step: Step) -> Tensor:
         """BoolTensor ``[B, W, S + W]``: visible columns, then second rows, that each second row attends to."""
@@ -47,7 +47,7 @@ class LeaveOneOutRows:
     def layer(self, layer: int, attn: Attention, ffn: FeedForward, cache: Cache, step: Step) -> None:
         """Run one layer, behind the rows of the canvas, whose keys and values ``attn`` remembers."""
         query, key, value = attn.project_aside(attn.norm(self.x), self.rows)
-        keys, values = attn.attended or self._stored(layer, cache, step)
+        keys, values = attn.attended or self.stored(layer, cache, step)
         keys = torch.cat((keys, self.rows.pad(key)), dim=1)
         values = torch.cat((values, self.rows.pad(value)), dim=1)
         mask = self._mask.unsqueeze(1).expand(-1, step.canvas.num_heads, -1, -1)
@@ -55,7 +55,7 @@ class LeaveOneOutRows:
         self.x = self.x + ffn(self.x)
 
     @staticmethod
-    def _stored(layer: int, cache: Cache, step: Step) -> tuple[Tensor, Tensor]:
+    def stored(layer: int, cache: Cache, step: Step) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer in which no row of the canvas attended to all visible columns."""
         store = getattr(cache, "store", None)
         if store is None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cache_zoo import Cache, Canvas, Rows, Step
 from cache_zoo.work import Work
 from models.config import ModelConfig
+from models.copies import CopiedRows
 from models.layers import Attention, FeedForward, Layer, Rotation
 from models.leave_one_out import LeaveOneOutRows
 
@@ -18,12 +19,13 @@ from models.leave_one_out import LeaveOneOutRows
 class Forward(NamedTuple):
     """Result of `Transformer.run`: float32 logits ``[M, V]``, in canvas order and not shifted, and the work done.
 
-    ``left_out`` has the logits of leave-one-out rows, if some were asked for.
+    ``left_out`` has the logits of leave-one-out rows, if some were asked for, and ``copied`` those of copies.
     """
 
     logits: Tensor
     work: Work
     left_out: Tensor | None = None
+    copied: Tensor | None = None
 
 
 class Transformer(nn.Module):
@@ -88,6 +90,7 @@ class Transformer(nn.Module):
         logit_rows: Tensor | None = None,
         step: Step | None = None,
         leave_one_out: Tensor | None = None,
+        copies: tuple[Tensor, Tensor] | None = None,
         after_attention: Callable[[], None] | None = None,
     ) -> Forward:
         """Run ``rows`` of the canvas through the network and apply the head to ``logit_rows``.
@@ -99,6 +102,8 @@ class Transformer(nn.Module):
             logit_rows: BoolTensor ``[B, T]``, a subset of ``rows``; None: all rows that run.
             step: the decoder's state, with its canvas; None: every position is valid and nothing is masked.
             leave_one_out: BoolTensor ``[B, T]``, positions to predict a second time without their own token.
+            copies: tokens of copies beside the canvas and the positions whose logits are wanted, as `CopiedRows` takes
+                them.
             after_attention: called after the attention of each layer.
 
         Returns:
@@ -110,7 +115,7 @@ class Transformer(nn.Module):
             cache = Cache()
         if rows is not None:
             step.rows = Rows.from_mask(rows & step.canvas.valid)
-        return self._run(ids, cache, logit_rows, step, leave_one_out, after_attention)
+        return self._run(ids, cache, logit_rows, step, leave_one_out, copies, after_attention)
 
     def _plain_step(self, ids: Tensor) -> Step:
         """A step in which every position is valid and nothing is masked."""
@@ -124,13 +129,16 @@ class Transformer(nn.Module):
         logit_rows: Tensor | None,
         step: Step,
         leave_one_out: Tensor | None = None,
+        copies: tuple[Tensor, Tensor] | None = None,
         after_attention: Callable[[], None] | None = None,
     ) -> Forward:
         rope, work = Rotation(self._angles(ids.shape[1]), step.canvas.positions), step.work
         x = self.embedding(ids.flatten()[step.rows.index])
-        second = None
+        second, copied = None, None
         if leave_one_out is not None:
             second = LeaveOneOutRows(leave_one_out, step, self.embedding, self.config.mask_id)
+        if copies is not None:
+            copied = CopiedRows(*copies, step, self.embedding)
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
             x = cache.enter(index, x, step)
@@ -142,10 +150,15 @@ class Transformer(nn.Module):
             x = x + cache.feed_forward(index, x, ffn, step)
             if second is not None:
                 second.layer(index, attn, ffn, cache, step)
+            if copied is not None:
+                copied.layer(index, attn, ffn, cache, step)
         if logit_rows is not None:
             x = x[step.rows.locate(logit_rows.flatten().nonzero().squeeze(1))]
         logits = self._head(x, work)
-        return Forward(logits, work, None if second is None else self._head(second.x, work))
+        left_out = None if second is None else self._head(second.x, work)
+        return Forward(
+            logits, work, left_out, None if copied is None else self._head(copied.x[copied.logit_rows], work)
+        )
 
     def _head(self, x: Tensor, work: Work) -> Tensor:
         """Float32 logits ``[M, V]`` of ``x`` ``[M, D]``."""

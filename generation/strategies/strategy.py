@@ -71,6 +71,8 @@ class Plan:
         lengths: columns of the generated part that run and are attended in this forward; None: all that exist.
         reread: BoolTensor ``[B, G]``, committed positions whose predictions are wanted too, where their rows run.
         leave_one_out: BoolTensor ``[B, G]``, positions to predict a second time, from everything but their own token.
+        copies: LongTensor ``[B, K, G]``, tokens of ``K`` copies of each region, predicted beside the canvas as if they
+            stood in it; -1 outside of the region, or everywhere if a sequence has no copy.
     """
 
     regions: list[Region | None]
@@ -81,10 +83,25 @@ class Plan:
     lengths: list[int] | None = None
     reread: Tensor | None = None
     leave_one_out: Tensor | None = None
+    copies: Tensor | None = None
 
     def keep(self, kept: list[int]) -> Plan:
         """The plan of the sequences ``kept``."""
         return Plan(**{field.name: _kept(getattr(self, field.name), kept) for field in fields(self)})
+
+
+class Copies(NamedTuple):
+    """What a strategy sees of the copies of `Plan.copies`.
+
+    Attributes:
+        tokens: LongTensor ``[B, K, G]``, proposed tokens at live positions, else those of the plan.
+        confidence: float32 ``[B, K, G]``, ``-inf`` where it was not computed.
+        live: BoolTensor ``[B, K, G]``, masked positions of copies whose logits were computed.
+    """
+
+    tokens: Tensor
+    confidence: Tensor
+    live: Tensor
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,8 @@ class View:
         mask_id, eos_id: special tokens.
         lengths: columns of the generated part that exist; None: all.
         reread: BoolTensor ``[B, G]``, the positions of `Plan.reread` that were predicted again.
+        reread_logits: float32 ``[R, V]`` of these positions; only with `Strategy.needs_logits`.
+        copies: what was predicted of the copies of the plan; None: it has none.
     """
 
     eligible: Tensor
@@ -125,6 +144,8 @@ class View:
     eos_id: int | None
     lengths: list[int] | None = None
     reread: Tensor | None = None
+    reread_logits: Tensor | None = None
+    copies: Copies | None = None
 
     def entropy(self) -> Tensor:
         """Entropy in nats of the distributions at live positions, float32 ``[B, G]``, 0 elsewhere (needs logits)."""
@@ -179,11 +200,13 @@ class Strategy:
     resizes: bool = False
     """Not every column exists in every forward (`Plan.lengths`, `Edit.lengths`)."""
     leaves_out: bool = False
-    """Its plans may ask for leave-one-out rows (`Plan.leave_one_out`)."""
+    """Its plans may ask for rows beside the canvas (`Plan.leave_one_out`, `Plan.copies`)."""
     patience: int = 1
     """An error after so many forwards in a row that leave a sequence as it is."""
     plans_ahead: bool = False
     """Its plans say which positions a forward will commit (`Plan.planned`)."""
+    equal_blocks: ClassVar[bool] = True
+    """``block_length`` must divide ``gen_length``."""
 
     def __init__(self, options: GenerationOptions) -> None:
         self.options = options
@@ -204,6 +227,13 @@ class Strategy:
     def plan(self, board: Board) -> Plan:
         """The next forward: by default each sequence decodes its first block that has an open position."""
         return Plan(first_open_block(board.open, self.options.block))
+
+    def settle(self, view: View) -> list[Region] | None:
+        """The regions, if the logits of this forward decide how far they reach: each within the planned one, of the
+        same block. What is eligible, and what caches and the rules for the end of the text take for the block, follows
+        them. None: as planned.
+        """
+        return None
 
     def decide(self, view: View) -> Tensor | Edit:
         """What to commit, a subset of ``view.eligible``, BoolTensor ``[B, G]``; or an `Edit`."""

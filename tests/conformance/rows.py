@@ -46,6 +46,8 @@ def _fed_rows(case: Case, record: dict[str, Any], at: int) -> Rows | None:
         first, end = record["q_start"], case.start + (record["block"] + 1) * case.block
         rows = list(range(first, end))
         return [rows + record["visible_suffix"] if record["n_query"] > len(rows) else rows]
+    if "drafted" in record:  # three copies of the block stand beside it
+        return [list(range(record["q_start"], record["q_start"] + record["n_query"] // 4))]
     if "q_end" in record:
         return [list(range(record["q_start"], record["q_end"]))]
     if "q_start" in record:

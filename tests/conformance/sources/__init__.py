@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tests.conformance.case import Case
 from tests.conformance.replay import NotReplayedError, Replay
-from tests.conformance.sources import caching, canvas, loops, regions
+from tests.conformance.sources import caching, canvas, choosing, loops, regions
 
 SOURCES: dict[str, Callable[[Case], Replay]] = {
     "llada_official": loops.llada_official,
@@ -35,6 +35,11 @@ SOURCES: dict[str, Callable[[Case], Replay]] = {
     "dpad_dream": regions.dpad,
     "dsb_llada": regions.dsb,
     "dsb_dream": regions.dsb,
+    "adablock_llada": choosing.adablock,
+    "adablock_dream": choosing.adablock,
+    "cadllm": choosing.cadllm,
+    "odb_alp": choosing.odb,
+    "odb_accept_jump": choosing.odb,
     "daedal": canvas.daedal,
     "slow_fast": canvas.slow_fast,
     "wino_official": canvas.wino,
