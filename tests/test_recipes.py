@@ -60,10 +60,15 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("d2cache", "llada-inst", "gsm8k", "d2cache", {"current_k": 32, "rollout_p": 0.1, "confidence": "first-step"}),
     ("d2cache", "dream-base", "humaneval", "dllm", {"kp": 5, "kr": 1, "top_p": 0.9}),
     ("d2cache", "llada-base", "gsm8k", "dllm", {"kp": 25, "kr": 5}),
+    ("dkv_cache", "llada-inst", "humaneval", "dkv", {"gen_length": 512, "block_length": 32, "cache_steps": 8}),
+    ("dkv_cache", "llada-inst", "gsm8k", "dkv_greedy", {"cache_steps": 2, "cache.window": 4, "alg": "random"}),
+    ("dkv_cache", "dream-base", "mbpp", "dkv", {"cache_steps": 4, "wrap": True, "block_length": None, "n_shot": 3}),
 ]
 USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all", "generation": "vanilla"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
 GROUPS |= dict.fromkeys(("kp", "kr", "rou", "rollout_p", "current_k", "inflate_w", "confidence"), "cache")
+GROUPS |= dict.fromkeys(("cache_steps", "wrap", "keep_ratio", "kernel_size", "gamma", "track_num"), "cache")
+GROUPS |= dict.fromkeys(("full_steps", "prefix_look", "after_look", "warmup_steps"), "cache")
 
 
 PRUNED: list[tuple[str, str, str, str, dict[str, Any]]] = [
