@@ -63,6 +63,8 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("dkv_cache", "llada-inst", "humaneval", "dkv", {"gen_length": 512, "block_length": 32, "cache_steps": 8}),
     ("dkv_cache", "llada-inst", "gsm8k", "dkv_greedy", {"cache_steps": 2, "cache.window": 4, "alg": "random"}),
     ("dkv_cache", "dream-base", "mbpp", "dkv", {"cache_steps": 4, "wrap": True, "block_length": None, "n_shot": 3}),
+    ("sparse_dllm", "llada-1.5", "humaneval", "sparse", {"gen_length": 512, "keep_ratio": 0.5, "kernel_size": 3}),
+    ("sparse_dllm", "dream-inst", "gsm8k", "sparse", {"gen_length": 256, "first_forward": "first_token"}),
 ]
 USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all", "generation": "vanilla"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
