@@ -65,6 +65,8 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("dkv_cache", "dream-base", "mbpp", "dkv", {"cache_steps": 4, "wrap": True, "block_length": None, "n_shot": 3}),
     ("sparse_dllm", "llada-1.5", "humaneval", "sparse", {"gen_length": 512, "keep_ratio": 0.5, "kernel_size": 3}),
     ("sparse_dllm", "dream-inst", "gsm8k", "sparse", {"gen_length": 256, "first_forward": "first_token"}),
+    ("slow_fast", "llada-base", "mbpp", "dllm", {"kp": 5, "kr": 1, "rou": 0.0, "block_length": 256, "n_shot": 3}),
+    ("slow_fast", "dream-base", "gsm8k_cot", "none", {"strategy": "slowfast", "rule": "dream", "slow_threshold": 0.8}),
 ]
 USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all", "generation": "vanilla"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
