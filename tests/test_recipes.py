@@ -67,6 +67,8 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("sparse_dllm", "dream-inst", "gsm8k", "sparse", {"gen_length": 256, "first_forward": "first_token"}),
     ("slow_fast", "llada-base", "mbpp", "dllm", {"kp": 5, "kr": 1, "rou": 0.0, "block_length": 256, "n_shot": 3}),
     ("slow_fast", "dream-base", "gsm8k_cot", "none", {"strategy": "slowfast", "rule": "dream", "slow_threshold": 0.8}),
+    ("daedal", "llada-1.5", "mbpp", "none", {"strategy": "daedal", "gen_length": 2048, "initial_length": 64}),
+    ("daedal", "llada-inst", "gsm8k", "none", {"expansion": 8, "low_threshold": 0.1, "n_shot": 0}),
 ]
 USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all", "generation": "vanilla"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
