@@ -69,6 +69,8 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("slow_fast", "dream-base", "gsm8k_cot", "none", {"strategy": "slowfast", "rule": "dream", "slow_threshold": 0.8}),
     ("daedal", "llada-1.5", "mbpp", "none", {"strategy": "daedal", "gen_length": 2048, "initial_length": 64}),
     ("daedal", "llada-inst", "gsm8k", "none", {"expansion": 8, "low_threshold": 0.1, "n_shot": 0}),
+    ("wino", "llada-inst", "gsm8k", "none", {"strategy": "wino", "threshold": 0.6, "block_length": 128}),
+    ("wino", "llada-inst", "mbpp", "none", {"threshold": 0.8, "threshold_back": 0.9, "gen_length": 256}),
 ]
 USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all", "generation": "vanilla"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
