@@ -71,6 +71,8 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("daedal", "llada-inst", "gsm8k", "none", {"expansion": 8, "low_threshold": 0.1, "n_shot": 0}),
     ("wino", "llada-inst", "gsm8k", "none", {"strategy": "wino", "threshold": 0.6, "block_length": 128}),
     ("wino", "llada-inst", "mbpp", "none", {"threshold": 0.8, "threshold_back": 0.9, "gen_length": 256}),
+    ("elastic_cache", "llada-1.5", "mbpp", "elastic", {"strategy": "window", "generation.window": 16, "eos": "cut"}),
+    ("elastic_cache", "dream-inst", "humaneval", "elastic", {"gamma": 0.98, "track_num": 1, "gen_length": 512}),
 ]
 USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all", "generation": "vanilla"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
