@@ -73,6 +73,8 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("wino", "llada-inst", "mbpp", "none", {"threshold": 0.8, "threshold_back": 0.9, "gen_length": 256}),
     ("elastic_cache", "llada-1.5", "mbpp", "elastic", {"strategy": "window", "generation.window": 16, "eos": "cut"}),
     ("elastic_cache", "dream-inst", "humaneval", "elastic", {"gamma": 0.98, "track_num": 1, "gen_length": 512}),
+    ("dyllm", "llada-inst", "gsm8k", "dyllm", {"cache.threshold": 0.99, "full_steps": 4, "block_length": 8}),
+    ("dyllm", "dream-inst", "mbpp", "dyllm", {"cache.threshold": 0.995, "alg": "entropy", "stop_until_eos": True}),
 ]
 USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all", "generation": "vanilla"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
