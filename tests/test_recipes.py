@@ -75,6 +75,9 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("elastic_cache", "dream-inst", "humaneval", "elastic", {"gamma": 0.98, "track_num": 1, "gen_length": 512}),
     ("dyllm", "llada-inst", "gsm8k", "dyllm", {"cache.threshold": 0.99, "full_steps": 4, "block_length": 8}),
     ("dyllm", "dream-inst", "mbpp", "dyllm", {"cache.threshold": 0.995, "alg": "entropy", "stop_until_eos": True}),
+    ("adablock", "llada-base", "math-500", "dual", {"delimiters": [198], "delimiter_threshold": 0.3, "n_shot": 4}),
+    ("adablock", "dream-inst", "mbpp", "dual", {"first_forward": "first_token", "delimiter_threshold": 0.5}),
+    ("adablock", "dream-base", "gsm8k", "none", {"first_forward": "decode", "gen_length": 512, "threshold": 0.9}),
 ]
 USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all", "generation": "vanilla"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
