@@ -78,6 +78,8 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("adablock", "llada-base", "math-500", "dual", {"delimiters": [198], "delimiter_threshold": 0.3, "n_shot": 4}),
     ("adablock", "dream-inst", "mbpp", "dual", {"first_forward": "first_token", "delimiter_threshold": 0.5}),
     ("adablock", "dream-base", "gsm8k", "none", {"first_forward": "decode", "gen_length": 512, "threshold": 0.9}),
+    ("klass", "llada-inst", "gsm8k", "none", {"conf_threshold": 0.6, "kl_threshold": 0.015, "guard": "block"}),
+    ("klass", "dream-inst", "math-500", "none", {"conf_threshold": 0.9, "kl_threshold": 0.005, "block_length": None}),
 ]
 USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all", "generation": "vanilla"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
