@@ -80,6 +80,8 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("adablock", "dream-base", "gsm8k", "none", {"first_forward": "decode", "gen_length": 512, "threshold": 0.9}),
     ("klass", "llada-inst", "gsm8k", "none", {"conf_threshold": 0.6, "kl_threshold": 0.015, "guard": "block"}),
     ("klass", "dream-inst", "math-500", "none", {"conf_threshold": 0.9, "kl_threshold": 0.005, "block_length": None}),
+    ("dinfer", "llada-inst", "gsm8k", "vicinity", {"block_length": 64, "threshold": 0.9, "eos": "block"}),
+    ("dinfer", "llada-1.5", "mbpp", "vicinity", {"prefix_look": 16, "after_look": 16, "warmup_steps": 4}),
 ]
 USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all", "generation": "vanilla"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
