@@ -82,6 +82,8 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("klass", "dream-inst", "math-500", "none", {"conf_threshold": 0.9, "kl_threshold": 0.005, "block_length": None}),
     ("dinfer", "llada-inst", "gsm8k", "vicinity", {"block_length": 64, "threshold": 0.9, "eos": "block"}),
     ("dinfer", "llada-1.5", "mbpp", "vicinity", {"prefix_look": 16, "after_look": 16, "warmup_steps": 4}),
+    ("fast_dllm_pp", "llada-inst", "humaneval", "prefix", {"frechet": 0.25, "gen_length": 256, "threshold": None}),
+    ("fast_dllm_pp", "dream-base", "gsm8k", "dual", {"frechet": 0.25, "first_forward": "first_token", "n_shot": 5}),
 ]
 USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all", "generation": "vanilla"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
