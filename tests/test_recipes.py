@@ -60,10 +60,36 @@ DOCUMENTED: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("d2cache", "llada-inst", "gsm8k", "d2cache", {"current_k": 32, "rollout_p": 0.1, "confidence": "first-step"}),
     ("d2cache", "dream-base", "humaneval", "dllm", {"kp": 5, "kr": 1, "top_p": 0.9}),
     ("d2cache", "llada-base", "gsm8k", "dllm", {"kp": 25, "kr": 5}),
+    ("dkv_cache", "llada-inst", "humaneval", "dkv", {"gen_length": 512, "block_length": 32, "cache_steps": 8}),
+    ("dkv_cache", "llada-inst", "gsm8k", "dkv_greedy", {"cache_steps": 2, "cache.window": 4, "alg": "random"}),
+    ("dkv_cache", "dream-base", "mbpp", "dkv", {"cache_steps": 4, "wrap": True, "block_length": None, "n_shot": 3}),
+    ("sparse_dllm", "llada-1.5", "humaneval", "sparse", {"gen_length": 512, "keep_ratio": 0.5, "kernel_size": 3}),
+    ("sparse_dllm", "dream-inst", "gsm8k", "sparse", {"gen_length": 256, "first_forward": "first_token"}),
+    ("slow_fast", "llada-base", "mbpp", "dllm", {"kp": 5, "kr": 1, "rou": 0.0, "block_length": 256, "n_shot": 3}),
+    ("slow_fast", "dream-base", "gsm8k_cot", "none", {"strategy": "slowfast", "rule": "dream", "slow_threshold": 0.8}),
+    ("daedal", "llada-1.5", "mbpp", "none", {"strategy": "daedal", "gen_length": 2048, "initial_length": 64}),
+    ("daedal", "llada-inst", "gsm8k", "none", {"expansion": 8, "low_threshold": 0.1, "n_shot": 0}),
+    ("wino", "llada-inst", "gsm8k", "none", {"strategy": "wino", "threshold": 0.6, "block_length": 128}),
+    ("wino", "llada-inst", "mbpp", "none", {"threshold": 0.8, "threshold_back": 0.9, "gen_length": 256}),
+    ("elastic_cache", "llada-1.5", "mbpp", "elastic", {"strategy": "window", "generation.window": 16, "eos": "cut"}),
+    ("elastic_cache", "dream-inst", "humaneval", "elastic", {"gamma": 0.98, "track_num": 1, "gen_length": 512}),
+    ("dyllm", "llada-inst", "gsm8k", "dyllm", {"cache.threshold": 0.99, "full_steps": 4, "block_length": 8}),
+    ("dyllm", "dream-inst", "mbpp", "dyllm", {"cache.threshold": 0.995, "alg": "entropy", "stop_until_eos": True}),
+    ("adablock", "llada-base", "math-500", "dual", {"delimiters": [198], "delimiter_threshold": 0.3, "n_shot": 4}),
+    ("adablock", "dream-inst", "mbpp", "dual", {"first_forward": "first_token", "delimiter_threshold": 0.5}),
+    ("adablock", "dream-base", "gsm8k", "none", {"first_forward": "decode", "gen_length": 512, "threshold": 0.9}),
+    ("klass", "llada-inst", "gsm8k", "none", {"conf_threshold": 0.6, "kl_threshold": 0.015, "guard": "block"}),
+    ("klass", "dream-inst", "math-500", "none", {"conf_threshold": 0.9, "kl_threshold": 0.005, "block_length": None}),
+    ("dinfer", "llada-inst", "gsm8k", "vicinity", {"block_length": 64, "threshold": 0.9, "eos": "block"}),
+    ("dinfer", "llada-1.5", "mbpp", "vicinity", {"prefix_look": 16, "after_look": 16, "warmup_steps": 4}),
+    ("fast_dllm_pp", "llada-inst", "humaneval", "prefix", {"frechet": 0.25, "gen_length": 256, "threshold": None}),
+    ("fast_dllm_pp", "dream-base", "gsm8k", "dual", {"frechet": 0.25, "first_forward": "first_token", "n_shot": 5}),
 ]
 USUAL = {"model": "", "dataset": "", "cache": "none", "suffix": "all", "generation": "vanilla"}
 GROUPS = {"n_shot": "dataset", "mc_num": "likelihood", "estimator": "likelihood"}
 GROUPS |= dict.fromkeys(("kp", "kr", "rou", "rollout_p", "current_k", "inflate_w", "confidence"), "cache")
+GROUPS |= dict.fromkeys(("cache_steps", "wrap", "keep_ratio", "kernel_size", "gamma", "track_num"), "cache")
+GROUPS |= dict.fromkeys(("full_steps", "prefix_look", "after_look", "warmup_steps"), "cache")
 
 
 PRUNED: list[tuple[str, str, str, str, dict[str, Any]]] = [
