@@ -142,7 +142,7 @@ class Attention:
         return self._ungrouped(mixed, rows), rows.unpad(columns.scatter(mean / config.num_heads))
 
     def _remember(self, keys: Tensor, values: Tensor) -> None:
-        """Hold them where rows beside the canvas need them. Elsewhere, memory not freed before the feed-forward costs."""
+        """Hold them if rows beside the canvas need them; memory not freed before the feed-forward block slows it."""
         if self.remembers:
             self.attended = keys, values
 
