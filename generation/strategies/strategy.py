@@ -176,6 +176,8 @@ class Strategy:
     """Source of the method: title and arXiv id."""
     needs_logits: ClassVar[bool] = False
     """Needs the logits of all live positions (`View.logits`)."""
+    makes_blocks: ClassVar[bool] = False
+    """Its regions are blocks to a cache even where ``block_length`` is the whole canvas."""
     resizes: bool = False
     """Not every column exists in every forward (`Plan.lengths`, `Edit.lengths`)."""
     leaves_out: bool = False
