@@ -333,7 +333,9 @@ def require_reachable(options: GenerationOptions) -> None:
 
 def incompatibility(cache: Cache, options: GenerationOptions) -> str | None:
     """Why ``cache`` can save nothing with ``options``, or None. Decoding stays correct."""
-    if cache.needs_blocks and options.block >= options.gen_length:
+    from generation.strategies.registry import make_strategy  # which makes strategies from options
+
+    if cache.needs_blocks and options.block >= options.gen_length and not make_strategy(options).makes_blocks:
         smaller = _nearest_divisor(32, options.gen_length, options.gen_length - 1)
         return (
             f"{type(cache).__name__} needs blocks: block_length {options.block} is the whole gen_length "

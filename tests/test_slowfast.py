@@ -130,7 +130,6 @@ def test_fast_forwards_run_what_stands_before_the_end(
         assert out.lengths == [16] * 3
 
 
-@pytest.mark.filterwarnings("ignore:.*needs blocks:UserWarning")
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("cache", [entry.name for entry in caches.entries()])
 @pytest.mark.parametrize("family", ["llada", "dream"])

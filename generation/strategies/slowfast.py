@@ -55,6 +55,7 @@ class SlowFast(Strategy):
     """
 
     paper = "SlowFast sampling, arXiv 2506.10848"
+    makes_blocks = True
     resizes = True
 
     def __init__(

@@ -198,6 +198,8 @@ class Strategy:
     """Source of the method: title and arXiv id."""
     needs_logits: bool = False
     """Needs the logits of all live positions (`View.logits`)."""
+    makes_blocks: ClassVar[bool] = False
+    """Its regions are blocks to a cache even where ``block_length`` is the whole canvas."""
     resizes: bool = False
     """Not every column exists in every forward (`Plan.lengths`, `Edit.lengths`)."""
     rows_beside: int = 0
