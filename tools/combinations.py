@@ -27,7 +27,6 @@ from evaluation.config.identity import BASELINE
 from evaluation.report.markdown import table_text
 from generation import GenerationOptions, generate, stream
 from generation.options import incompatibility
-from generation.strategies.ranked import RankedStrategy
 from generation.strategies.registry import strategies
 from generation.testing import DECODERS, FAMILIES, GEN_LENGTH, PROMPT_LENGTHS, tiny_model, tiny_prompts
 
@@ -51,11 +50,18 @@ def _decodings() -> dict[str, dict[str, Any]]:
     others = [name for name in _built_in(strategies) if name not in named]
     found = {**contract, **{name: {"strategy": name, "block_length": 4} for name in others}}
     for name, options in found.items():
-        strategy = strategies.get(str(options.get("strategy", GenerationOptions.strategy)))
-        is_counted = issubclass(strategy, RankedStrategy) and "steps" not in options
-        faster = {"num_transfer_tokens": 2} if is_counted else {}
-        found[name] = {**faster, **{key: value for key, value in options.items() if key != "seed"}}
+        found[name] = _faster({key: value for key, value in options.items() if key != "seed"})
     return found
+
+
+def _faster(options: dict[str, Any]) -> dict[str, Any]:
+    """``options`` with two tokens per forward, where these go together."""
+    faster = {"num_transfer_tokens": 2, **options}
+    try:
+        GenerationOptions.make(gen_length=GEN_LENGTH, **faster)
+    except UsageError:  # a schedule or a rule of the strategy says how many
+        return options
+    return faster
 
 
 CACHES, SUFFIXES, FORMATS = _built_in(caches), _built_in(suffixes), list(STORES)
