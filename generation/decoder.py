@@ -302,12 +302,9 @@ class _Decoding:
         rows = cache.rows(step)
         require_mask(rows, canvas, f"{type(cache).__name__}.rows")
         self.visibility.choose(step, rows)
-        all_run = rows is None and step.visible is None
-        live, reread = self._live(step, plan, all_run), None
-        if (again := self._widened(plan.reread)) is not None:
-            reread = self._running(again & ~step.masked, step, all_run)
+        live = self._live(step, plan, all_run=rows is None and step.visible is None)
         # Row j - shift has the logits of position j; generated positions never wrap around.
-        logit_rows = (live if reread is None else live | reread).roll(-canvas.shift, dims=1)
+        logit_rows = live.roll(-canvas.shift, dims=1)
         second, measure = self._widened(plan.leave_one_out), self.meter.inside(cache, step)
         copies = self._copies(plan.copies, step)
         beside: dict[str, Any] = {"leave_one_out": second, "copies": copies}
@@ -318,12 +315,11 @@ class _Decoding:
         self._extremes = extremes(logits)  # before they are overwritten
         left_out = None if left_out is None else self._guided(left_out)
         size = len(self.sequences)
-        reread = None if reread is None else reread[:size]
         predicted = None
         if copies is not None and copied is not None:
             tokens, wanted = (part[:size, :, canvas.prompt_length :] for part in copies)
             predicted = tokens, wanted, self._guided(copied)
-        outcome = self._commit(step, live[:size], reread, self._guided(logits), left_out, predicted)
+        outcome = self._commit(step, live[:size], self._guided(logits), left_out, predicted)
         return outcome if plan.logits is None else _of_masks(outcome, step.masked[:size])
 
     def _copies(self, tokens: Tensor | None, step: Step) -> tuple[Tensor, Tensor] | None:
@@ -365,27 +361,21 @@ class _Decoding:
         self,
         step: Step,
         live: Tensor,
-        reread: Tensor | None,
         logits: Tensor,
         left_out: Tensor | None,
         copied: tuple[Tensor, Tensor, Tensor] | None,
     ) -> Outcome:
-        """Propose a token for each position of ``live`` and ``reread`` (``[B, T]``) and let the strategy decide."""
+        """Propose a token for each position of ``live`` (``[B, T]``) and let the strategy decide."""
         start, size, config = step.canvas.prompt_length, len(self.sequences), self.model.config
         further: dict[str, Tensor] = {}
-        predicted = live if reread is None else live | reread
-        of_live = logits if reread is None else logits[live[predicted]]
         if self.cache.needs_entropy:
             zeros = torch.zeros_like(live, dtype=torch.float32)
-            further["entropy"] = zeros.masked_scatter(live, entropy_of(of_live))
-        kept = kept_again = None
-        if self.strategy.needs_logits:
-            kept, kept_again = of_live.clone(), None if reread is None else logits[reread[predicted]]
+            further["entropy"] = zeros.masked_scatter(live, entropy_of(logits))
+        kept = logits.clone() if self.strategy.needs_logits else None
         uniform = self._uniform()
-        tokens, values = self._proposed(logits, None if uniform is None else uniform[predicted[:, start:]])
-        proposed = self.ids.masked_scatter(predicted, tokens)
-        nothing = torch.full(self.ids.shape, -torch.inf, device=self.ids.device)
-        confidence = nothing.masked_scatter(predicted, values)
+        tokens, values = self._proposed(logits, None if uniform is None else uniform[live[:, start:]])
+        proposed = self.ids.masked_scatter(live, tokens)
+        confidence = torch.full(self.ids.shape, -torch.inf, device=self.ids.device).masked_scatter(live, values)
         self._eligible = (live & step.committable[:size])[:, start:]
         view = View(
             self._eligible,
@@ -403,8 +393,6 @@ class _Decoding:
             config.mask_id,
             config.eos_id,
             self._running_lengths(),
-            None if reread is None else reread[:, start:],
-            kept_again,
             None if copied is None else self._proposed_of_copies(*copied, uniform),
         )
         if (regions := self.strategy.settle(view)) is not None:
@@ -420,8 +408,6 @@ class _Decoding:
                 committed, further["revoked"] = committed & ~moved, further["revoked"] & ~moved
                 self.visibility.forget(moved.repeat(self.contexts, 1), step.canvas)
         self.ids, self.masked = ids, masked
-        if reread is not None:
-            confidence = torch.where(live, confidence, nothing)
         return Outcome(live, confidence, committed, masked, **further)
 
     def _settled(self, step: Step, view: View, regions: list[Region]) -> View:

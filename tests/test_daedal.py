@@ -62,16 +62,15 @@ class Script:
         (region,) = plan.regions
         inside = torch.arange(self.ids.shape[1])[None]
         eligible = board.open & plan.candidates & (inside >= region.start) & (inside < region.end)
-        live = eligible if plan.logits is None else eligible | (plan.logits & board.masked)
-        known = live if plan.reread is None else live | plan.reread
+        live = eligible if plan.logits is None else eligible | plan.logits
         view = View(
             eligible,
-            sure.masked_fill(~known, -torch.inf),
+            sure.masked_fill(~live, -torch.inf),
             board.masked,
             [0],
             [region],
             self.ids,
-            torch.where(known, predicted, self.ids),
+            torch.where(live, predicted, self.ids),
             live,
             torch.ones_like(live),
             None,
@@ -80,7 +79,6 @@ class Script:
             MASK,
             EOS,
             list(self.lengths),
-            plan.reread,
         )
         edit = self.strategy.decide(view)
         self.ids, self.lengths, self.regions = edit.ids, edit.lengths, [region]
@@ -120,7 +118,7 @@ def test_what_exceeds_the_most_is_cut() -> None:
     script.step([1, 2, 3, 4, 5, 1], [0.95, 0.5, 0.5, 0.1, 0.5, 0.0])
     assert script.text == [1, MASK, MASK, MASK, MASK, MASK, MASK]
     plan = script.strategy.plan(script.board())
-    assert (plan.logits, plan.reread) == (None, None), "the end decides nothing any more"
+    assert plan.logits is None, "the end decides nothing any more"
     script.step([1, 2, 3, 4, 5, 1, 1], [0.0, 0.5, 0.6, 0.1, 0.1, 0.1, 0.1])
     assert script.text == [1, MASK, 3, MASK, MASK, MASK, MASK]
 

@@ -350,7 +350,7 @@ def test_the_examples_of_the_page_do_what_they_say(my_module: ModuleType) -> Non
         GenerationOptions.make(strategy="my_module:Cautious", margin=2)
     (table,) = re.findall(r"(?s)\| `view\.` \|.*?\n\n", PAGE.read_text())
     named = set(re.findall(r"`(\w+)`", re.sub(r"(?m)\|[^|]*\|[^|]*\|$", "", table)))
-    assert named - {"view"} == {field.name for field in fields(View)} - {"logits", "left_out", "reread_logits"}
+    assert named - {"view"} == {field.name for field in fields(View)} - {"logits", "left_out"}
     (table,) = re.findall(r"(?s)A `Plan` has\n\n(.*?)\n\n", PAGE.read_text())
     assert set(re.findall(r"(?m)^\| `(\w+)`", table)) == {field.name for field in fields(Plan)}
     strategies_named = set(re.findall(r"(?m)^\| `(\w+)` \| (?:the |from the)", PAGE.read_text()))

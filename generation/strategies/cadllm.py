@@ -128,7 +128,7 @@ class CadLLM(Strategy):
         for b, region in enumerate(regions):
             if region is not None:
                 written[b, region.start : region.end] = ~board.masked[b, region.start : region.end]
-        return Plan(regions, reread=written)
+        return Plan(regions, logits=written)
 
     def _region(self, board: Board, b: int) -> Region:
         before = Region(-1, 0, 0) if board.regions is None else board.regions[b]
@@ -209,14 +209,9 @@ class CadLLM(Strategy):
 
     def _sure(self, view: View) -> list[bool]:
         """Whether each sequence commits the rest of its block."""
-        assert view.logits is not None
-        assert view.reread is not None
-        assert view.reread_logits is not None
-        lead = torch.zeros(view.live.shape, device=view.live.device)
-        for mask, logits in ((view.live, view.logits), (view.reread, view.reread_logits)):
-            top = logits.softmax(dim=1).topk(2, dim=1).values
-            lead[mask] = top[:, 0] - top[:, 1]
-        block = view.eligible | view.reread
+        best, _ = view.top(2)
+        lead = best[:, :, 0] - best[:, :, 1]
+        block = view.eligible | (view.live & ~view.masked)
         gaps = ((lead * block).sum(dim=1) / block.sum(dim=1)).tolist()
         sure = []
         for of, gap, forward in zip(self._sequences, gaps, view.block_step, strict=True):

@@ -97,14 +97,13 @@ class Daedal(Strategy):
             regions.append(region)
         if not bool(exists.any()):
             return Plan(regions, candidates)
-        return Plan(regions, candidates, logits=board.masked & exists, reread=~board.masked & exists)
+        return Plan(regions, candidates, logits=exists)
 
     def decide(self, view: View) -> Edit:
         assert view.lengths is not None
-        known = view.live if view.reread is None else view.live | view.reread
         assert view.eos_id is not None
         ending = view.confidence.where(view.tokens == view.eos_id, 0)
-        self._ending = torch.where(known, ending, self._ending)
+        self._ending = torch.where(view.live, ending, self._ending)
         confidence = view.confidence.masked_fill(~view.eligible, -torch.inf)
         number = (confidence > self._threshold).sum(dim=1, keepdim=True).clamp(min=1)
         order = confidence.argsort(dim=1, descending=True, stable=True)

@@ -70,7 +70,6 @@ class Plan:
         logits: BoolTensor ``[B, G]``, further positions whose logits are wanted, anywhere in the canvas, written ones
             included.
         lengths: columns of the generated part that run and are attended in this forward; None: all that exist.
-        reread: BoolTensor ``[B, G]``, committed positions whose predictions are wanted too, where their rows run.
         leave_one_out: BoolTensor ``[B, G]``, positions to predict a second time, from everything but their own token.
         copies: LongTensor ``[B, K, G]``, tokens of ``K`` copies of each region, predicted beside the canvas as if they
             stood in it; -1 outside of the region, or everywhere if a sequence has no copy.
@@ -82,7 +81,6 @@ class Plan:
     last: list[bool] | None = None
     logits: Tensor | None = None
     lengths: list[int] | None = None
-    reread: Tensor | None = None
     leave_one_out: Tensor | None = None
     copies: Tensor | None = None
 
@@ -116,7 +114,7 @@ class View:
         block_step: forwards each sequence had spent in its region before this one.
         regions: of each sequence.
         ids: LongTensor ``[B, G]``, the tokens before this step.
-        tokens: LongTensor ``[B, G]``, proposed tokens at live and reread positions, else as in ``ids``.
+        tokens: LongTensor ``[B, G]``, proposed tokens at live positions, else as in ``ids``.
         live: BoolTensor ``[B, G]``, positions whose logits were computed: masked ones, and those of `Plan.logits`.
         ran: BoolTensor ``[B, G]``, positions whose row ran.
         logits: float32 ``[M, V]`` of the live positions, sequence after sequence; only with `Strategy.needs_logits`.
@@ -124,8 +122,6 @@ class View:
         seeds: of each sequence.
         mask_id, eos_id: special tokens.
         lengths: columns of the generated part that exist; None: all.
-        reread: BoolTensor ``[B, G]``, the positions of `Plan.reread` that were predicted again.
-        reread_logits: float32 ``[R, V]`` of these positions; only with `Strategy.needs_logits`.
         copies: what was predicted of the copies of the plan; None: it has none.
     """
 
@@ -144,8 +140,6 @@ class View:
     mask_id: int
     eos_id: int | None
     lengths: list[int] | None = None
-    reread: Tensor | None = None
-    reread_logits: Tensor | None = None
     copies: Copies | None = None
 
     def entropy(self) -> Tensor:
