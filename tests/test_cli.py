@@ -261,7 +261,7 @@ def test_the_chat_template_and_the_system_prompt_reach_the_prompt(run: Run, shor
         (["suffix.window=3"], "it belongs to suffix=window and suffix=dropout"),
         (["store=int9"], "unknown store 'int9': did you mean 'int8'?"),
         (["store=int8"], "store=int8 is a format of stored keys and values, and NoCache stores none"),
-        (["generation.window=3"], "it belongs to generation=window"),
+        (["generation.max_block=3"], "it belongs to generation=cadllm"),
         (["generation=window", "generation.widnow=3"], "did you mean 'generation.window'?"),
         (["generation=window", "generation.window=0"], "'window' must be at least 1"),
         (["generation.strategy=window", "+generation.widnow=3"], "did you mean 'window'?"),
@@ -412,7 +412,7 @@ def test_help_names_choices_and_keys(tmp_path: Path) -> None:
         "model: diffucoder-base",
         "gen_length: 128",
         "Exit status",
-        "recipe: d2cache, dllm_cache, dpad, fast_dllm",
+        "recipe: adablock, d2cache, daedal",
         "mc_num: 128",
     ):
         assert text in result.out

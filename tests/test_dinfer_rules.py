@@ -174,12 +174,12 @@ def test_iterations_refresh(tiny_models: dict[str, Transformer], prompts: list[l
     ("options", "message"),
     [
         ({"strategy": "hierarchy", "low": 1.5}, "strategy parameter 'low' must be between 0 and 1, not 1.5"),
-        ({"strategy": "hierarchy", "alg": "entropy"}, "strategy 'hierarchy' has a rule of its own"),
-        ({"strategy": "hierarchy", "alg": "ar"}, "leave out alg=ar"),
+        ({"strategy": "hierarchy", "alg": "entropy"}, "does not go with strategy 'hierarchy'"),
+        ({"strategy": "hierarchy", "alg": "ar"}, "alg=ar does not go with"),
         ({"strategy": "credit", "credit_alpha": -1.0}, "'credit_alpha' must not be negative, not -1.0"),
         ({"strategy": "credit", "boost_gamma": -1.0}, "'boost_gamma' must not be negative, not -1.0"),
         ({"strategy": "credit", "decay_beta": 1.1}, "'decay_beta' must be between 0 and 1, not 1.1"),
-        ({"strategy": "credit", "confidence_eos_eot_inf": True}, "leave out confidence_eos_eot_inf"),
+        ({"strategy": "credit", "confidence_eos_eot_inf": True}, "confidence_eos_eot_inf=True does not go with"),
     ],
 )
 def test_wrong_parameters_are_named(options: dict[str, Any], message: str) -> None:

@@ -12,12 +12,14 @@ import yaml
 from cache_zoo import UsageError, caches, make_cache
 from cache_zoo.methods.prefix import PrefixCache
 from cache_zoo.registry import suffixes
+from evaluation.config import identity
 from evaluation.config.command_line import cells
 from evaluation.config.identity import NEUTRAL, config_hash, counted, is_baseline, run_name, setting
 from evaluation.config.settings import DatasetSettings, Settings
 from evaluation.config.task_names import OWN_FOLDER
 from evaluation.config.task_table import OWN_TASKS
 from evaluation.tasks.scorers import SCORERS
+from generation.options import RULES
 from generation.strategies.registry import strategies
 from models.nano.data import ITEMS
 
@@ -346,3 +348,7 @@ def test_a_saved_configuration_is_that_of_its_folder() -> None:
     again = yaml.safe_load(yaml.safe_dump(made.config))
     assert run_name(again) == made.run_name
     assert Settings.from_config(again).run_name == made.run_name
+
+
+def test_the_rules_are_those_of_the_options() -> None:
+    assert identity._RULES == RULES

@@ -153,11 +153,11 @@ def test_one_stable_token_per_forward(tiny_models: dict[str, Transformer], promp
         ({"guard": "blocks"}, "unknown value of strategy parameter 'guard' 'blocks': did you mean 'block'?"),
         (
             {"threshold": 0.9},
-            "strategy 'klass' has a rule of its own for which tokens are committed; leave out threshold",
+            "threshold=0.9 does not go with strategy 'klass', which has a rule of its own; leave it out",
         ),
-        ({"gamma": 0.1}, "leave out gamma"),
-        ({"alg": "random"}, "leave out alg=random"),
-        ({"alg": "ar"}, "leave out alg=ar"),
+        ({"gamma": 0.1}, "gamma=0.1 does not go"),
+        ({"alg": "random"}, "alg=random does not go"),
+        ({"alg": "ar"}, "alg=ar does not go"),
     ],
 )
 def test_wrong_parameters_are_named(options: dict[str, Any], message: str) -> None:

@@ -166,8 +166,8 @@ def test_a_beginning_outside_the_vocabulary_is_refused(
         ({"constraints": {16: 1}}, "'constraints' has offset 16 outside of gen_length 16"),
         ({"constraints": {-1: 1}}, "'constraints' holds -1, which is no offset or token id"),
         ({"constraints": {1: "the"}}, "'constraints' holds 'the', which is no offset or token id"),
-        ({"threshold": 0.9}, "strategy 'prophet' has a rule of its own"),
-        ({"alg": "random"}, "leave out alg=random"),
+        ({"threshold": 0.9}, "threshold=0.9 does not go with strategy 'prophet', which has a rule of its own"),
+        ({"alg": "random"}, "alg=random does not go"),
     ],
 )
 def test_wrong_parameters_are_named(options: dict[str, Any], message: str) -> None:

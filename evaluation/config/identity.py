@@ -17,7 +17,6 @@ from typing import Any, TypeGuard
 from cache_zoo import UsageError
 from cache_zoo.errors import require
 from evaluation.config.task_table import OWN_TASKS
-from generation.options import RULES
 
 BASELINE = {"cache": "none", "suffix": "all", "store": "native"}
 """The method of a baseline, by group or key: no cache, nothing dropped. The method is what may differ between runs that
@@ -66,6 +65,8 @@ NEUTRAL: dict[str, Any] = {
 }
 """Values that mean the same as a missing key. A new key needs one, so that earlier runs keep their names."""
 
+_RULES = ("threshold", "factor", "frechet", "gamma")
+"""As `generation.options.RULES`, which would load torch."""
 _NOT_COMPARED = ("dataset.path", "allow_code_execution")
 """Compared otherwise: by the digest of the data, and by whether there is a score."""
 _DEPTH = 20
@@ -210,7 +211,7 @@ def _generation(values: dict[str, Any]) -> None:
     number = values.get("generation.num_transfer_tokens")
     if values["generation.steps"] is None and _positive(number) and _positive(block) and number >= block:
         # each forward commits a whole block: no rule has a choice
-        for key in (*RULES, "alpha", "sigma", "debias", "debias_clip", "debias_sha256"):
+        for key in (*_RULES, "alpha", "sigma", "debias", "debias_clip", "debias_sha256"):
             values[f"generation.{key}"] = NEUTRAL[f"generation.{key}"]
         values["generation.num_transfer_tokens"] = block
 

@@ -150,7 +150,7 @@ def warm_up_options(options: GenerationOptions) -> GenerationOptions:
         made = replace(options, **short)
         make_strategy(made)
     except UsageError:
-        return replace(options, **short, **fewer, strategy="vanilla", parameters={})
+        return replace(options, **{**short, **fewer}, strategy="vanilla", parameters={})
     return made
 
 

@@ -15,7 +15,7 @@ from generation.strategies.strategy import Board, Plan, Region, Strategy, View, 
 
 _STRICT, _LAX = 0.85, 0.4
 """The threshold in the first forward of a block and after all of its steps."""
-_OTHER_RULES = "steps alpha sigma alg alg_temp first_forward confidence_eos_eot_inf".split()
+_OTHER_RULES = "steps alpha frechet gamma debias sigma alg alg_temp first_forward confidence_eos_eot_inf".split()
 
 
 @dataclass
@@ -105,6 +105,7 @@ class CadLLM(Strategy):
         require_choice("strategy parameter 'confidence'", confidence, ("softmax", "entropy"))
         refuse_options(options, "which has steps and confidences of its own", *_OTHER_RULES)
         super().__init__(options)
+        self.counted = False
         self.min_block, self.max_block, self.adaptive_blocks = min_block, max_block, adaptive_blocks
         self.initial_steps, self.max_steps, self.adaptive_steps = initial_steps, max_steps, adaptive_steps
         self.confidence, self.adaptive_top_k, self.repetition = confidence, adaptive_top_k, repetition

@@ -11,8 +11,8 @@ from cache_zoo.errors import require
 from generation.options import GenerationOptions
 from generation.sampling import propose, uniform_of
 from generation.strategies.lines import Lines
-from generation.strategies.ranked import RankedStrategy, refuse
-from generation.strategies.strategy import Board, Edit, View
+from generation.strategies.ranked import RankedStrategy
+from generation.strategies.strategy import Board, Edit, View, refuse_options
 
 
 class Credit(RankedStrategy):
@@ -46,7 +46,7 @@ class Credit(RankedStrategy):
         require(boost_gamma >= 0, f"{name} 'boost_gamma' must not be negative, not {boost_gamma}")
         require(0 <= decay_beta <= 1, f"{name} 'decay_beta' must be between 0 and 1, not {decay_beta}")
         super().__init__(options)
-        refuse(options, "credit", "confidence_eos_eot_inf")
+        refuse_options(options, "which changes the logits", "confidence_eos_eot_inf")
         self.credit_alpha, self.boost_gamma, self.decay_beta = credit_alpha, boost_gamma, decay_beta
 
     def start(self, board: Board) -> None:

@@ -9,7 +9,7 @@ from cache_zoo.errors import require
 from generation.options import GenerationOptions
 from generation.strategies.strategy import Board, Edit, Plan, Region, Strategy, View, first_open_block, refuse_options
 
-_RULES = ("num_transfer_tokens", "steps", "alpha", "factor", "first_forward", "sigma", "alg_temp")
+_RULES = "num_transfer_tokens steps alpha factor frechet gamma debias first_forward sigma alg_temp".split()
 _EOS = ("alg", "logits_eos_inf", "confidence_eos_eot_inf", "eos")
 
 
@@ -61,6 +61,7 @@ class Daedal(Strategy):
         refuse_options(options, "which decodes by thresholds", *_RULES)
         refuse_options(options, "which takes the length from the probability of end of sequence", *_EOS)
         super().__init__(options)
+        self.counted = False
         self.expansion, self.eos_window = expansion, eos_window
         self.low_threshold, self.eos_threshold, self.expand_threshold = low_threshold, eos_threshold, expand_threshold
         self._first = min(initial_length, options.gen_length)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from cache_zoo.errors import require
-from generation.options import UNRANKED, GenerationOptions
-from generation.strategies.ranked import RankedStrategy, refuse
-from generation.strategies.strategy import View
+from generation.options import GenerationOptions
+from generation.strategies.ranked import UNRANKED_ALGS, RankedStrategy
+from generation.strategies.strategy import View, refuse_options
 
 
 class Hierarchy(RankedStrategy):
@@ -26,7 +26,7 @@ class Hierarchy(RankedStrategy):
 
     def __init__(self, options: GenerationOptions, low: float = 0.4) -> None:
         require(0 <= low <= 1, f"strategy parameter 'low' must be between 0 and 1, not {low}")
-        refuse(options, "hierarchy", "entropy", *UNRANKED)  # low is a probability, and runs are ranked
+        refuse_options(options, "which ranks by probabilities", "alg=entropy", *UNRANKED_ALGS)
         super().__init__(options, counted=False)
         self.low = low
 

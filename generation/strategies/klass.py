@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from cache_zoo.errors import require, require_choice
-from generation.options import RULES, UNRANKED, GenerationOptions
+from generation.options import RULES, GenerationOptions
 from generation.sampling import uniform_of
 from generation.strategies.lines import Lines
-from generation.strategies.ranked import RankedStrategy, refuse
-from generation.strategies.strategy import Board, Plan, View
+from generation.strategies.ranked import UNRANKED_ALGS, RankedStrategy
+from generation.strategies.strategy import Board, Plan, View, refuse_options
 
 CHOICES = ("all", "max_conf", "min_kl", "random")
 
@@ -58,7 +58,7 @@ class Klass(RankedStrategy):
         require_choice(f"value of {name} 'unmask'", unmask, CHOICES)
         require_choice(f"value of {name} 'guard'", guard, ("history", "block"))
         super().__init__(options, counted=False)
-        refuse(options, "klass", *RULES, *UNRANKED)
+        refuse_options(options, "which has a rule of its own", *RULES, *UNRANKED_ALGS)
         self.conf_threshold, self.kl_threshold, self.history = conf_threshold, kl_threshold, history
         self.unmask, self.guard = unmask, guard
 

@@ -61,6 +61,8 @@ class ODB(RankedStrategy):
         require(protected >= 0, f"strategy parameter 'protected' must not be negative, not {protected}")
         refuse_options(options, "which reads probabilities off its predictions", "alg", "alg_temp")
         refuse_options(options, "which looks for the end of the text", "logits_eos_inf")
+        if drafts:
+            refuse_options(options, "whose copies have probabilities only", "gamma", "debias")
         super().__init__(options)
         self.stops, self.stop_confidence = [list(stop) for stop in stops], stop_confidence
         self.protected, self.drafts = protected, drafts

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from cache_zoo.errors import require, require_type, shown
-from generation.options import RULES, UNRANKED, GenerationOptions
+from generation.options import RULES, GenerationOptions
 from generation.selection import block_forwards
-from generation.strategies.ranked import RankedStrategy, refuse
-from generation.strategies.strategy import Board, Edit, Plan, View
+from generation.strategies.ranked import UNRANKED_ALGS, RankedStrategy
+from generation.strategies.strategy import Board, Edit, Plan, View, refuse_options
 
 
 class Prophet(RankedStrategy):
@@ -61,7 +61,7 @@ class Prophet(RankedStrategy):
             f"{name} 'answer_start' must be at least 0 and less than gen_length, {length}, not {shown(answer_start)}",
         )
         require(answer_length >= 1, f"{name} 'answer_length' must be at least 1, not {answer_length}")
-        refuse(options, "prophet", *RULES, *UNRANKED)
+        refuse_options(options, "which has a rule of its own", *RULES, *UNRANKED_ALGS)
         super().__init__(options)
         self.fixed = sorted(self.fixed_tokens)
         self.limits = early, mid, late

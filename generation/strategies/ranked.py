@@ -10,7 +10,7 @@ from torch import Tensor
 from cache_zoo.errors import require
 from cache_zoo.methods.certainty import certainty_density
 from generation.frequencies import calibrated, frequencies
-from generation.options import ALGORITHMS, UNRANKED, GenerationOptions
+from generation.options import UNRANKED, GenerationOptions
 from generation.sampling import gumbel, uniform_of
 from generation.selection import block_forwards, commit_best, damped_threshold, dream_times, quota, ranks
 from generation.strategies.strategy import Board, Edit, Plan, Region, Strategy, View
@@ -24,16 +24,8 @@ def moved(board: Board, b: int, start: int, end: int) -> Region:
     return Region(block + (bounds != [start, end]), start, end)
 
 
-def refuse(options: GenerationOptions, strategy: str, *names: str) -> None:
-    """Raise `UsageError` if ``options`` give one of ``names``, options or values of ``alg``, which make no sense with
-    ``strategy``."""
-    for name in names:
-        given = f"alg={name}" if name in ALGORITHMS else name
-        used = options.alg == name if name in ALGORITHMS else getattr(options, name)
-        require(
-            used is None or used is False,
-            f"strategy '{strategy}' has a rule of its own for which tokens are committed; leave out {given}",
-        )
+UNRANKED_ALGS = tuple(f"alg={name}" for name in UNRANKED)
+"""What a strategy refuses that needs confidences (`refuse_options`)."""
 
 
 class RankedStrategy(Strategy):

@@ -12,7 +12,7 @@ from cache_zoo.errors import require, require_choice
 from generation.options import GenerationOptions
 from generation.strategies.strategy import Board, Plan, Region, Strategy, View, first_open_block, refuse_options
 
-_RULES = ("num_transfer_tokens", "steps", "alpha", "factor", "first_forward", "sigma", "alg_temp", "alg")
+_RULES = "num_transfer_tokens steps alpha factor frechet gamma debias first_forward sigma alg_temp alg".split()
 
 
 @dataclass
@@ -80,6 +80,7 @@ class SlowFast(Strategy):
         require_choice("value of strategy parameter 'rule'", rule, ("llada", "dream"))
         refuse_options(options, "which commits by thresholds of its own", *_RULES)
         super().__init__(options)
+        self.counted = False
         self.k_exploration, self.cycle_confidence, self.window, self.std = k_exploration, cycle_confidence, window, std
         self.rule, self.slow_least, self.fast_least = rule, slow_least, fast_least
         self._fast = 0.9 if options.threshold is None else options.threshold

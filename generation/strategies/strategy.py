@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cache_zoo.errors import require
-from generation.options import GenerationOptions
+from generation.options import RULES, GenerationOptions
 from generation.sampling import entropy_of
 
 
@@ -208,7 +208,8 @@ class Strategy:
     def __init__(self, options: GenerationOptions) -> None:
         self.options = options
         self.counted: bool = options.counted
-        """Whether the number of tokens that a forward commits does not depend on what the model predicts."""
+        """Whether the number of tokens that a forward commits does not depend on what the model predicts; a strategy
+        with a rule of its own sets it to False."""
 
     @property
     def initial_length(self) -> int | None:
@@ -253,15 +254,14 @@ def refuse_options(options: GenerationOptions, reason: str, *names: str) -> None
     Args:
         options: of the generation.
         reason: what the strategy does instead, as a clause.
-        names: attributes of the options.
+        names: attributes of the options, or one of their values, such as ``alg=random``.
     """
     defaults = {entry.name: entry.default for entry in fields(GenerationOptions)}
     for name in names:
-        value = getattr(options, name)
-        require(
-            value == defaults[name] or (value == 0 and name != "threshold"),
-            f"{name}={value} does not go with strategy '{options.strategy}', {reason}; leave it out",
-        )
+        key, _, refused = name.partition("=")
+        value = getattr(options, key)
+        unused = value != refused if refused else value == defaults[key] or (value == 0 and key not in RULES)
+        require(unused, f"{key}={value} does not go with strategy '{options.strategy}', {reason}; leave it out")
 
 
 def first_open_block(open_: Tensor, length: int) -> list[Region | None]:

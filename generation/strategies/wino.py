@@ -12,7 +12,7 @@ from generation.options import GenerationOptions
 from generation.sampling import probability_of
 from generation.strategies.strategy import Board, Edit, Plan, Strategy, View, refuse_options
 
-_RULES = ("num_transfer_tokens", "steps", "alpha", "factor", "first_forward", "sigma", "alg_temp")
+_RULES = "num_transfer_tokens steps alpha factor frechet gamma debias first_forward sigma alg_temp".split()
 _FIRST_ACCEPTED = 30
 """What the forward before the first of a block counts as accepted."""
 
@@ -51,6 +51,7 @@ class Wino(Strategy):
             "eos=fill writes behind a token that strategy 'wino' may take back; give block or drop, or stop_until_eos",
         )
         super().__init__(options)
+        self.counted = False
         self.threshold_back = threshold_back
         self._threshold = 0.6 if options.threshold is None else options.threshold
 
