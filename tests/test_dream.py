@@ -59,7 +59,7 @@ def test_what_makes_no_sense_is_refused(options: dict[str, Any], message: str) -
 CONTRACT = strategy_checks("dream", decoders=["blocks", "sampling", "until-eos", "idle-forwards"])
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("check", CONTRACT, ids=str)
 def test_the_contract_of_strategies(check: StrategyCheck) -> None:
     check()

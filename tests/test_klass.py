@@ -186,7 +186,7 @@ CONTRACT = strategy_checks("klass", LOOSE, {**LOOSE, "unmask": "random"}, decode
 CONTRACT += strategy_checks("klass", decoders=["steps", "margin", "guided", "entropy"])[:8]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("check", CONTRACT, ids=str)
 def test_the_contract_of_strategies(check: StrategyCheck) -> None:
     check()

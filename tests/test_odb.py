@@ -65,6 +65,7 @@ def shallow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Transformer]:
     }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
 @pytest.mark.parametrize(
     "rule", [{}, {"temperature": 0.4}, {"cfg_scale": 0.7}, {"sigma": 3.0}, {"first_forward": "first_token"}], ids=str
@@ -353,7 +354,7 @@ CONTRACT = strategy_checks(
 )
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("check", CONTRACT, ids=str)
 def test_the_contract_of_strategies(check: StrategyCheck) -> None:
     check()

@@ -183,7 +183,7 @@ CONTRACT = [
 ]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("check", CONTRACT, ids=str)
 def test_the_contract_of_strategies(check: StrategyCheck) -> None:
     check()

@@ -424,6 +424,7 @@ ANSWERS = [
 
 
 @runs_programs
+@pytest.mark.slow
 def test_scoring_again_gives_the_same_numbers_with_any_workers(tmp_path: Path) -> None:
     coded = saved(tmp_path, "humaneval_instruct", FUNCTIONS, ANSWERS)
     pairs = [pair for pair in PAIRS if pair["reference"].strip()]

@@ -159,7 +159,7 @@ def copied(finished: Path, tmp_path: Path) -> tuple[Settings, Path]:
     return cell, RunFolder.of(cell).path
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "content",
     [None, b"", b"{", b"\0" * 99, b"[]", b"{}", b'{"summary": null}', b'{"summary": {"status": "done"}}', b"[" * 99999],

@@ -250,7 +250,8 @@ def test_an_interrupt_leaves_a_partial_run_that_resumes(tmp_path: Path, number: 
         assert "the same command resumes" in process.err
 
 
-@pytest.mark.parametrize("number", [1, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [3, 7])
 def test_killed_at_any_moment_a_sweep_ends_as_if_nothing_had_been(tmp_path: Path, number: int) -> None:
     grid = ["-m", "cache=none,dual,d2cache", "generation.threshold=null,0.9", "dataset.size=6", "batch_size=2"]
     sweep, whole, killed = [*grid, "jobs=2", *QUICK[:-1]], tmp_path / "whole", tmp_path / "killed"
