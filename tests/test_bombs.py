@@ -118,6 +118,7 @@ def try_bomb(name: str, command: str, small_runs: Path, folder: Path) -> None:
     assert mebibytes < MEBIBYTES, where
 
 
+@pytest.mark.slow
 def test_a_bomb_ends_soon(small_runs: Path, tmp_path: Path) -> None:
     try_bomb("100,000 brackets", "check", small_runs, tmp_path)
 

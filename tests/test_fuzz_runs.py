@@ -29,7 +29,7 @@ from tests.small_runs import pick
 SECONDS = 10
 MEBIBYTES = 128
 """That a call may take beside the libraries, which the process has loaded: 500 in all."""
-QUICK, ALL, PARTS = 20, 2_000, 4
+QUICK, ALL, PARTS = 8, 2_000, 4
 TOGETHER = 20
 """Runs in a folder of several, which one bad run must not end."""
 _WATCHED = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink")

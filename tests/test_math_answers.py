@@ -46,11 +46,13 @@ def right(reference: str, text: str) -> bool:
     return math500.process_results({"answer": reference}, [text])["math_verify"] == 1.0
 
 
-def test_pairs_that_are_and_are_not_the_same() -> None:
-    wrong = [pair for pair in PAIRS if math500.same(pair["reference"], pair["answer"]) != pair["same"]]
-    assert not wrong
-    assert sum(pair["same"] for pair in PAIRS) > 600
-    assert sum(not pair["same"] for pair in PAIRS) > 200
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("part", range(8))
+def test_pairs_that_are_and_are_not_the_same(part: int) -> None:
+    pairs = PAIRS[part::8]
+    assert not [pair for pair in pairs if math500.same(pair["reference"], pair["answer"]) != pair["same"]]
+    assert sum(pair["same"] for pair in pairs) > 70
+    assert sum(not pair["same"] for pair in pairs) > 20
 
 
 @pytest.mark.slow
