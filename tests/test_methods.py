@@ -256,6 +256,8 @@ def test_a_sweep_has_one_baseline_for_all_methods() -> None:
     assert names[-1] == "nano-llada dual window int8 vanilla nano-gsm"
     tuned = cells(["suffix=window", "suffix.window=4,8", *COMMON], sweep=True)
     assert [name.rpartition(" ")[2] for name in labels([Cell(cell) for cell in tuned])] == ["window=4", "window=8"]
+    strategies = cells(["generation=wino,klass", "model=nano-llada", "dataset=nano-gsm"], sweep=True)
+    assert not any("=" in name for name in labels([Cell(cell) for cell in strategies]))
     assert with_baselines(tuned) == tuned
 
 

@@ -103,11 +103,12 @@ class Display:
 def labels(cells: Sequence[Cell]) -> list[str]:
     """A name for each cell: its choices, and the values that differ between cells."""
     configs = [options(flatten(cell.settings.config)) for cell in cells]
-    swept = [key for key in differing(configs) if key.split(".")[0] not in GROUPS]
+    groups = ("generation", *GROUPS)  # the parameters of one choice say nothing of another
+    swept = [key for key in differing(configs) if key.split(".")[0] not in groups]
     names = []
     for cell, config in zip(cells, configs, strict=True):
         axes, tuned = cell.settings.axes, []
-        for group in GROUPS:
+        for group in groups:
             pairs = zip(cells, configs, strict=True)
             same = [other for one, other in pairs if one.settings.axes[group] == axes[group]]
             tuned += [key for key in differing(same) if key.startswith(f"{group}.")]
