@@ -162,7 +162,7 @@ class Store:
     def write(self, layer: int, rows: Rows, key: Tensor | None = None, value: Tensor | None = None) -> None:
         """Overwrite ``rows`` of a layer with packed ``key`` and ``value`` ``[N, G, E]``; None leaves them as they are.
 
-        Keys are rotated (RoPE) already. Positions do not move, so this is bit-identical to storing them before RoPE,
+        Keys are rotated (RoPE) already. A position that moves runs again, so this is bit-identical to storing them before RoPE,
         and it saves one rotation of the whole canvas per layer and step.
         """
         if key is not None:
