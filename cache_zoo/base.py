@@ -98,8 +98,8 @@ class Cache:
 class KVCache(Cache):
     """Keys and values of every canvas position and layer, kept between steps.
 
-    Keys are stored rotated. A position that moves runs again, so this is bit-identical to storing them before RoPE, and it saves
-    one rotation of the whole canvas per layer and step.
+    Keys are stored rotated. A position that moves runs again, so this is bit-identical to storing them before RoPE, and
+    it saves one rotation of the whole canvas per layer and step.
 
     Attributes:
         store: holds them, of the kind that ``canvas.store`` names.

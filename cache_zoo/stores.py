@@ -162,8 +162,8 @@ class Store:
     def write(self, layer: int, rows: Rows, key: Tensor | None = None, value: Tensor | None = None) -> None:
         """Overwrite ``rows`` of a layer with packed ``key`` and ``value`` ``[N, G, E]``; None leaves them as they are.
 
-        Keys are rotated (RoPE) already. A position that moves runs again, so this is bit-identical to storing them before RoPE,
-        and it saves one rotation of the whole canvas per layer and step.
+        Keys are rotated (RoPE) already. A position that moves runs again, so this is bit-identical to storing them
+        before RoPE, and it saves one rotation of the whole canvas per layer and step.
         """
         if key is not None:
             self._keys.write(layer, rows, key)
