@@ -167,6 +167,7 @@ def test_documented_command_lines(
         assert summary["score"] in (0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llada", pytest.param("dream", marks=pytest.mark.slow)])
 def test_a_sweep_over_the_caches(
     run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], family: str, tmp_path: Path
@@ -703,6 +704,7 @@ def test_the_published_benchmarks_run_on_an_embedded_model(
     assert measured["tokens_canvas"] == sum(sample["tokens_canvas"] for sample in samples) == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [pytest.param("math-500", marks=pytest.mark.slow), "humaneval"])
 def test_several_processes_score_tasks_as_one_does(
     run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], task: str, tmp_path: Path

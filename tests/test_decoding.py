@@ -256,6 +256,7 @@ def test_a_cache_that_starves_the_decoder_is_named(
         generate(tiny_models["llada"], prompts[:1], Starving(), gen_length=8, block_length=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [pytest.param("llada", marks=pytest.mark.slow), "dream"])
 def test_d2cache_feeds_the_decoder_when_the_text_ends_inside_a_block(
     family: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]

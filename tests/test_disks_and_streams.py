@@ -59,7 +59,7 @@ def test_a_place_is_tried_without_a_trace(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
 @pytest.mark.parametrize("where", ["evaluation.run.journal.os.fsync", "evaluation.storage.files.os.replace"])
 def test_a_failing_disk_leaves_a_run_that_resumes(

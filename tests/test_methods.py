@@ -86,6 +86,7 @@ def rows_of(runs: Path) -> pd.DataFrame:
     return read_rows(find_runs([runs], name_from=runs))
 
 
+@pytest.mark.slow
 def test_every_row_is_compared_with_the_run_that_does_all_work(made: Path) -> None:
     rows = {row["folder"]: row for row in rows_of(made).to_dict("records")}
     found = {method: rows[pick(made, method).name] for method in METHODS}

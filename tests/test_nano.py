@@ -132,6 +132,7 @@ def test_batches_are_those_that_the_shipped_models_were_trained_on(number: int) 
     assert digest.startswith(BATCHES[number])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llada", pytest.param("dream", marks=pytest.mark.slow)])
 def test_a_run_repeats_resumes_and_exports(family: str, tmp_path: Path) -> None:
     plan = Plan(**SMALL, family=family, kv_heads=1 if family == "dream" else 2, steps=12)

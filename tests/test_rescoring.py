@@ -93,6 +93,7 @@ def test_references_of_other_data_are_noted_as_the_run_s_own(
     assert json.loads((run / "rescored.json").read_text())["references"] == {GSM: "own"}
 
 
+@pytest.mark.slow
 def test_there_are_no_more_workers_than_questions(results: Path) -> None:
     run = pick(results, "dual")
     assert [processes(1_000_000, number) for number in (1, 6, 64, 100_000)] == [1, 6, 64, 64]

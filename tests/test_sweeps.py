@@ -149,6 +149,7 @@ def test_what_is_done_is_not_done_again_unless_forced(tmp_path: Path) -> None:
     assert (Path(lines[0]["folder"]) / "samples.jsonl").stat().st_mtime_ns > max(before.values())
 
 
+@pytest.mark.slow
 def test_a_failure_is_left_alone_until_it_is_to_be_tried_again(classes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     sweep = ["-m", "+cache._target_=greedy.Broken", "dataset.size=1,2", f"output_dir={out}", *QUICK]
@@ -183,6 +184,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_recorded(classes: Path, tmp_pat
     assert answers(summary.folder) == answers(alone.folder)
 
 
+@pytest.mark.slow
 def test_a_single_prompt_that_does_not_fit_is_out_of_memory_and_the_sweep_continues(
     classes: Path, tmp_path: Path
 ) -> None:
@@ -193,6 +195,7 @@ def test_a_single_prompt_that_does_not_fit_is_out_of_memory_and_the_sweep_contin
     assert status_of(lines[0]["folder"])["status"] == "oom"
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_its_cell_only(classes: Path, tmp_path: Path) -> None:
     sweep = ["-m", "+cache._target_=greedy.Dying,greedy.Greedy", "dataset.size=1", f"output_dir={tmp_path / 'out'}"]
     code, lines, _ = run(*sweep, *QUICK)

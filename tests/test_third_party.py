@@ -151,6 +151,7 @@ def test_a_value_that_its_class_refuses_is_one_error(installed: Path) -> None:
     assert done.stderr.splitlines()[-1].startswith("error: cache 'window' can't be made from ")
 
 
+@pytest.mark.slow
 def test_a_package_that_new_writes_can_be_installed_and_keeps_the_contract(tmp_path: Path) -> None:
     written = run("-m", "evaluation", "new", "far_sighted", "package=true", f"into={tmp_path}")
     assert written.returncode == 0, written.stderr

@@ -133,6 +133,7 @@ def test_it_is_the_saved_answer_in_the_saved_prompt(rows_only: Trace) -> None:
     assert rows_only.output.nfe == rows_only.saved["forwards"]
 
 
+@pytest.mark.slow
 def test_sampled_answers_of_a_batch_are_drawn_again(tmp_path: Path) -> None:
     given = ["model=nano-llada", "dataset=nano-gsm", "dataset.size=3", "batch_size=3", f"output_dir={tmp_path}"]
     given += ["generation.gen_length=32", "generation.temperature=1.0", "generation.stop_until_eos=true"]
