@@ -53,8 +53,8 @@ architecture: $(INSTALLED) ## draw the picture of docs/architecture.md from the 
 combinations: $(INSTALLED) ## run what can be combined on tiny models and write docs/combinations.md
 	$(BIN)/python -m tools.combinations
 
-# Two more than the cores, since some tests wait for programs that they start.
-PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 2, 8))')
+# One more than the cores, since some tests wait for programs that they start.
+PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 8))')
 
 test: $(INSTALLED) ## all tests but the slow ones, on all cores; PROCESSES=1 for one
 	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal

@@ -142,7 +142,7 @@ COMMAND_LINES = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("family", ["llada", pytest.param("dream", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", list(COMMAND_LINES))
 def test_documented_command_lines(
@@ -505,7 +505,7 @@ def no_network(*_: object) -> None:
     raise AssertionError("nothing may be fetched where dataset.path is given")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("task", ["gsm8k", "math-500", "math-500_instruct", "nano-gsm"])
 def test_saved_generations_score_as_they_did(
     run: Run, tiny_folders: dict[str, Path], data: dict[str, Path], task: str, monkeypatch: pytest.MonkeyPatch
@@ -671,7 +671,7 @@ def test_columns_that_a_task_of_lm_eval_lacks_are_named(run: Run, short: list[st
 PUBLISHED = {"gsm8k": "gsm8k", "math-500": "math500", "humaneval": "humaneval", "mbpp": "mbpp"}
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "name", ["math-500", *(pytest.param(name, marks=pytest.mark.slow) for name in PUBLISHED if name != "math-500")]
 )

@@ -35,7 +35,7 @@ def _parameter(case: Case) -> ParameterSet:
     return pytest.param(case, id=case.id, marks=[] if case.path.is_relative_to(KEPT) else pytest.mark.slow)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("case", map(_parameter, REPLAYED))
 def test_replays_the_recorded_trajectory(case: Case) -> None:
     verdict = judge(case)

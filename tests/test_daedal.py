@@ -213,7 +213,7 @@ def test_moved_positions_run_again(
         assert ours.lengths == expected.lengths
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("cache", [entry.name for entry in caches.entries()])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_the_sequence_that_grew_starts_again(

@@ -139,7 +139,7 @@ def test_packed_files_may_have_a_name_in_capitals(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "TEST.JSONL.GZ") == [{"a": 1}]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 def test_files_that_unpack_without_end_are_given_up(tmp_path: Path) -> None:
     start = time.monotonic()
     file = tmp_path / "test.jsonl.gz"

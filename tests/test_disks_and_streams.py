@@ -149,7 +149,7 @@ def test_no_stream_ends_a_sweep_or_a_cell(line: str, tmp_path: Path) -> None:
     assert [status_of(folder)["status"] for folder in (tmp_path / "out").glob("nano*")] == ["done", "done"]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

@@ -161,7 +161,7 @@ def test_a_class_can_be_named_in_place_of_a_cache() -> None:
     assert chosen.config == {"_target_": "cache_zoo.base.KVCache"}
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("override", "message"),
     [

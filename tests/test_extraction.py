@@ -37,7 +37,7 @@ def sandbox() -> Iterator[Sandbox]:
         yield sandbox
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.skipif(sys.platform == "win32", reason="programs are not run on Windows")
 @pytest.mark.parametrize("case", CASES, ids=[case["kind"] for case in CASES])
 def test_an_answer_passes_where_it_is_right(case: dict[str, Any], sandbox: Sandbox) -> None:
@@ -151,7 +151,7 @@ def flood(name: str) -> str:
     return (FLOODS[name] * SIZE)[:SIZE]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", list(FLOODS))
 @pytest.mark.parametrize("before", ["", "```python\n", "    ", "x = ", '"""\n'], ids=ascii)
 def test_floods_are_given_up_at_once(name: str, before: str) -> None:

@@ -198,7 +198,7 @@ def one_batch(found: Found, samples: Samples) -> None:
         sample |= {"batch": 0, "seconds": samples[0]["seconds"], "work": {**samples[0]["work"], "sequences": 4}}
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [

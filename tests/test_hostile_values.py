@@ -138,7 +138,7 @@ def test_no_value_of_a_key_breaks_anything(plain: dict[str, Any], key: str) -> N
         assert usable == PROMPTS
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -81,7 +81,7 @@ SAME: list[tuple[str, ...]] = [
 ]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("overrides", SAME, ids=str)
 def test_spellings_of_a_run_are_one_run(overrides: tuple[str, ...]) -> None:
     found = settings(*NANO, *overrides)
@@ -124,7 +124,7 @@ PAIRS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
 ]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("one", "other"), PAIRS, ids=str)
 def test_two_spellings_that_are_one_run(one: tuple[str, ...], other: tuple[str, ...]) -> None:
     first, second = settings(*NANO, *one), settings(*NANO, *other)

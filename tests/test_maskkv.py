@@ -114,7 +114,7 @@ DECODERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("parameters", [{"budget": 3}, {"budget": 2, "alpha": 0.0, "beta": 0.0}], ids=str)
 @pytest.mark.parametrize("decoder", DECODERS)

@@ -46,7 +46,7 @@ def right(reference: str, text: str) -> bool:
     return math500.process_results({"answer": reference}, [text])["math_verify"] == 1.0
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("part", range(8))
 def test_pairs_that_are_and_are_not_the_same(part: int) -> None:
     pairs = PAIRS[part::8]

@@ -78,7 +78,7 @@ def score(task: str, answer: str, text: str) -> dict[str, float]:
     return found
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("unit", UNITS, ids=ascii)
 def test_degenerate_output_is_scored_at_once(unit: str) -> None:
     flood = (unit * LENGTH)[:LENGTH]

@@ -151,7 +151,7 @@ def test_a_run_repeats_resumes_and_exports(family: str, tmp_path: Path) -> None:
     assert torch.isfinite(model.embedding.weight).all()
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("name", "kv_heads"), [("nano-llada", 4), ("nano-dream", 2)])
 def test_a_shipped_model_is_small_and_solves_its_task(name: str, kv_heads: int) -> None:
     folder = resolve_checkpoint(name)

@@ -65,7 +65,7 @@ def shallow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Transformer]:
     }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
 @pytest.mark.parametrize(
     "rule", [{}, {"temperature": 0.4}, {"cfg_scale": 0.7}, {"sigma": 3.0}, {"first_forward": "first_token"}], ids=str

@@ -125,7 +125,7 @@ def test_recipes_set_a_suffix_rule_where_it_is_chosen(
     assert whole.baseline == pruned.baseline
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("recipe", "model", "dataset", "cache", "expected"), DOCUMENTED, ids=str)
 def test_recipes_resolve_to_the_documented_values(
     recipe: str, model: str, dataset: str, cache: str, expected: dict[str, Any]
@@ -140,7 +140,7 @@ def test_recipes_resolve_to_the_documented_values(
     assert found.generation.num_transfer_tokens == 1
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_entry_of_a_recipe_can_be_used(recipe: str) -> None:
     """Resolved for every cell that an entry names, without composing a configuration for each."""

@@ -15,7 +15,7 @@ REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 RUNS = sorted(path.parent for path in REFERENCE.glob("*/status.json"))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_a_run_passes_the_check(run: Path) -> None:
     assert check_run(run) == []

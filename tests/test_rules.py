@@ -156,7 +156,7 @@ def test_the_rules_are_options_that_decide_by_distributions() -> None:
 CONTRACT: list[StrategyCheck] = strategy_checks("vanilla", {"gamma": 6.0}, {"frechet": -1.0}, {"alg": "ar"})
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "check", [check for check in CONTRACT if check.parameters and check.decoder != "threshold"], ids=str
 )

@@ -23,7 +23,7 @@ LATE = 1.0
 """Seconds by which a program may outlive its time."""
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 @all_layers
 def test_an_attack_fails_harms_nothing_and_ends_in_time(sandbox: Sandbox, attack: Attack, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_plain_data_passes_unchanged(sandbox: Sandbox, value: str) -> None:
     assert str(sandbox.run("def f(x):\n    return x", tests)) == "passed"
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("odd", PROGRAMS, ids=lambda odd: odd.name)
 def test_a_right_program_passes_however_it_is_written(sandbox: Sandbox, odd: Odd) -> None:
     assert str(sandbox.run(odd.program, odd.tests)) == "passed"
@@ -151,7 +151,7 @@ TAKERS = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("taker", TAKERS, ids=str)
 def test_no_exception_of_a_program_ends_its_tests(sandbox: Sandbox, taker: str) -> None:
     own = "class E(StopIteration): pass\ndef f(*x):\n    raise E"

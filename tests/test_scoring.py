@@ -99,7 +99,7 @@ def test_canonical_solutions_of_humaneval_pass_and_stubs_do_not(part: slice) -> 
     assert (total("pass@1,create_test", found), total("pass@1,extract_code", found)) == (0, 0)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @runs_programs
 @PARTS
 def test_reference_solutions_of_mbpp_pass_and_stubs_do_not(part: slice) -> None:

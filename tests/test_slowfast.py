@@ -130,7 +130,7 @@ def test_fast_forwards_run_what_stands_before_the_end(
         assert out.lengths == [16] * 3
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("cache", [entry.name for entry in caches.entries()])
 @pytest.mark.parametrize("family", ["llada", "dream"])
 def test_caches_decode_a_sequence_of_a_batch_like_alone(

@@ -118,7 +118,7 @@ DECODERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.filterwarnings("ignore:.*needs blocks")
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("parameters", [{}, {"keep_ratio": 0.3, "kernel_size": 1}], ids=str)

@@ -281,7 +281,7 @@ def test_a_device_without_float8_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         make_store(shape)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("family", ["llada", "dream"])
 @pytest.mark.parametrize("store", QUANTISED)
 @pytest.mark.parametrize("cache", KEEPING)

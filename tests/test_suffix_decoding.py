@@ -59,7 +59,7 @@ def columns_of_block(model: Transformer, suffix: Suffix, prompt: list[int], seed
     return (valid if visible is None else visible)[0].nonzero().flatten().tolist()
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("cache", "frozen"), [("none", "nothing"), ("prefix", "before"), ("dual", "outside")])
 @pytest.mark.parametrize("part", PARTS)
@@ -92,7 +92,7 @@ def test_a_rule_that_hides_nothing_changes_nothing(
         assert out.counts == expected.counts, (name, parameters)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("cache", list_caches())
 @pytest.mark.parametrize("part", ["window", "dropout"])
@@ -109,7 +109,7 @@ def test_a_batch_decodes_what_its_sequences_decode_alone(
         assert alone.nfe == batch.forwards[number]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("cache", list_caches())
 @pytest.mark.parametrize("part", ["window", "dropout"])

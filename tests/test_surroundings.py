@@ -159,7 +159,7 @@ def copied(finished: Path, tmp_path: Path) -> tuple[Settings, Path]:
     return cell, RunFolder.of(cell).path
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "content",
     [None, b"", b"{", b"\0" * 99, b"[]", b"{}", b'{"summary": null}', b'{"summary": {"status": "done"}}', b"[" * 99999],
@@ -192,7 +192,7 @@ def test_a_run_without_its_samples_is_not_done(finished: Path, tmp_path: Path) -
     assert Cell(cell).saved is not None
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "content", [b"", b"\0" * 99, b"{", b"[]", b'{"status": null}', b'{"status": ["done"]}', b'{"status": "whatever"}']
 )

@@ -106,7 +106,7 @@ def test_its_runs_are_in_the_table(results: tuple[Path, subprocess.CompletedProc
     assert "window" in shown.stdout
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("there", [True, False])
 def test_its_runs_are_in_every_file_of_the_leaderboard(
     there: bool, installed: Path, results: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path

@@ -141,7 +141,7 @@ def bomb(content: bytes, times: int) -> bytes:
     return b"".join(packer.compress(content) for _ in range(times)) + packer.flush()
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
