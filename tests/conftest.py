@@ -113,6 +113,18 @@ def tiny_models(tiny_folders: dict[str, Path]) -> dict[str, Transformer]:
 
 
 @pytest.fixture(scope="session")
+def shallow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Transformer]:
+    """Models of one layer: keys and values depend on the token and its position alone."""
+    from models import load_model
+    from models.tiny import SMALLEST, make_tiny
+
+    layers = {"llada": {"n_layers": 1}, "dream": {"num_hidden_layers": 1}}
+    folder = tmp_path_factory.mktemp("shallow")
+    sizes = {family: {**SMALLEST[family], **one} for family, one in layers.items()}
+    return {family: load_model(make_tiny(folder / family, family, **given)) for family, given in sizes.items()}
+
+
+@pytest.fixture(scope="session")
 def prompts() -> list[list[int]]:
     """Prompts of different lengths."""
     import torch

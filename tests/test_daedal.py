@@ -18,8 +18,7 @@ from generation import GenerationOptions, GenerationOutput, generate
 from generation.strategies.registry import make_strategy
 from generation.strategies.strategy import Board, Edit, Region, View
 from generation.testing import FAMILIES, StrategyCheck, strategy_checks
-from models import Transformer, load_model
-from models.tiny import SMALLEST, make_tiny
+from models import Transformer
 
 MASK, EOS = 99, 98
 GROWING = {
@@ -177,15 +176,6 @@ def test_a_canvas_that_need_not_grow_is_decoded_by_threshold(
             assert torch.equal(ours.tokens[:, :16], other.tokens)
             assert ours.lengths == [16] * 3
             assert ours.forwards == [forwards + (length > 16) for forwards in other.forwards]  # one to see the length
-
-
-@pytest.fixture(scope="module")
-def shallow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Transformer]:
-    """Models of one layer: keys and values depend on the token and its position alone."""
-    layers = {"llada": {"n_layers": 1}, "dream": {"num_hidden_layers": 1}}
-    folder = tmp_path_factory.mktemp("shallow")
-    sizes = {family: {**SMALLEST[family], **one} for family, one in layers.items()}
-    return {family: load_model(make_tiny(folder / family, family, **given)) for family, given in sizes.items()}
 
 
 @pytest.mark.parametrize(

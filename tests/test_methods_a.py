@@ -10,20 +10,11 @@ import torch
 from cache_zoo import UsageError, make_cache
 from cache_zoo.methods.dkv_greedy import DKVGreedyCache
 from generation import Board, Edit, GenerationOutput, Strategy, View, generate
-from models import Transformer, load_model
-from models.tiny import SMALLEST, make_tiny
+from models import Transformer
+from models.tiny import SMALLEST
 
 BLOCKS = {"gen_length": 32, "block_length": 8}
 FAMILIES = tuple(SMALLEST)
-
-
-@pytest.fixture(scope="module")
-def shallow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Transformer]:
-    """Models of one layer: a key or value depends on the token at its position alone."""
-    layers = {"llada": {"n_layers": 1}, "dream": {"num_hidden_layers": 1}}
-    folder = tmp_path_factory.mktemp("shallow")
-    sizes = {family: {**SMALLEST[family], **one} for family, one in layers.items()}
-    return {family: load_model(make_tiny(folder / family, family, **given)) for family, given in sizes.items()}
 
 
 def prompt(length: int) -> list[int]:

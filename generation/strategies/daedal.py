@@ -7,9 +7,18 @@ from torch import Tensor
 
 from cache_zoo.errors import require
 from generation.options import GenerationOptions
-from generation.strategies.strategy import Board, Edit, Plan, Region, Strategy, View, first_open_block, refuse_options
+from generation.strategies.strategy import (
+    RANKING,
+    Board,
+    Edit,
+    Plan,
+    Region,
+    Strategy,
+    View,
+    first_open_block,
+    refuse_options,
+)
 
-_RULES = "num_transfer_tokens steps alpha factor frechet gamma debias first_forward sigma alg_temp".split()
 _EOS = ("alg", "logits_eos_inf", "confidence_eos_eot_inf", "eos")
 
 
@@ -58,7 +67,7 @@ class Daedal(Strategy):
         shares = {"low": low_threshold, "eos": eos_threshold, "expand": expand_threshold}
         for name, share in shares.items():
             require(0 <= share <= 1, f"strategy parameter '{name}_threshold' must be between 0 and 1, not {share}")
-        refuse_options(options, "which decodes by thresholds", *_RULES)
+        refuse_options(options, "which decodes by thresholds", *RANKING)
         refuse_options(options, "which takes the length from the probability of end of sequence", *_EOS)
         super().__init__(options)
         self.counted = False

@@ -10,9 +10,16 @@ from torch import Tensor
 
 from cache_zoo.errors import require, require_choice
 from generation.options import GenerationOptions
-from generation.strategies.strategy import Board, Plan, Region, Strategy, View, first_open_block, refuse_options
-
-_RULES = "num_transfer_tokens steps alpha factor frechet gamma debias first_forward sigma alg_temp alg".split()
+from generation.strategies.strategy import (
+    RANKING,
+    Board,
+    Plan,
+    Region,
+    Strategy,
+    View,
+    first_open_block,
+    refuse_options,
+)
 
 
 @dataclass
@@ -78,7 +85,7 @@ class SlowFast(Strategy):
             require(is_share, f"strategy parameter '{name}' must be between 0 and 1, not {share}")
         require(std >= 0, f"strategy parameter 'std' must not be negative, not {std}")
         require_choice("value of strategy parameter 'rule'", rule, ("llada", "dream"))
-        refuse_options(options, "which commits by thresholds of its own", *_RULES)
+        refuse_options(options, "which commits by thresholds of its own", *RANKING, "alg")
         super().__init__(options)
         self.counted = False
         self.k_exploration, self.cycle_confidence, self.window, self.std = k_exploration, cycle_confidence, window, std

@@ -18,6 +18,9 @@ from cache_zoo.errors import require
 from generation.options import RULES, GenerationOptions
 from generation.sampling import entropy_of
 
+RANKING = "num_transfer_tokens steps alpha factor frechet gamma debias first_forward sigma alg_temp".split()
+"""Options that say how strategies rank and count tokens; one with thresholds of its own refuses them."""
+
 
 class Region(NamedTuple):
     """Columns of the generated part that a sequence decodes now, ``start`` to ``end`` (exclusive).

@@ -10,9 +10,8 @@ from torch import Tensor
 from cache_zoo.errors import require
 from generation.options import GenerationOptions
 from generation.sampling import probability_of
-from generation.strategies.strategy import Board, Edit, Plan, Strategy, View, refuse_options
+from generation.strategies.strategy import RANKING, Board, Edit, Plan, Strategy, View, refuse_options
 
-_RULES = "num_transfer_tokens steps alpha factor frechet gamma debias first_forward sigma alg_temp".split()
 _FIRST_ACCEPTED = 30
 """What the forward before the first of a block counts as accepted."""
 
@@ -44,7 +43,7 @@ class Wino(Strategy):
             0 <= threshold_back <= 1,
             f"strategy parameter 'threshold_back' must be between 0 and 1, not {threshold_back}",
         )
-        refuse_options(options, "which drafts by threshold alone", *_RULES)
+        refuse_options(options, "which drafts by threshold alone", *RANKING)
         refuse_options(options, "which weighs the probability of every token", "alg", "confidence_eos_eot_inf")
         require(
             options.eos != "fill",
