@@ -5,9 +5,6 @@ Runs the sweeps of ``nano.yaml`` through eval.py, then prints one table per pane
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +14,11 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from benchmarks.figures import bars, save
+from benchmarks.sweeps import run_sweep
 from cache_zoo.arguments import read
 from evaluation.report.table import read_runs, render_markdown
 from evaluation.storage.saved_run import SavedRun
 
-ROOT = Path(__file__).resolve().parents[1]
 _SAME = ("model", "dataset", "generation", "n", "status")  # columns that say the same in every row
 
 
@@ -42,23 +39,6 @@ class NanoOptions:
     batch_size: int = 8
     out: Path = Path("results/nano")
     figure: Path | None = None
-
-
-def run(sweep: str, common: str, arguments: NanoOptions) -> list[str]:
-    """Names of the run folders of one sweep; one that was run already is not run again."""
-    folder = arguments.out / arguments.model
-    asked = [f"model={arguments.model}", "dataset=nano-gsm", f"dataset.size={arguments.size}"]
-    asked += [f"batch_size={arguments.batch_size}", f"output_dir={folder}"]
-    command = ["eval.py", "-m", *asked, *common.split(), *sweep.split()]
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "sweeps.json"
-    known: dict[str, list[str]] = json.loads(log.read_text()) if log.is_file() else {}
-    key = " ".join(command)
-    if key not in known:
-        done = subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-        known[key] = [Path(json.loads(line)["folder"]).name for line in done.stdout.splitlines()]
-        log.write_text(json.dumps(known, indent=2))
-    return known[key]
 
 
 def draw(panels: dict[str, tuple[Any, pd.DataFrame]], model: str, path: Path) -> None:
@@ -85,15 +65,18 @@ def main() -> None:
     arguments = replace(arguments, out=arguments.out.resolve())
     panels: dict[str, tuple[Any, pd.DataFrame]] = {}
     plan = OmegaConf.load(Path(__file__).with_suffix(".yaml"))
+    folder = arguments.out / arguments.model
+    common = [f"model={arguments.model}", "dataset=nano-gsm", f"dataset.size={arguments.size}"]
+    common += [f"batch_size={arguments.batch_size}", *plan.common.split()]
     folders = {
-        name: [one for sweep in panel.sweeps for one in run(sweep, plan.common, arguments)]
+        name: [one for sweep in panel.sweeps for one in run_sweep([*common, *sweep.split()], folder)]
         for name, panel in plan.panels.items()
     }
-    every = read_runs(arguments.out / arguments.model)
+    every = read_runs(folder)
     for name, panel in plan.panels.items():
         frame = every[every["folder"].isin(folders[name])].copy()
         if panel.x not in frame:
-            configs = [SavedRun(arguments.out / arguments.model / folder).options for folder in frame["folder"]]
+            configs = [SavedRun(folder / run).options for run in frame["folder"]]
             frame[panel.x] = [config[panel.x] for config in configs]
         panels[str(name)] = (panel, frame)
         print(f"\n{name}\n\n{render_markdown(frame, without=_SAME)}")
