@@ -17,8 +17,9 @@ from cache_zoo import UsageError, make_cache, make_suffix
 from cache_zoo.arguments import grouped, named, positional, read
 from cache_zoo.errors import DONE, FAILED, INTERRUPTED, is_utf8, refusing, require
 from cache_zoo.stores import require_store
+from generation.batch import check_prompts
 from generation.compatibility import require_compatible
-from generation.decoder import check_prompts, stream
+from generation.decoder import stream
 from generation.finite_logits import NotFiniteError
 from generation.frequencies import frequencies
 from generation.options import MAX_SEED, MAX_TOKENS, GenerationOptions, between, require_reachable
