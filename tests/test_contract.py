@@ -37,7 +37,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 CHECKS = [check for name in list_caches() for check in checks(name, *VARIANTS.get(name, []))]
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(45)
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 def test_contract(check: Check) -> None:
     check()

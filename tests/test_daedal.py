@@ -292,6 +292,7 @@ OWN_CANVAS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("strategy", "cache"), [("daedal", "none"), ("daedal", "d2cache"), ("wino", "d2cache"), ("slowfast", "none")]
 )

@@ -37,6 +37,7 @@ def one_layer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return load_model(make_tiny(tmp_path_factory.mktemp("one"), request.param, **ONE_LAYER[request.param]))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("block_caching", [True, False])
 @pytest.mark.parametrize("gamma", [-1.0, 2.0])
 @pytest.mark.parametrize("way", WAYS)

@@ -108,6 +108,7 @@ def other_session(part: str, value: Any) -> Edit:
     return edit
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [

@@ -55,6 +55,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_row_names_the_file_soon(results: Path, kind: str) -> None:
     make, name = KINDS[kind]

@@ -78,7 +78,7 @@ def score(task: str, answer: str, text: str) -> dict[str, float]:
     return found
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("unit", UNITS, ids=ascii)
 def test_degenerate_output_is_scored_at_once(unit: str) -> None:
     flood = (unit * LENGTH)[:LENGTH]
@@ -136,6 +136,7 @@ HUGE = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("answer", HUGE, ids=lambda answer: answer[:40])
 def test_large_numbers_take_neither_time_nor_memory(answer: str) -> None:
     resource = pytest.importorskip("resource")

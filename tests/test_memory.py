@@ -64,6 +64,7 @@ def by_hand(name: str, model: Transformer) -> int:
     return keys_and_values(model)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("family", ["llada", "dream"])
 @pytest.mark.parametrize("name", [entry.name for entry in caches.entries() if entry.package is None])
 def test_the_built_in_caches_equal_a_count_by_hand(name: str, family: str, tiny_models: dict[str, Transformer]) -> None:

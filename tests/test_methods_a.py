@@ -75,6 +75,7 @@ FRESH: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize(("family", "cache", "parameters"), FRESH, ids=lambda value: str(value))
 def test_with_one_layer_a_cache_that_reads_what_is_written_loses_nothing(

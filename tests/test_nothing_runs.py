@@ -80,6 +80,7 @@ def instantiated(config: dict[str, Any], here: Path) -> None:
         config[group]["_target_"] = "evil.rows"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "change",
     [target, below_results, named_class, strategy, task_files, task_of_ours, resolver, instantiated],

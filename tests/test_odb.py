@@ -36,6 +36,7 @@ def predicting_eos(model: Transformer, prompt: list[int]) -> Transformer:
     return model
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
 def test_without_a_predicted_end_and_drafts_it_is_vanilla(
     cache: str, tiny_models: dict[str, Transformer], prompts: list[list[int]]

@@ -125,7 +125,7 @@ def test_recipes_set_a_suffix_rule_where_it_is_chosen(
     assert whole.baseline == pruned.baseline
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize(("recipe", "model", "dataset", "cache", "expected"), DOCUMENTED, ids=str)
 def test_recipes_resolve_to_the_documented_values(
     recipe: str, model: str, dataset: str, cache: str, expected: dict[str, Any]

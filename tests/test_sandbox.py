@@ -266,7 +266,7 @@ IGNORES = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"
     [
         ("while True: pass", TESTS),
         pytest.param(IGNORES + "while True: pass", TESTS, marks=pytest.mark.slow),
-        (IGNORES + "def f(x):\n    while True: pass", TESTS),
+        pytest.param(IGNORES + "def f(x):\n    while True: pass", TESTS, marks=pytest.mark.slow),
         pytest.param(HONEST, "while f(1): pass", marks=pytest.mark.slow),
         pytest.param("x = 1", "while True: pass", marks=pytest.mark.slow),
         ("x = 1", IGNORES + "while True: pass"),

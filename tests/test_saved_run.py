@@ -91,7 +91,7 @@ def write(run: Path, name: str, value: Any) -> None:
     (run / name).write_text("\n".join([json.dumps(value), *lines]) + "\n")
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("turn", range(3))
 @pytest.mark.parametrize("name", ["status.json", "config.yaml", "results.json", "samples.jsonl"])
 def test_any_value_in_any_field_is_a_row(small_runs: Path, tmp_path: Path, name: str, turn: int) -> None:

@@ -79,6 +79,7 @@ def test_it_decodes_like_a_plain_loop_over_the_visible_columns(
         assert counted == (plain.nfe, plain.rows, plain.pairs * model.config.num_layers)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("cache", list_caches())
 def test_a_rule_that_hides_nothing_changes_nothing(

@@ -424,6 +424,7 @@ def test_each_job_has_a_share_of_the_machine() -> None:
         assign_resources(2, ["cuda:1"])
 
 
+@pytest.mark.slow
 def test_a_worker_imports_no_reports() -> None:
     program = "import sys, evaluation.run.evaluate, evaluation.sweep.cell; print(*sys.modules)"
     done = processes.run_cold(["-c", program])

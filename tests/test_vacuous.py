@@ -218,6 +218,7 @@ def test_a_check_may_use_helpers_of_its_own() -> None:
     check_row("", {**GOOD["humaneval"], "test": test}, SCORERS["humaneval"].columns, SCORERS["humaneval"].problem)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "test",
     [

@@ -151,6 +151,7 @@ def test_second_rows_are_counted_where_they_run_and_only_where_something_can_be_
     assert sum(entry.work.beside for entry in trace) == out.counts.rows_full - 25 * out.nfe
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("cache", ["dllm", "d2cache", "dkv", "freecache", "elastic", "dyllm", "entropy"])
 @pytest.mark.parametrize("family", ["llada", "dream"])
 def test_caches_run_what_was_taken_back(

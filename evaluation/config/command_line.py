@@ -110,7 +110,9 @@ def composed(overrides: list[str], with_hydra: bool = False) -> DictConfig:
 
 def choices(group: str) -> list[str]:
     """Names of the choices of a group."""
-    return sorted(_keys_by_choice(group))
+    if group in registered_choices.GROUPS:
+        return sorted(registered_choices.keys(group))
+    return [path.stem for path in _files(group)]
 
 
 def groups() -> list[str]:
@@ -181,7 +183,7 @@ def _compose(overrides: list[str], what: str, with_hydra: bool = False) -> DictC
 
 def _check_choice(override: Override) -> None:
     group, given = override.key_or_group, override.value()
-    known = list(_keys_by_choice(group))
+    known = choices(group)
     if given in known:
         return
     registry = registered_choices.GROUPS.get(group)
@@ -227,7 +229,11 @@ def _keys_by_choice(group: str) -> dict[str, list[str]]:
     """Choices of ``group`` and the keys of each."""
     if group in registered_choices.GROUPS:
         return registered_choices.keys(group)
-    return {path.stem: _keys_of(path) for path in sorted((CONFIGS / group).glob("*.yaml"))}
+    return {path.stem: _keys_of(path) for path in _files(group)}
+
+
+def _files(group: str) -> list[Path]:
+    return sorted((CONFIGS / group).glob("*.yaml"))
 
 
 def _keys_of(file: Path) -> list[str]:
