@@ -160,11 +160,17 @@ def test_the_working_folder_is_new_and_empty(sandbox: Sandbox) -> None:
     assert str(run(sandbox, program)) == "passed"
 
 
-def test_no_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = set(Path("/tmp").glob("code-sandbox-*"))
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for temporary files that no other process uses."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_no_folder_is_left(temporary: Path) -> None:
     with Sandbox({*MISSING, "namespaces"}) as sandbox:
         assert str(run(sandbox, "import os\nos.mkdir('kept')\nopen('kept/file', 'w').write('x')")) == "passed"
-    assert set(Path("/tmp").glob("code-sandbox-*")) == before
+    assert list(temporary.iterdir()) == []
 
 
 DEEP = """
@@ -181,24 +187,22 @@ def f(x):
 
 
 @pytest.mark.parametrize("without", [[], ["namespaces"]], ids=["own tree", "none"])
-def test_folders_of_any_depth_go(without: list[str]) -> None:
-    before = set(Path(tempfile.gettempdir()).glob("code-sandbox-*"))
+def test_folders_of_any_depth_go(without: list[str], temporary: Path) -> None:
     with Sandbox({*MISSING, *without}) as sandbox:
         assert str(sandbox.run(DEEP, TESTS)) == "passed"
         assert str(sandbox.run("import os\nos.mkdir('locked', 0)")) == "passed"
         assert str(sandbox.run("import os\nassert os.listdir('..') == ['run'] and not os.listdir()")) == "passed"
-    assert set(Path(tempfile.gettempdir()).glob("code-sandbox-*")) == before
+    assert list(temporary.iterdir()) == []
 
 
-def test_a_killed_server_leaves_no_folder() -> None:
-    before = set(Path(tempfile.gettempdir()).glob("code-sandbox-*"))
+def test_a_killed_server_leaves_no_folder(temporary: Path) -> None:
     with Sandbox({*MISSING, "namespaces"}) as sandbox:
         assert sandbox.run("open('a', 'w').close()\nwhile True: pass", "", Limits(seconds=0.5)).reason == "timeout"
         assert sandbox._server is not None
         sandbox._server.kill()
         assert str(sandbox.run(HONEST, TESTS)) == "passed"
         sandbox._server.kill()
-    assert set(Path(tempfile.gettempdir()).glob("code-sandbox-*")) == before
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere no layer holds files off")
