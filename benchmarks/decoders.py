@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,7 +28,8 @@ from evaluation.storage.saved_run import SavedRun
 from models.nano.data import ITEMS, held_out
 from models.nano.gsm import Problem, problem
 
-_COLUMNS = ("score", "nfe", "tokens_per_forward", "compute_ratio", "flops_per_token")
+PLAN = Path(__file__).with_suffix(".yaml")
+_COLUMNS = [BY_KEY[key] for key in ("score", "nfe", "tokens_per_forward", "compute_ratio", "flops_per_token")]
 _CORPUS = 2000  # problems whose answers are counted
 
 
@@ -56,6 +58,75 @@ class DecoderOptions:
     only: str | None = None
 
 
+class Bench:
+    """The runs of one model, in a folder of its name."""
+
+    def __init__(self, options: DecoderOptions) -> None:
+        self.options, self.folder = options, options.out.resolve() / options.model
+        plan: Any = OmegaConf.to_container(OmegaConf.load(PLAN))
+        self.decoders: dict[str, dict[str, Any]] = plan["decoders"]
+        self.common = [f"model={options.model}", "dataset=nano-gsm", f"batch_size={options.batch_size}"]
+        self.common += plan["common"].split()
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Of the embedded model."""
+        name = self.options.model.removeprefix("nano-")
+        return PreTrainedTokenizerFast.from_pretrained(ROOT / "models" / "nano" / name)
+
+    def write_items(self) -> None:
+        """Write the questions of the choice, the package's examples, and the frequencies of the tokens of answers."""
+        items = self.folder / "items"
+        items.mkdir(parents=True, exist_ok=True)
+        problems = training_problems(_CORPUS)
+        asked = ({"question": one.question, "answer": one.answer} for one in problems[: self.options.train])
+        (items / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
+        (items / "train.jsonl").write_bytes((ITEMS / "gsm" / "train.jsonl").read_bytes())
+        ids = self.tokenizer([f" {one.answer}" for one in problems], add_special_tokens=False)["input_ids"]
+        counts = Counter(token for answer in ids for token in answer)
+        shares = [counts[token] / counts.total() for token in range(len(self.tokenizer))]
+        (items / "frequencies.json").write_text(json.dumps(shares), encoding="utf-8")
+
+    def fixed(self, decoder: dict[str, Any]) -> list[str]:
+        """The overrides that all settings of a decoder share."""
+        (dot,) = self.tokenizer(".", add_special_tokens=False)["input_ids"]
+        text: str = decoder["set"]
+        return text.replace("{items}", str(self.folder / "items")).replace("{dot}", str(dot)).split()
+
+    def choose(self, decoder: dict[str, Any]) -> list[str]:
+        """The best of the settings that are tried, as overrides."""
+        tried = decoder.get("try", {})
+        if not tried:
+            return []
+        lists = [f"{key}={','.join(map(json.dumps, values))}" for key, values in tried.items()]
+        items, folder = self.folder / "items", self.folder / "train"
+        names = run_sweep([*self.common, f"dataset.path={items}", *self.fixed(decoder), *lists], folder)
+        runs = read_runs(folder)
+        best = SavedRun(folder / fewest_forwards(runs[runs["folder"].isin(names)], self.options.tolerance)).options
+        return [f"{key}={json.dumps(best[key])}" for key in tried]
+
+    def report(self, decoder: dict[str, Any], settings: list[str]) -> list[str]:
+        """Run folders of the test questions, one per cache."""
+        size = [] if self.options.size is None else [f"dataset.size={self.options.size}"]
+        own = [*self.fixed(decoder), *settings, f"cache={self.options.caches}"]
+        return run_sweep([*self.common, *size, *own], self.folder / "test")
+
+    def table(self) -> str:
+        """All decoders, in Markdown."""
+        only, lines = self.options.only, []
+        for name, decoder in self.decoders.items():
+            if only is not None and name not in only.split(","):
+                continue
+            settings = self.choose(decoder)
+            own = " ".join(settings).replace("generation.", "")
+            names = self.report(decoder, settings)
+            runs = read_runs(self.folder / "test").set_index("folder")
+            for row in runs.loc[names].to_dict("records"):
+                lines.append([name, own, row["cache"], *(column.table_text(row) for column in _COLUMNS)])
+        header = ["decoder", "settings", "cache", *(column.table_title for column in _COLUMNS)]
+        return table_text(map(escaped, header), [list(map(escaped, line)) for line in lines])
+
+
 def training_problems(number: int) -> list[Problem]:
     """Problems from the generator that the models were trained with, none of them a test question or an example."""
     random, found = Random("cache-zoo decoders"), dict[str, Problem]()
@@ -66,75 +137,18 @@ def training_problems(number: int) -> list[Problem]:
     return list(found.values())
 
 
-def write_items(folder: Path, number: int, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Write the questions of the choice, the examples of the package and the frequencies of the tokens of answers."""
-    folder.mkdir(parents=True, exist_ok=True)
-    problems = training_problems(_CORPUS)
-    rows = (json.dumps({"question": one.question, "answer": one.answer}) + "\n" for one in problems[:number])
-    (folder / "test.jsonl").write_text("".join(rows), encoding="utf-8")
-    (folder / "train.jsonl").write_bytes((ITEMS / "gsm" / "train.jsonl").read_bytes())
-    ids = tokenizer([f" {one.answer}" for one in problems], add_special_tokens=False)["input_ids"]
-    counts = Counter(token for answer in ids for token in answer)
-    shares = [counts[token] / counts.total() for token in range(len(tokenizer))]
-    (folder / "frequencies.json").write_text(json.dumps(shares), encoding="utf-8")
-
-
-def chosen(folder: Path, names: list[str], tolerance: float) -> SavedRun:
-    """The run with the fewest forwards of those whose score is within ``tolerance`` points of the best."""
-    frame = read_runs(folder)
-    frame = frame[frame["folder"].isin(names)]
-    good = frame[100 * frame["score"] >= 100 * frame["score"].max() - tolerance]
-    return SavedRun(folder / good.sort_values(["nfe", "score"], ascending=[True, False])["folder"].iloc[0])
+def fewest_forwards(runs: pd.DataFrame, tolerance: float) -> str:
+    """Folder of the run with the fewest forwards of those whose score is within ``tolerance`` points of the best."""
+    good = runs[100 * (runs["score"].max() - runs["score"]) <= tolerance + 1e-9]
+    folder: str = good.sort_values(["nfe", "score"], ascending=[True, False])["folder"].iloc[0]
+    return folder
 
 
 def main() -> None:
     """Choose, run and print."""
-    options = read(DecoderOptions, "python -m benchmarks.decoders")
-    folder = options.out.resolve() / options.model
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(ROOT / "models" / "nano" / options.model.removeprefix("nano-"))
-    write_items(folder / "items", options.train, tokenizer)
-    (dot,) = tokenizer(".", add_special_tokens=False)["input_ids"]
-    plan: Any = OmegaConf.to_container(OmegaConf.load(Path(__file__).with_suffix(".yaml")))
-    common = [f"model={options.model}", "dataset=nano-gsm", f"batch_size={options.batch_size}", *plan["common"].split()]
-    size = [] if options.size is None else [f"dataset.size={options.size}"]
-    found: dict[str, tuple[str, list[str]]] = {}
-    for name, decoder in plan["decoders"].items():
-        if options.only is not None and name not in options.only.split(","):
-            continue
-        fixed = decoder["set"].replace("{items}", str(folder / "items")).replace("{dot}", str(dot)).split()
-        settings: list[str] = []
-        if tried := decoder.get("try"):
-            axes = [f"{key}={','.join(json.dumps(value) for value in values)}" for key, values in tried.items()]
-            runs = run_sweep([*common, f"dataset.path={folder / 'items'}", *fixed, *axes], folder / "train")
-            best = chosen(folder / "train", runs, options.tolerance).options
-            settings = [f"{key}={json.dumps(best[key])}" for key in tried]
-        found[name] = (
-            " ".join(settings),
-            run_sweep([*common, *size, *fixed, *settings, f"cache={options.caches}"], folder / "test"),
-        )
-    print(rendered(read_runs(folder / "test"), found))
-
-
-def rendered(frame: pd.DataFrame, found: dict[str, tuple[str, list[str]]]) -> str:
-    """The table in Markdown, from the decoders' chosen settings and run folders."""
-    by_folder = frame.set_index("folder")
-    columns = [BY_KEY[key] for key in _COLUMNS]
-    lines = []
-    for name, (settings, runs) in found.items():
-        for run in runs:
-            row = by_folder.loc[run].to_dict()
-            lines.append(
-                [
-                    name,
-                    settings.replace("generation.", ""),
-                    row["cache"],
-                    *(column.table_text(row) for column in columns),
-                ]
-            )
-    return table_text(
-        ["decoder", "settings", "cache", *(escaped(column.table_title) for column in columns)],
-        [[escaped(cell) for cell in line] for line in lines],
-    )
+    bench = Bench(read(DecoderOptions, "python -m benchmarks.decoders"))
+    bench.write_items()
+    print(bench.table())
 
 
 if __name__ == "__main__":
