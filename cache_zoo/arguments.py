@@ -23,7 +23,8 @@ from cache_zoo.errors import DONE, UsageError, nearest, require, require_choice,
 T = TypeVar("T")
 
 _FLAG = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)
-_KEY_VALUE = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
+_KEY_VALUE = re.compile(r"\+?([A-Za-z_][\w.]*)=(.*)", re.DOTALL)  # eval needs a + where a key is new
+_SENTENCE = re.compile(r"(?<!\.)\. ")  # ends, but not the dots of 1, 2, ... n
 
 
 def positional(default: Any = MISSING) -> Any:
@@ -40,7 +41,8 @@ def named(key: str, default: Any) -> Any:
 def grouped(prefix: str, of: type | None = None) -> Any:
     """A dict of the values given as ``prefix`` + KEY; ``of`` is the dataclass of the keys, None allows any key.
 
-    A field of that dataclass annotated ``Mapping`` takes all other keys.
+    A field of that dataclass annotated ``Mapping`` takes all other keys. Its attribute ``CHOICES``, if it has one, has
+    the values of keys that are names, which the help shows; the dataclass itself checks them.
     """
     return field(default_factory=dict, metadata={"prefix": prefix, "of": of})
 
@@ -63,6 +65,7 @@ class _Option:
     field: str
     prefix: str | None = None
     positional: bool = False
+    choices: tuple[str, ...] = ()
 
     @property
     def is_list(self) -> bool:
@@ -128,8 +131,10 @@ def _options(options: Any) -> list[_Option]:
             known.append(_Option(f"{about['prefix']}KEY", Any, None, text, entry.name, about["prefix"]))
         else:
             for option in _options(about["of"]):
-                key, text = about["prefix"] + option.key, option.text.partition(". ")[0]
-                known.append(replace(option, key=key, text=text, field=entry.name, prefix=about["prefix"]))
+                key, text = about["prefix"] + option.key, _SENTENCE.split(option.text)[0]
+                choices = getattr(about["of"], "CHOICES", {}).get(option.key, ())
+                option = replace(option, key=key, text=text, field=entry.name, prefix=about["prefix"], choices=choices)
+                known.append(option)
     return known
 
 
@@ -217,7 +222,7 @@ def _usage(program: str, known: list[_Option]) -> str:
 
 
 def _help(options: type, program: str, known: list[_Option]) -> str:
-    names = [option.key if option.positional else f"{option.key}={_placeholder(option.hint)}" for option in known]
+    names = [option.key if option.positional else f"{option.key}={_placeholder(option)}" for option in known]
     indent = min(max(map(len, names), default=0), 32) + 4
     width = min(max(shutil.get_terminal_size((100, 24)).columns, 60), 120)
     lines = [f"usage: {_usage(program, known)}", "", description_of(options), ""]
@@ -233,11 +238,12 @@ def _help(options: type, program: str, known: list[_Option]) -> str:
     return "\n".join(lines)
 
 
-def _placeholder(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return "|".join(get_args(hint))
+def _placeholder(option: _Option) -> str:
+    hint = option.hint
+    if names := option.choices or (get_args(hint) if get_origin(hint) is Literal else ()):
+        return "|".join(names)
     first = (get_args(hint) or (hint,))[0]
-    return f"[{_TYPES[first][1]},...]" if get_origin(hint) is list else _TYPES[first][1]
+    return f"[{_TYPES[first][1]},...]" if option.is_list else _TYPES[first][1]
 
 
 def spelled(value: Any) -> str:

@@ -131,20 +131,21 @@ class Registry:
             UsageError: unknown name, unknown parameter or invalid value.
         """
         cls = self.get(name)
-        known = parameters_of(cls)
+        known = _signature(cls)
         for key, value in parameters.items():
             if key not in known:
                 raise UsageError(f"unknown parameter '{key}' of {self.kind} '{name}': {suggest(key, known)}")
-            # the class itself checks None, and parameters whose default has no simple type
-            if value is not None and (problem := type_problem(value, type(known[key]))):
-                raise UsageError(f"{self.kind} '{name}' can't be made from {shown(parameters)}: '{key}' {problem}")
+            # the class itself checks parameters whose default has no simple type
+            if problem := type_problem(value, type(known[key].default), _takes_none(known[key])):
+                raise UsageError(f"{self.kind} '{name}' can't be made: parameter '{key}' {problem}")
         try:
             return cls(**parameters)
         except UsageError:
             raise
         except (Exception, SystemExit) as error:  # as in `_load`
             why = str(error) or type(error).__name__
-            raise UsageError(f"{self.kind} '{name}' can't be made from {parameters}: {why}") from error
+            given = {key: value for key, value in parameters.items() if type(value).__module__ == "builtins"}
+            raise UsageError(f"{self.kind} '{name}' can't be made from {shown(given)}: {why}") from error
 
     def parameters(self, name: str) -> dict[str, Any]:
         """Constructor parameters of ``name`` with their defaults (`inspect.Parameter.empty` where there is none)."""
@@ -165,9 +166,20 @@ class Registry:
 
 def parameters_of(cls: type) -> dict[str, Any]:
     """Constructor parameters of ``cls`` with their defaults (`inspect.Parameter.empty` where there is none)."""
+    return {name: parameter.default for name, parameter in _signature(cls).items()}
+
+
+def _signature(cls: type) -> dict[str, inspect.Parameter]:
+    """Constructor parameters of ``cls`` that have a name."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(cls).parameters
-    return {name: parameter.default for name, parameter in parameters.items() if parameter.kind in named}
+    return {name: parameter for name, parameter in parameters.items() if parameter.kind in named}
+
+
+def _takes_none(parameter: inspect.Parameter) -> bool:
+    """Whether None fits a parameter: its default is None, or its annotation says so, or it has none."""
+    annotation = parameter.annotation
+    return parameter.default is None or annotation is parameter.empty or "None" in str(annotation)
 
 
 caches = Registry(

@@ -75,7 +75,9 @@ def _kinds() -> dict[str, _Kind]:
         "caches": _Kind("cache", "cache=NAME cache.PARAMETER=VALUE", describe_all()),
         "suffixes": _Kind("suffix", "suffix=NAME suffix.PARAMETER=VALUE", describe_entries(suffixes)),
         "stores": _Kind("store", "store=NAME", stores),
-        "strategies": _Kind("strategy", "generation=NAME generation.PARAMETER=VALUE", own),
+        "strategies": _Kind(
+            "strategy", "generation=NAME (generate: generation.strategy=NAME) generation.PARAMETER=VALUE", own
+        ),
     }
 
 

@@ -297,6 +297,7 @@ class _Decoding:
             eligible=batch.generated(live & step.committable[:size]),
             confidence=batch.generated(confidence),
             masked=batch.generated(batch.masked),
+            open=batch.generated(step.open[:size]),
             block_step=batch.block_step,
             regions=batch.regions,
             ids=batch.generated(batch.ids),
@@ -382,13 +383,13 @@ class _Decoding:
         flags = torch.cat((changed, torch.stack((written, decided.outside.bool())))).float()
         state = (masked.float() + open_.float()).flatten()
         values = torch.cat((state, flags, decided.extremes)).cpu()
-        *moved, written_to, outside, least, most = values[state.shape[0] :].tolist()
+        *moved, written_to, outside, lowest, highest = values[state.shape[0] :].tolist()
         cache, strategy = type(self.cache).__name__, type(self.strategy).__name__
         if written_to:
             raise RuntimeError(f"{cache} or {strategy} wrote into the tensors of a step or a view, which are read-only")
         if outside:
             raise RuntimeError(f"{strategy} committed positions that are not eligible")
-        require_finite((least, most), self.model, step, decided.outcome.live, self.cache)
+        require_finite((lowest, highest), self.model, step, decided.outcome.live, self.cache)
         self.idle = [
             0 if some or resized else idle + 1
             for some, resized, idle in zip(moved, decided.resized, self.idle, strict=True)
@@ -398,6 +399,13 @@ class _Decoding:
                 self._raise_stuck(b, decided.eligible)
         held = values[: state.shape[0]].view(size, -1)
         batch.advance(held > 0, held > 1)
+        most = self.strategy.most_forwards
+        for sequence, unfinished in zip(batch.sequences, (held > 1).any(dim=1).tolist(), strict=True):
+            if unfinished and batch.forwards[sequence] >= most:
+                raise RuntimeError(
+                    f"{strategy} has not finished sequence {sequence} after {most} forwards, its most_forwards; a "
+                    "strategy that takes tokens back says there how many it may need"
+                )
 
     def _raise_stuck(self, b: int, eligible: Tensor) -> None:
         """Name who is to blame for a sequence that nothing is committed of."""

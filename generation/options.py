@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 from cache_zoo import Cache, UsageError
 from cache_zoo.errors import require, require_choice, require_type, shown
@@ -21,12 +21,6 @@ SCHEDULES = ("even", "dream", "dream_canvas")
 FIRST_FORWARDS = ("decode", "first_token")
 EOS_RULES = ("block", "drop", "cut", "fill")
 FACTOR_RULES = ("exact", "with_last", "without_last")
-_CHOICES = {
-    "alg": ALGORITHMS,
-    "schedule": SCHEDULES,
-    "first_forward": FIRST_FORWARDS,
-    "factor_rule": FACTOR_RULES,
-}
 MAX_TOKENS = 131_072
 """Tokens of the longest canvas: no supported model has a longer context."""
 MAX_SEED = 2**32 - 1
@@ -71,9 +65,9 @@ class GenerationOptions:
             committed text around them (d2Cache, arXiv 2509.23094, section 4.1); None or 0: no prior. With
             ``alg=entropy``, whose confidences are negative, it reverses: positions near committed text come last.
         alg: confidence of a token: its probability (``maskgit_plus``), negative entropy (``entropy``), lead over the
-            second (``topk_margin``). ``ar`` goes from left to right. ``random`` takes a random
-            order, drawn once per sequence; ``origin`` too, and
-            each mask with the probability that Dream's schedule gives instead of a fixed number.
+            second (``topk_margin``). ``ar`` goes from left to right. ``random`` takes a random order, drawn once per
+            sequence; ``origin`` too, and each mask with the probability that Dream's schedule gives instead of a fixed
+            number.
         debias: JSON file with the frequency of each token in a corpus (`generation.frequencies`): the score of a
             position is its confidence times the negative logarithm of the frequency of its token, at most
             ``debias_clip``, so frequent tokens come later (PC-Sampler, arXiv 2508.13021). None: it is the confidence.
@@ -101,6 +95,15 @@ class GenerationOptions:
             confidence (LLaDA's ``generate.py``). Needs ``alg=maskgit_plus``.
         parameters: the strategy's own parameters; `make` and `as_keywords` have them beside the others.
     """
+
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "alg": ALGORITHMS,
+        "schedule": SCHEDULES,
+        "first_forward": FIRST_FORWARDS,
+        "factor_rule": FACTOR_RULES,
+        "eos": EOS_RULES,
+    }
+    """Values of the options that are names."""
 
     strategy: str = "vanilla"
     gen_length: int = 128
@@ -176,10 +179,9 @@ class GenerationOptions:
             self.num_transfer_tokens <= block,
             f"num_transfer_tokens must be at most the block_length, {block}, not {shown(self.num_transfer_tokens)}",
         )
-        for key, choices in _CHOICES.items():
-            require_choice(key, getattr(self, key), choices)
-        if self.eos is not None:
-            require_choice("eos", self.eos, EOS_RULES)
+        for key, choices in self.CHOICES.items():
+            if key != "eos" or self.eos is not None:
+                require_choice(key, getattr(self, key), choices)
         self._check_schedule()
         self._check_rules()
 

@@ -80,6 +80,7 @@ def view(tokens: list[int], confidence: list[float], regions: list[Region], step
         eligible=eligible,
         confidence=torch.tensor(confidence).repeat(batch, 1),
         masked=every,
+        open=every,
         block_step=steps,
         regions=regions,
         ids=rows,

@@ -129,7 +129,9 @@ def test_confidence_is_that_of_the_largest_logits(kind: str) -> None:
     tokens[1, 1] = logits[3].argmin()
     regions, whole = [Region(0, 0, 3), Region(1, 0, 3)], torch.ones_like(live)
     further = {"block_step": [0, 0], "logits": logits, "left_out": None, "seeds": [0, 0], "mask_id": 99, "eos_id": 2}
-    seen = View(live, live.float(), whole, regions=regions, ids=tokens, tokens=tokens, live=live, ran=whole, **further)
+    seen = View(
+        live, live.float(), whole, whole, regions=regions, ids=tokens, tokens=tokens, live=live, ran=whole, **further
+    )
     for own in ({}, {"logits_eos_inf": True}):
         options = GenerationOptions.make(strategy="cadllm", gen_length=3, block_length=3, **own)
         strategy = ByBlock(options, confidence=kind)

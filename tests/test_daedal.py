@@ -66,6 +66,7 @@ class Script:
             eligible,
             sure.masked_fill(~live, -torch.inf),
             board.masked,
+            board.open,
             [0],
             [region],
             self.ids,

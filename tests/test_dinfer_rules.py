@@ -83,6 +83,7 @@ def credit_view(logits: list[list[float]], block: int) -> View:
         eligible=mask,
         confidence=torch.zeros(mask.shape),
         masked=mask,
+        open=mask,
         block_step=[0],
         regions=[Region(block, 0, 2)],
         ids=torch.full(mask.shape, 3),

@@ -36,6 +36,10 @@ class Best(Strategy):
 class Revoking(Best):
     """Takes the first token back once, four forwards later, and puts another one in its place at the end."""
 
+    @property
+    def most_forwards(self) -> int:
+        return LENGTH + 1
+
     def start(self, board: Board) -> None:
         self.forwards = 0
 
@@ -267,6 +271,19 @@ class Unfinished(Strategy):
     pass
 
 
+class Undecided(Best):
+    """Takes back everything that was there before."""
+
+    def decide(self, view: View) -> Edit:
+        return Edit(torch.where(self.commit(view), view.tokens, view.mask_id))
+
+
+class Uncounted(Best):
+    """Has a rule of its own."""
+
+    counted = False
+
+
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [
@@ -274,6 +291,7 @@ class Unfinished(Strategy):
         (IndexBest, r"IndexBest must return a BoolTensor \[3, 12\], not torch.int64"),
         (Scribbling, "Scribbling wrote into the tensors of a step or a view"),
         (Unfinished, "Unfinished overrides neither"),
+        (Undecided, "Undecided has not finished sequence 0 after 12 forwards, its most_forwards"),
     ],
 )
 def test_mistakes_of_strategies_are_errors(
@@ -281,6 +299,12 @@ def test_mistakes_of_strategies_are_errors(
 ) -> None:
     with pytest.raises((RuntimeError, TypeError), match=message):
         decode(tiny_models["llada"], strategy)
+
+
+def test_a_strategy_may_say_that_it_counts_nothing() -> None:
+    options = GenerationOptions.make()
+    assert (Best(options).counted, Uncounted(options).counted) == (True, False)
+    assert not Best(GenerationOptions.make(threshold=0.9)).counted
 
 
 class ByIndex(KVCache):
@@ -335,8 +359,11 @@ class Foreseeing(KVCache):
 
 
 def test_a_cache_that_must_know_is_refused_where_nobody_knows(tiny_models: dict[str, Transformer]) -> None:
-    with pytest.raises(UsageError, match=r"Foreseeing must know.*alg=random"):
+    with pytest.raises(UsageError, match=r"Foreseeing must know.* and Best decides afterwards; choose another cache$"):
         decode(tiny_models["llada"], Best, Foreseeing())
+    for given in ({"threshold": 0.9}, {"alg": "entropy"}):
+        with pytest.raises(UsageError, match=r"Vanilla decides afterwards with these options; alg=random without"):
+            generate(tiny_models["llada"], PROMPTS, Foreseeing(), **given)
 
 
 class Masking(KVCache):

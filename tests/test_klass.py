@@ -27,6 +27,7 @@ def view_of(probabilities: list[list[float]], masked: list[bool], step: int) -> 
         eligible=mask,
         confidence=torch.full(mask.shape, -torch.inf).masked_scatter(mask, best),
         masked=mask,
+        open=mask,
         block_step=[step],
         regions=[Region(0, 0, mask.shape[1])],
         ids=torch.full(mask.shape, 3),

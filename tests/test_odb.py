@@ -216,6 +216,7 @@ def view(tokens: list[int], confidence: list[float], region: Region, **further: 
         "eligible": (every & (columns >= region.start) & (columns < region.end)),
         "confidence": torch.tensor([confidence]),
         "masked": every,
+        "open": every,
         "block_step": [0],
         "regions": [region],
         "ids": torch.full_like(rows, MASK),

@@ -79,7 +79,21 @@ def test_the_limit_falls_with_the_schedule() -> None:
         empty = torch.zeros(1, 16, dtype=torch.bool)
         regions = [Region(number // 4, 0, 0)]
         view = View(
-            empty, empty, empty, [number % 4], regions, empty, empty, empty, empty, None, None, [0], mask_id=0, eos_id=0
+            empty,
+            empty,
+            empty,
+            empty,
+            [number % 4],
+            regions,
+            empty,
+            empty,
+            empty,
+            empty,
+            None,
+            None,
+            [0],
+            mask_id=0,
+            eos_id=0,
         )
         limits += strategy._limits(view).tolist()
     assert limits == [3.0, 3.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0]  # thirds: 1/8 and 2/8; to 5/8; from 6/8 on

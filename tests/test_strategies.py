@@ -79,6 +79,7 @@ class Game:
             eligible=eligible,
             confidence=confidence.masked_fill(~masked, -torch.inf),
             masked=masked,
+            open=masked,
             block_step=list(self.block_step),
             regions=regions,
             ids=self.ids,

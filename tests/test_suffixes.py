@@ -75,7 +75,7 @@ def test_the_registry_makes_them() -> None:
         ("window", {"windows": 3}, "unknown parameter 'windows' of suffix 'window': did you mean 'window'"),
         ("window", {"window": -1}, "'window' must be at least 0 .*not -1"),
         ("window", {"window": 1.5}, "'window' must be a whole number, not 1.5"),
-        ("window", {"window": None}, "can't be made from {'window': None}"),
+        ("window", {"window": None}, "parameter 'window' must be a whole number, not None"),
         ("dropout", {"window": 0}, "'window' must be at least 1, not 0; scale=0 drops the suffix"),
         ("dropout", {"sigma": -0.1}, "'sigma' must be a number from 0 on, not -0.1"),
         ("dropout", {"sigma": math.nan}, "'sigma' must be a number from 0 on, not nan"),

@@ -44,6 +44,7 @@ class Script:
             masked,
             torch.tensor([confidence]).masked_fill(~masked, -torch.inf),
             masked,
+            masked,
             [self.forwards],
             [Region(0, 0, LENGTH)],
             self.ids,
@@ -176,6 +177,10 @@ def test_caches_run_what_was_taken_back(
 
 class Elsewhere(Strategy):
     """Takes back the first token while it decodes the second block, and returns to it in the end."""
+
+    @property
+    def most_forwards(self) -> int:
+        return 9
 
     def start(self, board: Board) -> None:
         self.forwards = 0

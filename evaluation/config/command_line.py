@@ -110,15 +110,13 @@ def composed(overrides: list[str], with_hydra: bool = False) -> DictConfig:
 
 def choices(group: str) -> list[str]:
     """Names of the choices of a group."""
-    if group in registered_choices.GROUPS:
-        return sorted(registered_choices.keys(group))
-    return [path.stem for path in _files(group)]
+    return sorted({*registered_choices.keys(group), *(path.stem for path in _files(group))})
 
 
 def groups() -> list[str]:
     """Names of the groups of choices."""
     folders = {path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "hydra"}
-    return sorted({*folders, *registered_choices.GROUPS})
+    return sorted({*folders, *registered_choices.REGISTRIES})
 
 
 def _parse(overrides: list[str]) -> list[Override]:
@@ -186,7 +184,7 @@ def _check_choice(override: Override) -> None:
     known = choices(group)
     if given in known:
         return
-    registry = registered_choices.GROUPS.get(group)
+    registry = registered_choices.REGISTRIES.get(group)
     if registry is not None and given in registry.names():
         registry.get(given)  # raises, and says why
     others = "; any other task of lm-eval is dataset.name=NAME" if group == "dataset" else ""
@@ -227,9 +225,7 @@ def _elsewhere(base: Mapping[str, Any], key: str, known: list[str]) -> str:
 
 def _keys_by_choice(group: str) -> dict[str, list[str]]:
     """Choices of ``group`` and the keys of each."""
-    if group in registered_choices.GROUPS:
-        return registered_choices.keys(group)
-    return {path.stem: _keys_of(path) for path in _files(group)}
+    return {**registered_choices.keys(group), **{path.stem: _keys_of(path) for path in _files(group)}}
 
 
 def _files(group: str) -> list[Path]:

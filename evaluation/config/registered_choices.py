@@ -1,4 +1,7 @@
-"""The choices of the groups ``cache`` and ``suffix``: each registered class, with the parameters of its constructor."""
+"""Choices without a file: each registered cache and suffix rule, and strategies of installed packages.
+
+A choice has the parameters of its constructor. That of a strategy has the options of ``generation=vanilla``, too.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 
 from cache_zoo.registry import Registry, caches, suffixes
+from generation.strategies.registry import strategies
 
 GROUPS: dict[str, Registry] = {"cache": caches, "suffix": suffixes}
 """Groups whose choices are the entries of a registry."""
+REGISTRIES: dict[str, Registry] = {**GROUPS, "generation": strategies}
+"""The same, and the group whose choices are files for what comes with the package."""
 WRITABLE = (str, bool, int, float, list, dict, type(None))
 """Types of values that YAML can hold."""
 
@@ -22,16 +28,21 @@ def register() -> None:
     Warns:
         RuntimeWarning: a class of an installed package does not load; it is left out.
     """
-    for group, registry in GROUPS.items():
+    for group, registry in REGISTRIES.items():
         for entry in registry.usable():
-            node = {"name": entry.name, **writable(registry.parameters(entry.name))}
+            node: dict[str, object] = {"name": entry.name}
+            if group == "generation":
+                if entry.package is None:
+                    continue
+                node = {"defaults": ["vanilla", "_self_"], "strategy": entry.name}
+            node |= writable(registry.parameters(entry.name))
             ConfigStore.instance().store(entry.name, node, group=group, provider=entry.origin)
 
 
 def keys(group: str) -> dict[str, list[str]]:
-    """Keys of each choice of a group, by its name."""
+    """Keys of each choice of a group that has no file, by its name."""
     nodes = ConfigStore.instance().repo.get(group, {}).values()
-    return {Path(node.name).stem: list(node.node) for node in nodes}
+    return {Path(node.name).stem: [key for key in node.node if key != "defaults"] for node in nodes}
 
 
 def writable(parameters: dict[str, object]) -> dict[str, object]:

@@ -80,6 +80,7 @@ def untraceable(run: SavedRun) -> list[str]:
         "commits": git,
         "versions of the cache": found.cache_code,
         "versions of the suffix": found.suffix_code,
+        "versions of the strategy": found.strategy_code,
         "checkpoints": found.model,
     }
     reasons += [f"its sessions ran several {name}" for name, part in several.items() if part and part.several]

@@ -114,6 +114,8 @@ class View:
         eligible: BoolTensor ``[B, G]``, open candidates whose logits are live.
         confidence: float32 ``[B, G]``, at least at eligible positions; ``-inf`` where not computed.
         masked: BoolTensor ``[B, G]``, masked positions before this step.
+        open: BoolTensor ``[B, G]``, those of them still to commit: all, or those before the end of the text or of the
+            canvas.
         block_step: forwards each sequence had spent in its region before this one.
         regions: of each sequence.
         ids: LongTensor ``[B, G]``, the tokens before this step.
@@ -121,6 +123,8 @@ class View:
         live: BoolTensor ``[B, G]``, positions whose logits were computed: masked ones, and those of `Plan.logits`.
         ran: BoolTensor ``[B, G]``, positions whose row ran.
         logits: float32 ``[M, V]`` of the live positions, sequence after sequence; only with `Strategy.needs_logits`.
+            They are the model's, after classifier-free guidance and before temperature, filters and the options of the
+            end-of-sequence token, which shape ``tokens`` and ``confidence`` alone.
         left_out: float32 ``[K, V]``, logits of the positions of `Plan.leave_one_out`, sequence after sequence.
         seeds: of each sequence.
         mask_id, eos_id: special tokens.
@@ -131,6 +135,7 @@ class View:
     eligible: Tensor
     confidence: Tensor
     masked: Tensor
+    open: Tensor
     block_step: list[int]
     regions: list[Region]
     ids: Tensor
@@ -150,7 +155,10 @@ class View:
         return self.spread(entropy_of(self._wanted_logits))
 
     def top(self, number: int) -> tuple[Tensor, Tensor]:
-        """The likeliest tokens: probabilities float32 and ids ``[B, G, number]``, 0 where not live (needs logits)."""
+        """Probabilities (float32) and ids of the likeliest tokens, each ``[B, G, number]``, 0 where not live.
+
+        Needs logits, and is made of these: [MASK] may be among the tokens, which is never proposed.
+        """
         values, ids = self._wanted_logits.log_softmax(dim=1).topk(number, dim=1)
         return self.spread(values.exp()), self.spread(ids)
 
@@ -207,12 +215,13 @@ class Strategy:
     """Its plans say which positions a forward will commit (`Plan.planned`)."""
     equal_blocks: ClassVar[bool] = True
     """``block_length`` must divide ``gen_length``."""
+    counted: bool = True
+    """The number of tokens that a forward commits does not depend on what the model predicts. A strategy with a rule of
+    its own says False; an object of any other says what its options say."""
 
     def __init__(self, options: GenerationOptions) -> None:
         self.options = options
-        self.counted: bool = options.counted
-        """Whether the number of tokens that a forward commits does not depend on what the model predicts; a strategy
-        with a rule of its own sets it to False."""
+        self.counted = self.counted and options.counted
 
     @property
     def initial_length(self) -> int | None:
@@ -221,7 +230,10 @@ class Strategy:
 
     @property
     def most_forwards(self) -> int:
-        """Forwards that a sequence takes at most."""
+        """Forwards that a sequence takes at most; more of them are an error.
+
+        Right for a strategy that takes nothing back. One that revokes tokens says how often it may.
+        """
         return self.options.gen_length * self.patience
 
     def start(self, board: Board) -> Edit | None:
