@@ -11,10 +11,10 @@ from cache_zoo.errors import DONE, refusing, require
 
 @dataclass(frozen=True)
 class NewOptions:
-    """Write the files of a new cache, which works and keeps the contract at once. Nothing is overwritten.
+    """Write the files of a new cache or strategy, which works and keeps the contract at once. Nothing is overwritten.
 
     Attributes:
-        name: of the cache: small letters, digits and _.
+        name: of the cache or strategy: small letters, digits and _.
         package: write an installable package instead of files in this checkout.
         strategy: write an installable package with a decoding strategy instead of a cache.
         into: parent folder of the package (default: the current folder).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 
@@ -18,11 +18,15 @@ class Sizes:
 
     Attributes:
         width: of the model. More about it.
-        depth: layers.
+        depth: layers 1, 2, ... n. More about it.
+        shape: of a layer.
     """
+
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {"shape": ("square", "round")}
 
     width: int = 8
     depth: int | None = None
+    shape: str = "square"
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def test_values_have_the_types_of_the_annotations() -> None:
         {"depth": None},
     )
     assert read(Options, "program", ["./a=b"]) == Options(Path("a=b"))
+    assert read(Options, "program", ["x", "+sizes.width=3"]).sizes == {"width": 3}  # as eval spells a new key
     assert read(Options, "program", ["x", "rate=1", "rate=0.25", "layers=a,b"]) == Options(
         Path("x"), rate=0.25, layers=["a", "b"]
     )
@@ -106,8 +111,10 @@ def test_help_lists_every_key_with_its_default(capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert out.startswith("usage: program RUN [MORE ...] [key=value ...]\n\nDo something.\n\n")
     for line in (
-        "rate=X             a share (default: 0.5)",
+        "rate=X                    a share (default: 0.5)",
         "theme=light|dark ",
-        "sizes.width=N      of the model (d",
+        "sizes.width=N             of the model (d",
+        "sizes.depth=N             layers 1, 2, ... n\n",
+        "sizes.shape=square|round  of a layer (d",
     ):
         assert f"  {line}" in out

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from cache_zoo import UsageError
-from generation import GenerationOptions
+from generation import GenerationOptions, generate
 from generation.strategies.registry import strategies
 from generation.strategies.strategy import Board, Plan, Region, Strategy, View
 from generation.testing import StrategyCheck, strategy_checks
+from models import Transformer
 
 MASK = 99
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "strategies.md"
@@ -356,6 +357,18 @@ def test_the_examples_of_the_page_do_what_they_say(my_module: ModuleType) -> Non
     assert set(re.findall(r"(?m)^\| `(\w+)`", table)) == {field.name for field in fields(Plan)}
     strategies_named = set(re.findall(r"(?m)^\| `(\w+)` \| (?:the |from the)", PAGE.read_text()))
     assert strategies_named == {entry.name for entry in strategies.entries() if entry.package is None}
+
+
+def test_the_example_that_takes_tokens_back(my_module: ModuleType, tiny_models: dict[str, Transformer]) -> None:
+    prompts = [[5, 6, 7], [8] * 9]
+    options = {"gen_length": 8, "block_length": 4, "strategy": "my_module:SecondThoughts"}
+    for model in tiny_models.values():
+        out = generate(model, prompts, "d2cache", trace=True, **options)
+        assert out.forwards == [10, 10]
+        revoked = [int(entry.revoked.sum()) for entry in out.trace or [] if entry.revoked is not None]
+        assert sum(revoked) == 4
+        for number, prompt in enumerate(prompts):
+            assert generate(model, [prompt], "d2cache", **options).tokens[0].equal(out.tokens[number])
 
 
 class Leaky(Strategy):

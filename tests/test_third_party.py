@@ -183,11 +183,24 @@ def test_a_package_with_a_strategy_that_new_writes_works_at_once(tmp_path: Path)
     done = run(*PYTEST, "-k", "blocks", installed=target, cwd=package)
     assert done.returncode == 0, done.stdout
     assert re.search(r"\b[1-9]\d* passed", done.stdout)
-    own = ["generation.strategy=near_sighted", "+generation.width=1", f"output_dir={tmp_path / 'results'}"]
-    evaluated = run("eval.py", *QUICK, *own, installed=target)
+    folder = f"output_dir={tmp_path / 'results'}"
+    evaluated = run("eval.py", "-m", *QUICK, "generation=vanilla,near_sighted", folder, installed=target)
     assert evaluated.returncode == 0, evaluated.stderr
-    misspelt = run("eval.py", *QUICK, *own, "+generation.widht=1", installed=target)
+    assert len(evaluated.stdout.splitlines()) == 2
+    by_key = ["generation.strategy=near_sighted", "+generation.width=4", folder]
+    again = run("eval.py", *QUICK, *by_key, installed=target)
+    assert "force=true runs it again" in again.stderr, "another spelling of the same run"
+    for override, message in (
+        ("generation.widht=1", "unknown key 'generation.widht': did you mean 'generation.width'?"),
+        ("generation.width=null", "strategy 'near_sighted' can't be made: parameter 'width' must be a whole number"),
+    ):
+        refused = run("eval.py", *QUICK, "generation=near_sighted", override, folder, installed=target)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert message in refused.stderr
+    misspelt = run("eval.py", *QUICK, *by_key, "+generation.widht=1", installed=target)
     assert "unknown generation option 'widht': did you mean 'width'?" in misspelt.stderr
+    elsewhere = run("eval.py", *QUICK, by_key[0], "generation.width=4", installed=target)
+    assert "unknown key 'generation.width': it belongs to generation=near_sighted." in elsewhere.stderr
     taken = run("-m", "evaluation", "new", "window", "strategy=true", f"into={tmp_path}")
     assert (taken.returncode, taken.stderr.count("\n")) == (2, 1)
     assert "strategy 'window' of cache-zoo already exists" in taken.stderr

@@ -82,7 +82,7 @@ class Cell:
                 line = summary.as_dict() if summary else None
             elif is_main_process:
                 date = visible(str(self.run.status.get("date")))
-                print(f"{self.run.path} was finished at {date}; force=true runs it again")
+                print(f"{self.run.path} was finished at {date}; force=true runs it again, as after a change of code")
             if self.settings.trace and is_main_process:
                 from evaluation.trace.draw import draw
 
