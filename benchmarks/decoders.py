@@ -10,23 +10,23 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
-from transformers import PreTrainedTokenizerFast
 
-from benchmarks.sweeps import ROOT, run_sweep
+from benchmarks.sweeps import run_sweep
 from cache_zoo.arguments import read
 from evaluation.report.columns import BY_KEY
 from evaluation.report.markdown import escaped, table_text
 from evaluation.report.table import read_runs
 from evaluation.storage.saved_run import SavedRun
+from models import resolve_checkpoint
 from models.nano.data import ITEMS, held_out
 from models.nano.gsm import Problem, problem
+from models.tokenizer import load_tokenizer
 
 PLAN = Path(__file__).with_suffix(".yaml")
 _COLUMNS = [BY_KEY[key] for key in ("score", "nfe", "tokens_per_forward", "compute_ratio", "flops_per_token")]
@@ -67,12 +67,7 @@ class Bench:
         self.decoders: dict[str, dict[str, Any]] = plan["decoders"]
         self.common = [f"model={options.model}", "dataset=nano-gsm", f"batch_size={options.batch_size}"]
         self.common += plan["common"].split()
-
-    @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Of the embedded model."""
-        name = self.options.model.removeprefix("nano-")
-        return PreTrainedTokenizerFast.from_pretrained(ROOT / "models" / "nano" / name)
+        self.tokenizer = load_tokenizer(resolve_checkpoint(options.model))
 
     def write_items(self) -> None:
         """Write the questions of the choice, the package's examples, and the frequencies of the tokens of answers."""
