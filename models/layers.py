@@ -18,6 +18,22 @@ _MAX_OBSERVED_WEIGHTS = 1 << 24
 """Attention weights in memory while their head mean is computed: 64 MiB in float32."""
 
 
+class Linear(nn.Linear):
+    """Without initial weights on the meta device: drawing them there imports PyTorch's compiler, which takes seconds."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
+class Embedding(nn.Embedding):
+    """The same for embeddings."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class Layer(nn.Module):
     """Parameters of one layer; query, key and value are one projection, gate and up another."""
 
@@ -25,11 +41,11 @@ class Layer(nn.Module):
         super().__init__()
         width, inner = config.hidden_size, config.intermediate_size
         self.attention_norm = nn.RMSNorm(width, eps=config.rms_eps)
-        self.qkv = nn.Linear(width, sum(config.qkv_sizes), bias=config.qkv_bias)
-        self.attention_out = nn.Linear(width, width, bias=False)
+        self.qkv = Linear(width, sum(config.qkv_sizes), bias=config.qkv_bias)
+        self.attention_out = Linear(width, width, bias=False)
         self.feed_forward_norm = nn.RMSNorm(width, eps=config.rms_eps)
-        self.gate_up = nn.Linear(width, 2 * inner, bias=False)
-        self.down = nn.Linear(inner, width, bias=False)
+        self.gate_up = Linear(width, 2 * inner, bias=False)
+        self.down = Linear(inner, width, bias=False)
 
 
 class Rotation:

@@ -12,7 +12,7 @@ from cache_zoo import Cache, Canvas, Rows, Step
 from cache_zoo.work import Work
 from models.config import ModelConfig
 from models.copies import CopiedRows
-from models.layers import Attention, FeedForward, Layer, Rotation
+from models.layers import Attention, Embedding, FeedForward, Layer, Linear, Rotation
 from models.leave_one_out import LeaveOneOutRows
 
 
@@ -37,10 +37,10 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embedding = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_eps)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.head = Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tied:
             self.head.weight = self.embedding.weight
         self._rope: Tensor | None = None

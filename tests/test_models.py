@@ -18,6 +18,7 @@ from models import Transformer, load_model
 from models.layers import Rotation
 from models.loading import as_device, as_dtype
 from models.tiny import make_tiny
+from tests import processes
 
 
 def edit_config(folder: Path, **changes: Any) -> None:
@@ -346,3 +347,14 @@ def test_a_model_that_has_decoded_can_be_trained(tiny_folders: dict[str, Path]) 
     torch.testing.assert_close(logits, expected)
     logits.sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_initial_weights_are_drawn_except_on_the_meta_device(folder: Path) -> None:
+    """There PyTorch would import its compiler, which takes seconds."""
+    config = load_model(folder).config
+    assert float(Transformer(config).head.weight.detach().std()) > 0
+    program = (
+        "import sys; from models import load_model; load_model(sys.argv[1]); print('torch._dynamo' in sys.modules)"
+    )
+    done = processes.run(["-c", program, str(folder)])
+    assert done.stdout == "False\n", done.stderr
