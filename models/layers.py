@@ -19,7 +19,7 @@ _MAX_OBSERVED_WEIGHTS = 1 << 24
 
 
 class Linear(nn.Linear):
-    """Without initial weights on the meta device: drawing them there imports PyTorch's compiler, which takes seconds."""
+    """Without initial weights on the meta device, where drawing them imports PyTorch's compiler: that takes seconds."""
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:

@@ -16,7 +16,14 @@ from evaluation.config.command_line import cells
 from evaluation.config.settings import Settings
 from evaluation.run.answer_end import AnswerEnd
 from evaluation.run.distributed import Processes
-from evaluation.run.efficiency import Batch, GeneratedAnswer, ScoredQuestion, efficiency, warm_up_options
+from evaluation.run.efficiency import (
+    Batch,
+    GeneratedAnswer,
+    ScoredQuestion,
+    efficiency,
+    starvation,
+    warm_up_options,
+)
 from evaluation.run.folder import RunFolder
 from evaluation.run.requests import request_seed
 from evaluation.storage.files import write_text
@@ -275,6 +282,20 @@ def test_efficiency_by_hand() -> None:
     assert found.latency_seconds == Latency(mean=3.0, median=3.0, p90=4.0)
     assert found.peak_memory_bytes is None
     assert (found.tokens_out, found.tokens_canvas) == (12, 24)
+
+
+def test_a_busy_machine_is_told_by_the_processor_time() -> None:
+    def run(*batches: tuple[float, float | None], threads: int = 1) -> str | None:
+        timed = [Batch(1, wall, Counts(), processor_seconds=processor) for wall, processor in batches]
+        return starvation(efficiency([sample()], timed, 1), threads)
+
+    assert run((3.0, 2.9)) is run((3.0, 1.5)) is run((1.0, 0.1)) is None, "enough of it, or too short to tell"
+    assert run((3.0, 0.1), (3.0, None)) is None, "a batch of an older version"
+    found = run((2.0, 0.4), (2.0, 1.5))
+    assert found is not None
+    assert "took 4.0 s, in which this process had 1.9 s of processor time of a core" in found
+    assert run((4.0, 4.5), threads=2) is None
+    assert "of 2 cores" in str(run((4.0, 3.9), threads=2))
 
 
 def test_scored_answers_are_no_tokens() -> None:

@@ -192,7 +192,9 @@ class BatchRunner:
             with Measurement(model.device) as measured:
                 answers, counts = job.answer(model, piece)
             result.answers += answers
-            result.pieces.append(Batch(len(piece), measured.seconds, counts, measured.peak_memory))
+            result.pieces.append(
+                Batch(len(piece), measured.seconds, counts, measured.peak_memory, measured.processor_seconds)
+            )
 
         result.shortages = [*shortages, *self._in_pieces(answer, batch)]
         if self._journal:

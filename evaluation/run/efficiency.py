@@ -18,6 +18,8 @@ from generation.options import RULES
 from generation.strategies.ranked import RankedStrategy
 from generation.strategies.registry import make_strategy
 
+_LEAST_SECONDS = 2.0
+"""Of a run whose share of the processor means something."""
 WORK = tuple(field.name for field in fields(Counts) if field.name != "cache_bytes")
 """Counted work that adds up over batches."""
 
@@ -97,33 +99,37 @@ class Batch:
     """One timed call of `generation.generate` or `generation.log_likelihoods`, for ``size`` questions.
 
     ``peak_memory`` is the peak of bytes allocated on the device, weights included; None where this is not measured.
+    ``processor_seconds`` are those of all threads of the process; None in batches of older versions.
     """
 
     size: int
     seconds: float
     counts: Counts
     peak_memory: int | None = None
+    processor_seconds: float | None = None
 
 
 class Measurement:
-    """Wall seconds between entering and leaving, synchronised with the device, and on GPUs its peak memory."""
+    """Seconds between entering and leaving, by the clock and of the processor, and the peak memory of a GPU."""
 
     def __init__(self, device: torch.device) -> None:
         self._gpu = device if device.type == "cuda" else None
-        self.seconds = 0.0
+        self.seconds = self.processor_seconds = 0.0
         self.peak_memory: int | None = None
 
     def __enter__(self) -> Measurement:
         if self._gpu:
             torch.cuda.reset_peak_memory_stats(self._gpu)
             torch.cuda.synchronize(self._gpu)
-        self._start = time.perf_counter()
+        self._start = time.perf_counter(), time.process_time()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._gpu:
             torch.cuda.synchronize(self._gpu)
-        self.seconds = time.perf_counter() - self._start
+        wall, processor = self._start
+        self.seconds = time.perf_counter() - wall
+        self.processor_seconds = time.process_time() - processor
         if self._gpu:
             self.peak_memory = torch.cuda.max_memory_allocated(self._gpu)
 
@@ -174,9 +180,31 @@ def efficiency(
             seconds=[batch.seconds for batch in batches],
             work={key: sum(getattr(batch.counts, key) for batch in batches) for key in WORK},
         ),
+        processor_seconds=known_sum([batch.processor_seconds for batch in batches]),
         cache_bytes=max((batch.counts.cache_bytes for batch in batches), default=None),
         peak_memory_bytes=max((batch.peak_memory for batch in batches if batch.peak_memory is not None), default=None),
         memory_shortages=list(shortages),
+    )
+
+
+def known_sum(values: Sequence[float | None]) -> float | None:
+    """Their sum; None where one is not known, or there is none."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None
+
+
+def starvation(found: Efficiency, threads: int) -> str | None:
+    """What to say of a run on a CPU whose threads ran for less than half of the time, or None.
+
+    Threads of PyTorch spin while they wait for work, so they use their cores all the time unless others do.
+    """
+    wall, processor = found.seconds, found.processor_seconds
+    if wall is None or processor is None or wall < _LEAST_SECONDS or 2 * processor >= wall * threads:
+        return None
+    cores = "a core" if threads == 1 else f"{threads} cores"
+    return (
+        f"the forwards took {wall:.1f} s, in which this process had {processor:.1f} s of processor time of {cores}: "
+        "the machine is busy, so the seconds say little; fewer threads (OMP_NUM_THREADS) may be faster"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import lm_eval
 import torch
 
@@ -12,6 +14,7 @@ from evaluation.config.settings import Settings
 from evaluation.run.checkpoint import find_checkpoint
 from evaluation.run.code_origin import origin_of
 from evaluation.run.distributed import Processes
+from evaluation.run.efficiency import starvation
 from evaluation.run.folder import RunFolder
 from evaluation.run.journal import Journal
 from evaluation.run.lm import CacheZooLM
@@ -24,6 +27,8 @@ from evaluation.tasks.loading import LoadedTask, load_task
 from generation.strategies.registry import strategies
 from models import Transformer, load_model
 from models.tokenizer import load_tokenizer
+
+_LOG = logging.getLogger(__name__)
 
 
 def evaluate_cell(settings: Settings, processes: Processes | None = None) -> Summary | None:
@@ -87,6 +92,9 @@ def evaluate_cell(settings: Settings, processes: Processes | None = None) -> Sum
             return None
         samples = make_samples(lm.answers, lm.runner.batches, scored.pop("samples"), task)
         results = make_results(settings, task, lm, checkpoint, scored)
+        starved = starvation(results["efficiency"], torch.get_num_threads())
+        if lm.model.device.type == "cpu" and starved:
+            _LOG.warning(starved)
         summary = summarize(settings, task, lm, results, run.path)
         run.finish({**results, "summary": summary.as_dict()}, samples)
     except BaseException as error:  # an interrupt leaves a record as well

@@ -97,7 +97,12 @@ def _generated(answer: GeneratedAnswer, batch: Batch) -> dict[str, Any]:
     return {
         **{key: value for key, value in asdict(answer).items() if key != "prompt"},
         "tokens_out": answer.tokens,
-        "work": {"sequences": batch.size, **batch.counts.as_dict(), "peak_memory_bytes": batch.peak_memory},
+        "work": {
+            "sequences": batch.size,
+            **batch.counts.as_dict(),
+            "peak_memory_bytes": batch.peak_memory,
+            "processor_seconds": batch.processor_seconds,
+        },
         "prompt_sha256": digest(answer.prompt),
     }
 

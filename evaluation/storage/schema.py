@@ -94,6 +94,7 @@ class BatchWork(Record):
     cache_bytes: Amount | None = None
     compute_ratio: Amount | None = None
     peak_memory_bytes: Amount | None = None
+    processor_seconds: Seconds | None = None
 
 
 class Efficiency(Record):
@@ -105,6 +106,7 @@ class Efficiency(Record):
         samples: answers; a task may ask for several per question.
         tokens_canvas, tokens_out: all positions, and the tokens before the end of each answer.
         tokens_per_second: of one process.
+        processor_seconds: of all threads, during ``seconds``.
         memory_shortages: the batches that were halved; failed attempts are in no other figure.
     """
 
@@ -114,6 +116,7 @@ class Efficiency(Record):
     tokens_canvas: Count | None = None
     tokens_out: Count | None = None
     seconds: Seconds | None = None
+    processor_seconds: Seconds | None = None
     tokens_per_second: Amount | None = None
     latency_seconds: Latency = Latency()
     nfe: Amount | None = None

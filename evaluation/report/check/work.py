@@ -8,7 +8,7 @@ from functools import cached_property
 
 from evaluation.config.identity import BASELINE
 from evaluation.report.check.context import CheckedRun, Problems, compare_figure, summarize
-from evaluation.run.efficiency import WORK, figures
+from evaluation.run.efficiency import WORK, figures, known_sum
 from evaluation.storage.saved_run import flatten
 from evaluation.storage.schema import HEADLINE, BatchWork, Efficiency, Sample
 from generation.strategies.registry import make_strategy
@@ -237,6 +237,7 @@ class WorkCheck:
             "tokens_canvas": totals.canvas,
             "cache_bytes": max(batch.work.cache_bytes or 0 for batch in batches),
             "peak_memory_bytes": max(peaks, default=None),
+            "processor_seconds": known_sum([batch.work.processor_seconds for batch in batches]),
         }
         if efficiency.empty_answers is not None:
             expected["empty_answers"] = totals.empty
