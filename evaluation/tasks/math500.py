@@ -12,10 +12,7 @@ from typing import Any
 
 from cache_zoo.time_limit import cpu_time_limit
 from evaluation.tasks.answer_parts import without_thoughts
-from evaluation.tasks.mathematics.answer_types import canonical
-from evaluation.tasks.mathematics.equivalence import equal
 from evaluation.tasks.mathematics.normalize import normalize
-from evaluation.tasks.mathematics.parse import choice, interpretations, parse
 
 CPU_SECONDS = 5
 """Limit of one comparison; real ones take milliseconds. It is a signal, which only the main thread gets; elsewhere the
@@ -108,34 +105,23 @@ def same(gold: str, answer: str) -> bool:
     """Whether ``answer`` equals ``gold``; one that is too long, or takes too long to compare, does not."""
     if max(len(gold), len(answer)) > MAX_CHARACTERS:
         return False
+    from evaluation.tasks.mathematics.comparison import equal  # sympy takes half a second to import
+
     try:
         with cpu_time_limit(CPU_SECONDS, _OutOfTime()):
-            return _same(normalize(gold), normalize(answer))
+            return equal(normalize(gold), normalize(answer))
     except (Exception, _OutOfTime):  # an answer may be any text; one that can't be read is wrong
         return False
 
 
 def normalized(answer: str) -> str:
     """One spelling for answers that are written alike; empty for one that is too long."""
+    from evaluation.tasks.mathematics.comparison import spelling  # as above
+
     try:
-        return canonical(parse(normalize(answer))) if len(answer) <= MAX_CHARACTERS else ""
+        return spelling(normalize(answer)) if len(answer) <= MAX_CHARACTERS else ""
     except Exception:  # as above
         return ""
-
-
-def _same(gold: str, answer: str) -> bool:
-    if not gold or not answer:
-        return False
-    option = _option(gold) or (gold if re.fullmatch("[A-J]", gold) else None)
-    if option and _option(answer) == option:
-        return True
-    first, *others = interpretations(gold)
-    meanings = interpretations(answer)
-    return any(equal(first, meaning) for meaning in meanings) or any(equal(other, parse(answer)) for other in others)
-
-
-def _option(text: str) -> str | None:
-    return text[1].upper() if re.fullmatch(r"\([a-j]\)", text) else choice(text)
 
 
 def _boxes(text: str) -> list[tuple[int, int, int]]:
