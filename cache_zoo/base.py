@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cache_zoo.blocks import AttentionBlock, FeedForwardBlock
 from cache_zoo.cache_bytes import held_bytes
+from cache_zoo.rows import Ranges
 from cache_zoo.state import Canvas, Outcome, Step
 from cache_zoo.stores import Store, make_store
 
@@ -50,8 +51,9 @@ class Cache:
         """Reset; called once per generation, before the first step. Overriding methods call this one first."""
         self._started = True
 
-    def rows(self, step: Step) -> Tensor | None:
-        """Positions that run in this step, BoolTensor ``[B, T]``, or None for all.
+    def rows(self, step: Step) -> Tensor | Ranges | None:
+        """Positions that run in this step, BoolTensor ``[B, T]``, or a range of columns ``(first, end)`` per sequence;
+        None for all. Ranges are as good as a mask, and the decoder need not wait for the device to count them.
 
         The caller drops rows that are not visible, padding among them, and adds those that have never run
         (`Step.fresh`): in the first forward all of them.

@@ -6,10 +6,15 @@ use the packed form ``[N, ...]``; only attention needs the padded form ``[B, W, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+Ranges: TypeAlias = Sequence[tuple[int, int]]
+"""Of each sequence the first column of a range, and the column behind its last one."""
 
 
 class Rows:
@@ -36,6 +41,13 @@ class Rows:
         return cls(mask.flatten().nonzero().squeeze(1), counts, (mask.shape[0], mask.shape[1]))
 
     @classmethod
+    def from_ranges(cls, ranges: Ranges, length: int, device: torch.device) -> Rows:
+        """The rows of a range per sequence, on a canvas of ``length`` columns. Nothing is read from the device."""
+        index = [b * length + column for b, (first, end) in enumerate(ranges) for column in range(first, end)]
+        counts = [end - first for first, end in ranges]
+        return cls(torch.tensor(index, dtype=torch.long, device=device), counts, (len(counts), length))
+
+    @classmethod
     def union(cls, parts: list[Rows], of: Rows) -> Rows:
         """Disjoint ``parts`` of the rows ``of`` as one, without reading counts from the device."""
         if len(parts) == 1:
@@ -47,9 +59,9 @@ class Rows:
     def __len__(self) -> int:
         return self.index.shape[0]
 
-    @property
+    @cached_property
     def mask(self) -> Tensor:
-        """BoolTensor ``[B, T]``."""
+        """BoolTensor ``[B, T]``, read-only."""
         mask = torch.zeros(self.shape[0] * self.shape[1], dtype=torch.bool, device=self.index.device)
         mask[self.index] = True
         return mask.view(self.shape)

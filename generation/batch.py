@@ -64,6 +64,8 @@ class Batch:
         self.masked = (columns >= length).expand_as(self.ids).clone()
         self.end_of_text = EndOfText(UNTIL if options.stop_until_eos else options.eos, config.eos_id, self.ids)
         self.sequences = list(range(len(prompts)))
+        self._places = torch.arange(len(prompts), device=model.device)  # the same on the device
+        self._edges: tuple[list[tuple[int, int]], Tensor, Tensor] | None = None  # bounds, and the same on the device
         self.regions: list[Region] = []
         self.block_step = [0] * len(prompts)
         self.tokens = self.ids[:, length:].clone()
@@ -131,8 +133,8 @@ class Batch:
         require(within, f"{type(strategy).__name__} begins with a token id outside the vocabulary of {vocab}")
         self.ids[:, self.start :] = ids
         self.masked[:, self.start :] = ids == self._config.mask_id
-        self._on_host = (self.generated(self.masked).cpu(),) * 2
-        self.tokens[self.sequences] = self.generated(self.ids)
+        self._on_host = self.generated(self.masked).cpu(), self.generated(self.open()).cpu()
+        self.tokens[self._places] = self.generated(self.ids)
 
     def enter(self, regions: list[Region]) -> None:
         """Decode ``regions`` next."""
@@ -151,7 +153,7 @@ class Batch:
         if contexts == 2:
             without_prompt = torch.where(self.canvas.columns < self.start, self._config.mask_id, ids)
             ids, masked = torch.cat((ids, without_prompt)), masked.repeat(2, 1)
-        return Step(
+        step = Step(
             self.canvas,
             ids,
             masked,
@@ -164,6 +166,26 @@ class Batch:
             self.in_contexts(plan.planned),
             None if plan.last is None else plan.last * contexts,
         )
+        if self._edges is None or self._edges[0] != step.bounds:
+            self._edges = step.bounds, step.block_start, step.block_end
+        _, step.block_start, step.block_end = self._edges
+        return step
+
+    def count_open(self, ran: list[tuple[int, int]] | None, candidates: Tensor | None) -> int | None:
+        """How many open ``candidates`` (``[B, G]``) of the regions are predicted, in all contexts, if the host knows.
+
+        ``ran`` is the range of columns of each sequence whose rows run.
+        """
+        open_ = self._on_host[1]
+        if ran is None or (candidates is not None and candidates.device != open_.device):
+            return None
+        if candidates is not None:
+            open_ = open_ & candidates
+        shift = self.canvas.shift - self.start
+        count = 0
+        for row, region, (first, end) in zip(open_, self.regions, ran[: len(self.regions)], strict=True):
+            count += int(row[max(region.start, first + shift, 0) : max(min(region.end, end + shift), 0)].sum())
+        return count * self.contexts
 
     def uniform(self) -> Tensor | None:
         """A uniform number for each position, ``[B, G]``, to draw its token; None at temperature 0.
@@ -189,7 +211,7 @@ class Batch:
         for b, sequence in enumerate(self.sequences):
             self.forwards[sequence] += 1
             self.block_step[b] += 1
-        self.tokens[self.sequences] = self.generated(self.ids)
+        self.tokens[self._places] = self.generated(self.ids)
 
     def keep(self, kept: list[int]) -> Tensor | None:
         """Let all sequences but ``kept`` leave; return the index of what is left, in all contexts, if there is any."""
@@ -201,6 +223,8 @@ class Batch:
         if not kept:
             return None
         index = torch.tensor(kept, device=self.ids.device)
+        self._on_host = self._on_host[0][kept], self._on_host[1][kept]
+        self._places = self._places[index]
         self.ids, self.masked = self.ids[index], self.masked[index]
         self.end_of_text.keep(index)
         in_contexts = torch.cat([index + context * size for context in range(self.contexts)])

@@ -20,7 +20,7 @@ from generation.output import Counts, GenerationOutput, Progress, TraceRecorder,
 from generation.sampling import entropy_of, propose
 from generation.strategies.registry import make_strategy
 from generation.strategies.strategy import Copies, Edit, Plan, Region, View
-from generation.visibility import Visibility, require_mask
+from generation.visibility import Visibility, require_mask, require_rows
 from models import Transformer
 
 
@@ -219,15 +219,16 @@ class _Decoding:
         lengths = plan.lengths or batch.running_lengths
         self.visibility.look(step, lengths and lengths * batch.contexts)
         rows = cache.rows(step)
-        require_mask(rows, step.canvas, f"{type(cache).__name__}.rows")
-        self.visibility.choose(step, rows)
-        live = self._live(step, plan, all_run=rows is None and step.visible is None)
+        require_rows(rows, step.canvas, f"{type(cache).__name__}.rows")
+        ran = self.visibility.choose(step, rows)
+        live, count = self._live(step, plan, all_run=rows is None and step.visible is None, ran=ran)
         second, copies = batch.in_contexts(plan.leave_one_out), self._copies(plan.copies, step)
         logits, _, left_out, copied = self.model.run(
             step.ids,
             cache=cache,
             # Row j - shift has the logits of position j; generated positions never wrap around.
             logit_rows=live.roll(-step.canvas.shift, dims=1),
+            logit_count=count,
             step=step,
             after_attention=self.meter.inside(cache, step),
             leave_one_out=second,
@@ -259,15 +260,22 @@ class _Decoding:
         with_prompt, without = logits.chunk(2)
         return without + (1 + self.options.cfg_scale) * (with_prompt - without)
 
-    def _live(self, step: Step, plan: Plan, all_run: bool) -> Tensor:
-        """BoolTensor ``[B, T]`` of every context: the positions whose logits this forward computes."""
+    def _live(
+        self, step: Step, plan: Plan, all_run: bool, ran: list[tuple[int, int]] | None
+    ) -> tuple[Tensor, int | None]:
+        """BoolTensor ``[B, T]`` of every context: the positions whose logits this forward computes.
+
+        Returns:
+            These, and their number where the host knows it: ``ran`` is what `Visibility.choose` returned.
+        """
         extra = self.cache.confidence_positions(step)
         require_mask(extra, step.canvas, f"{type(self.cache).__name__}.confidence_positions")
         live = step.committable if extra is None else step.committable | (extra & step.masked)
         wanted = self.batch.in_contexts(plan.logits)
         if wanted is not None:
             live = live | wanted
-        return self._running(live, step, all_run)
+        known = ran is not None and extra is None and wanted is None
+        return self._running(live, step, all_run), self.batch.count_open(ran, plan.candidates) if known else None
 
     def _running(self, positions: Tensor, step: Step, all_run: bool) -> Tensor:
         """Those of ``positions`` ``[B, T]`` that the rows of this forward predict, in all contexts."""

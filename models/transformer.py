@@ -92,6 +92,7 @@ class Transformer(nn.Module):
         leave_one_out: Tensor | None = None,
         copies: tuple[Tensor, Tensor] | None = None,
         after_attention: Callable[[], None] | None = None,
+        logit_count: int | None = None,
     ) -> Forward:
         """Run ``rows`` of the canvas through the network and apply the head to ``logit_rows``.
 
@@ -105,6 +106,7 @@ class Transformer(nn.Module):
             copies: tokens of copies beside the canvas and the positions whose logits are wanted, as `CopiedRows` takes
                 them.
             after_attention: called after the attention of each layer.
+            logit_count: number of ``logit_rows``; None: it is read from the device.
 
         Returns:
             Logits of the logit rows, packed in canvas order, and the work done.
@@ -115,7 +117,7 @@ class Transformer(nn.Module):
             cache = Cache()
         if rows is not None:
             step.rows = Rows.from_mask(rows & step.canvas.valid)
-        return self._run(ids, cache, logit_rows, step, leave_one_out, copies, after_attention)
+        return self._run(ids, cache, logit_rows, step, leave_one_out, copies, after_attention, logit_count)
 
     def _plain_step(self, ids: Tensor) -> Step:
         """A step in which every position is valid and nothing is masked."""
@@ -131,6 +133,7 @@ class Transformer(nn.Module):
         leave_one_out: Tensor | None = None,
         copies: tuple[Tensor, Tensor] | None = None,
         after_attention: Callable[[], None] | None = None,
+        logit_count: int | None = None,
     ) -> Forward:
         rope, work = Rotation(self._angles(ids.shape[1]), step.canvas.positions), step.work
         x = self.embedding(ids.flatten()[step.rows.index])
@@ -154,7 +157,9 @@ class Transformer(nn.Module):
             if copied is not None:
                 copied.layer(index, attn, ffn, cache, step)
         if logit_rows is not None:
-            x = x[step.rows.locate(logit_rows.flatten().nonzero().squeeze(1))]
+            flat = logit_rows.flatten()
+            found = flat.nonzero() if logit_count is None else torch.nonzero_static(flat, size=logit_count)
+            x = x[step.rows.locate(found.squeeze(1))]
         logits = self._head(x, work)
         left_out = None if second is None else self._head(second.x, work)
         return Forward(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from cache_zoo.base import KVCache
+from cache_zoo.rows import Ranges
 from cache_zoo.state import Canvas, Outcome, Step
 
 
@@ -34,11 +34,10 @@ class FreeCache(KVCache):
         super().start(canvas)
         self._frozen = [0] * canvas.shape[0]  # columns before this one are frozen, host integers
 
-    def rows(self, step: Step) -> Tensor | None:
+    def rows(self, step: Step) -> Ranges | None:
         # a block that moves back thaws what it reaches
         first = [min(frozen, start) for frozen, (start, _) in zip(self._frozen, step.bounds, strict=True)]
-        canvas = step.canvas
-        return canvas.columns >= torch.tensor(first, device=canvas.device).unsqueeze(1) - canvas.shift
+        return [(column - step.canvas.shift, step.canvas.shape[1]) for column in first]
 
     def end_step(self, step: Step, outcome: Outcome) -> None:
         last = None if self.freeze_after_write else step.last_of_block

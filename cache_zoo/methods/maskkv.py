@@ -11,7 +11,7 @@ from cache_zoo.blocks import AttentionBlock
 from cache_zoo.errors import require
 from cache_zoo.methods.budgets import apportion, head_shares, layer_shares
 from cache_zoo.methods.kept import attend_kept, slot_canvas
-from cache_zoo.rows import Rows
+from cache_zoo.rows import Ranges, Rows
 from cache_zoo.state import Canvas, Outcome, Step
 from cache_zoo.stores import Store, make_store
 
@@ -58,8 +58,11 @@ class MaskKVCache(KVCache):
         self._seen: list[tuple[Tensor, ...]] = []  # per layer: keys and values of the prompt, votes, preference, change
         self._kept: list[tuple[Store, Tensor]] = []  # per layer: slots, and which of them are in use, [B, G, K]
 
-    def rows(self, step: Step) -> Tensor | None:
-        return None if step.index == 0 else _response(step.canvas).expand(step.canvas.shape)
+    def rows(self, step: Step) -> Ranges | None:
+        canvas = step.canvas
+        if step.index == 0:
+            return None
+        return [(canvas.prompt_length - canvas.window_shift, canvas.shape[1])] * canvas.shape[0]
 
     def attention(self, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
         rows = step.rows

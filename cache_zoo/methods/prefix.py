@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from cache_zoo.base import KVCache
+from cache_zoo.rows import Ranges
 from cache_zoo.state import Step
 
 
@@ -33,12 +31,11 @@ class PrefixCache(KVCache):
     def __init__(self, use_dual: bool = False) -> None:
         self.use_dual = use_dual
 
-    def rows(self, step: Step) -> Tensor | None:
-        fresh = [forwards == 0 for forwards in step.block_step]
-        if all(fresh):
+    def rows(self, step: Step) -> Ranges | None:
+        if not any(step.block_step):
             return None
-        canvas = step.canvas
-        end = step.block_end if self.use_dual else canvas.shape[1]
-        rows = canvas.columns + canvas.window_shift
-        window = (rows >= step.block_start) & (rows < end)
-        return window | torch.tensor(fresh, device=canvas.device).unsqueeze(1)
+        length, shift = step.canvas.shape[1], step.canvas.window_shift
+        return [
+            (start - shift, (end if self.use_dual else length) - shift) if forwards else (0, length)
+            for (start, end), forwards in zip(step.bounds, step.block_step, strict=True)
+        ]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from cache_zoo.base import KVCache
 from cache_zoo.errors import require
+from cache_zoo.rows import Ranges
 from cache_zoo.state import Step
 
 
@@ -39,14 +37,15 @@ class VicinityCache(KVCache):
             require(value >= 0, f"cache parameter '{name}' must not be negative, not {value}; 0 turns it off")
         self.prefix_look, self.after_look, self.warmup_steps = prefix_look, after_look, warmup_steps
 
-    def rows(self, step: Step) -> Tensor | None:
+    def rows(self, step: Step) -> Ranges | None:
         whole = [self._whole(step.index, *block) for block in zip(step.block_index, step.block_step, strict=True)]
         if all(whole):
             return None
-        canvas = step.canvas
-        first, end = step.block_start - max(self.prefix_look, canvas.shift), step.block_end + self.after_look
-        window = (canvas.columns >= first) & (canvas.columns < end)
-        return window | torch.tensor(whole, device=canvas.device).unsqueeze(1)
+        length, before = step.canvas.shape[1], max(self.prefix_look, step.canvas.shift)
+        return [
+            (0, length) if everything else (start - before, end + self.after_look)
+            for (start, end), everything in zip(step.bounds, whole, strict=True)
+        ]
 
     def _whole(self, forward: int, block: int, forward_of_block: int) -> bool:
         """Whether everything runs in a forward of the generation that is the given one of its block, all from 0."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cache_zoo import Canvas, Step, Suffix
 from cache_zoo.methods.prefix import PrefixCache
+from cache_zoo.rows import Ranges
 from generation import GenerationOptions, Strategy, View
 from generation.strategies.strategy import Board, Plan, Region
 
@@ -86,7 +87,7 @@ class RefreshedPrefix(PrefixCache):
         super().start(canvas)
         self._iteration, self._half = 0, False
 
-    def rows(self, step: Step) -> Tensor | None:
+    def rows(self, step: Step) -> Ranges | None:
         begins = step.block_step[0] == 0
         if self._half:
             self._half, self._iteration = False, self._iteration + 1
