@@ -14,14 +14,14 @@ from generation.strategies.registry import strategies
 from models.nano.data import held_out
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = "width=64 layers=2 vocab=64 prompt=8 gen=8 block=4 pairs=2 rounds=1 caches=none,dual".split()
+TINY = "width=64 layers=2 vocab=64 prompt=8 gen=8 block=4 rounds=2 caches=none,dual".split()
 
 
 @pytest.mark.slow
 def test_two_checkouts_are_compared_by_turns(capsys: pytest.CaptureFixture[str]) -> None:
     assert checkouts.main([f"before={ROOT}", f"after={ROOT}", *TINY]) == 0
     header, *rows = capsys.readouterr().out.splitlines()[2:]
-    assert header.split() == ["cache", "before_ms", "after_ms", "ratio", "ratio_min", "ratio_max"]
+    assert header.split() == ["cache", "before_ms", "after_ms", "ratio", "lower_quartile", "upper_quartile"]
     assert [row.split()[0] for row in rows] == ["none", "dual"]
     assert all(float(value) > 0 for row in rows for value in row.split()[1:])
 
