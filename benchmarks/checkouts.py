@@ -1,8 +1,8 @@
 """Whether a change makes forwards slower: ``python -m benchmarks.checkouts before=../before``.
 
 Two checkouts of this repository decode the same prompt with the same weights, in one process and by turns. In two
-processes the same code differs by up to ten percent, by where weights happen to lie in memory. The processor time of one
-thread is compared, which other programs disturb less than the clock.
+processes the same code differs by up to ten percent, by where weights happen to lie in memory. The processor time of
+one thread is compared, which other programs disturb less than the clock.
 A checkout of an earlier commit is made by ``git worktree add --detach ../before COMMIT``.
 """
 

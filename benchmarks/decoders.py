@@ -8,7 +8,6 @@ equal, and the one with the fewest forwards is chosen.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -30,7 +29,6 @@ from models.tokenizer import load_tokenizer
 
 PLAN = Path(__file__).with_suffix(".yaml")
 _COLUMNS = [BY_KEY[key] for key in ("score", "nfe", "tokens_per_forward", "compute_ratio", "flops_per_token")]
-_CORPUS = 2000  # problems whose answers are counted
 
 
 @dataclass(frozen=True)
@@ -70,23 +68,19 @@ class Bench:
         self.tokenizer = load_tokenizer(resolve_checkpoint(options.model))
 
     def write_items(self) -> None:
-        """Write the questions of the choice, the package's examples, and the frequencies of the tokens of answers."""
+        """Write the questions of the choice, and the package's examples."""
         items = self.folder / "items"
         items.mkdir(parents=True, exist_ok=True)
-        problems = training_problems(_CORPUS)
-        asked = ({"question": one.question, "answer": one.answer} for one in problems[: self.options.train])
+        problems = training_problems(self.options.train)
+        asked = ({"question": one.question, "answer": one.answer} for one in problems)
         (items / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
         (items / "train.jsonl").write_bytes((ITEMS / "gsm" / "train.jsonl").read_bytes())
-        ids = self.tokenizer([f" {one.answer}" for one in problems], add_special_tokens=False)["input_ids"]
-        counts = Counter(token for answer in ids for token in answer)
-        shares = [counts[token] / counts.total() for token in range(len(self.tokenizer))]
-        (items / "frequencies.json").write_text(json.dumps(shares), encoding="utf-8")
 
     def fixed(self, decoder: dict[str, Any]) -> list[str]:
         """The overrides that all settings of a decoder share."""
         (dot,) = self.tokenizer(".", add_special_tokens=False)["input_ids"]
         text: str = decoder["set"]
-        return text.replace("{items}", str(self.folder / "items")).replace("{dot}", str(dot)).split()
+        return text.replace("{dot}", str(dot)).split()
 
     def choose(self, decoder: dict[str, Any]) -> list[str]:
         """The best of the settings that are tried, as overrides."""
