@@ -202,6 +202,13 @@ class _Decoding:
             self._keep(kept)
         regions = [region for region in plan.regions if region is not None]
         self.batch.enter(regions)
+        most = self.strategy.most_forwards
+        for sequence in self.batch.sequences:
+            if self.batch.forwards[sequence] >= most:
+                raise RuntimeError(
+                    f"{type(self.strategy).__name__} has not finished sequence {sequence} after {most} forwards, its "
+                    "most_forwards; a strategy that takes tokens back says there how many it may need"
+                )
         return plan if regions else None
 
     def _keep(self, kept: list[int]) -> None:
@@ -407,13 +414,6 @@ class _Decoding:
                 self._raise_stuck(b, decided.eligible)
         held = values[: state.shape[0]].view(size, -1)
         batch.advance(held > 0, held > 1)
-        most = self.strategy.most_forwards
-        for sequence, unfinished in zip(batch.sequences, (held > 1).any(dim=1).tolist(), strict=True):
-            if unfinished and batch.forwards[sequence] >= most:
-                raise RuntimeError(
-                    f"{strategy} has not finished sequence {sequence} after {most} forwards, its most_forwards; a "
-                    "strategy that takes tokens back says there how many it may need"
-                )
 
     def _raise_stuck(self, b: int, eligible: Tensor) -> None:
         """Name who is to blame for a sequence that nothing is committed of."""

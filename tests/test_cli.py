@@ -109,6 +109,8 @@ def samples_of(result: Result) -> list[dict[str, Any]]:
 def what(samples: list[dict[str, Any]], batches: bool = False) -> list[dict[str, Any]]:
     """Samples without their times and, unless ``batches``, without what depends on the batch they were in."""
     varying = ("seconds",) if batches else ("seconds", "batch", "work")
+    for sample in samples:
+        sample["work"].pop("processor_seconds", None)
     return [{key: value for key, value in sample.items() if key not in varying} for sample in samples]
 
 

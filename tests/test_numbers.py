@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cache_zoo import KVCache, Step
 from cache_zoo.blocks import AttentionBlock
-from generation import Board, NotFiniteError, Plan, generate, log_likelihoods, stream
+from generation import NotFiniteError, generate, log_likelihoods, stream
+from generation.batch import Batch
 from generation.demo import main
 from generation.strategies.vanilla import Vanilla
 from models import Transformer, load_model
@@ -106,19 +107,22 @@ def test_a_stream_ends_at_the_forward_after(model: Transformer) -> None:
 def test_nothing_waits_for_the_device_to_look(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check adds no read from the device: a step reads once to advance, and for the cache's rows.
 
-    A plan reads the board, which is on the host.
+    A plan reads the board, and what is counted of it, which are on the host.
     """
     reads, planning = [], []
-    plan = Vanilla.plan
 
-    def noted_plan(self: Vanilla, board: Board) -> Plan:
-        planning.append(True)
-        try:
-            return plan(self, board)
-        finally:
-            planning.clear()
+    def on_host(function: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any) -> Any:
+            planning.append(True)
+            try:
+                return function(*given)
+            finally:
+                planning.clear()
 
-    monkeypatch.setattr(Vanilla, "plan", noted_plan)
+        return noted
+
+    for owner, method in ((Vanilla, "plan"), (Batch, "count_open")):
+        monkeypatch.setattr(owner, method, on_host(getattr(owner, method)))
     for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
         found = getattr(Tensor, name)
 

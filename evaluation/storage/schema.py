@@ -80,7 +80,7 @@ class MemoryShortage(Record):
 
 
 class BatchWork(Record):
-    """Counted work of a batch (`generation.Counts`)."""
+    """Counted work of a batch (`generation.Counts`), and what it took of memory and of the processor."""
 
     sequences: Count | None = None
     forwards: Amount | None = None
