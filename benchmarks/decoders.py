@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 
 from benchmarks.sweeps import run_sweep
 from cache_zoo.arguments import read
-from evaluation.report.columns import BY_KEY
+from evaluation.report.column_type import MISSING
+from evaluation.report.columns import BY_KEY, plain_rows
 from evaluation.report.markdown import escaped, table_text
 from evaluation.report.table import read_runs
 from evaluation.storage.saved_run import SavedRun
@@ -102,16 +103,19 @@ class Bench:
 
     def table(self) -> str:
         """All decoders, in Markdown."""
-        only, lines = self.options.only, []
+        only, found = self.options.only, {}
         for name, decoder in self.decoders.items():
-            if only is not None and name not in only.split(","):
-                continue
-            settings = self.choose(decoder)
-            own = " ".join(settings).replace("generation.", "")
-            names = self.report(decoder, settings)
-            runs = read_runs(self.folder / "test").set_index("folder")
-            for row in runs.loc[names].to_dict("records"):
-                lines.append([name, own, row["cache"], *(column.table_text(row) for column in _COLUMNS)])
+            if only is None or name in only.split(","):
+                settings = self.choose(decoder)
+                own = [part for part in [*self.fixed(decoder), *settings] if not part.startswith("generation=")]
+                found[name] = " ".join(own).replace("generation.", ""), self.report(decoder, settings)
+        rows = plain_rows(read_runs(self.folder / "test"))
+        caches, lines = self.options.caches.split(","), []
+        for name, (settings_text, folders) in found.items():
+            reported = [row for row in rows if row["folder"] in folders]
+            for row in sorted(reported, key=lambda row: caches.index(row["cache"])):
+                figures = (column.table_text(row) or MISSING for column in _COLUMNS)
+                lines.append([name, settings_text, row["cache"], *figures])
         header = ["decoder", "settings", "cache", *(column.table_title for column in _COLUMNS)]
         return table_text(map(escaped, header), [list(map(escaped, line)) for line in lines])
 
