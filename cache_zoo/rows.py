@@ -59,9 +59,9 @@ class Rows:
     def __len__(self) -> int:
         return self.index.shape[0]
 
-    @cached_property
+    @property
     def mask(self) -> Tensor:
-        """BoolTensor ``[B, T]``, read-only."""
+        """BoolTensor ``[B, T]``."""
         mask = torch.zeros(self.shape[0] * self.shape[1], dtype=torch.bool, device=self.index.device)
         mask[self.index] = True
         return mask.view(self.shape)
