@@ -62,10 +62,11 @@ class Visibility:
                 ranges = _valid(canvas, rows)
                 if self._window is None or self._window[0] != ranges:
                     self._window = ranges, Rows.from_ranges(ranges, canvas.shape[1], canvas.device)
-                rows = self._window[1].mask
                 if step.visible is None and step.fresh is None:
                     ran, step.rows = self._window
-            if ran is None:
+                else:
+                    rows = self._window[1].mask
+            if isinstance(rows, Tensor):
                 rows = rows if step.fresh is None else rows | step.fresh
                 step.rows = Rows.from_mask(rows & (canvas.valid if step.visible is None else step.visible))
         if step.index == 0 and step.visible is not None:

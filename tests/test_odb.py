@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -17,8 +16,7 @@ from generation.strategies.odb import ODB
 from generation.strategies.strategy import Copies
 from generation.strategies.vanilla import Vanilla
 from generation.testing import StrategyCheck, strategy_checks
-from models import Transformer, load_model
-from models.tiny import SMALLEST, make_tiny
+from models import Transformer
 
 NEVER = {"strategy": "odb", "stop_confidence": 2.0}
 MASK, EOS = 99, 98
@@ -53,17 +51,6 @@ def test_without_a_predicted_end_and_drafts_it_is_vanilla(
             assert torch.equal(out.tokens, expected.tokens)
             assert (out.forwards, out.counts.rows) == (expected.forwards, expected.counts.rows)
             assert out.lengths == [24] * 3
-
-
-@pytest.fixture(scope="module")
-def shallow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Transformer]:
-    """Models of one layer: keys and values depend on the tokens alone, so a copy predicts what its canvas would."""
-    folder: Path = tmp_path_factory.mktemp("shallow")
-    layers = {"llada": {"n_layers": 1}, "dream": {"num_hidden_layers": 1}}
-    return {
-        family: load_model(make_tiny(folder / family, family, **{**SMALLEST[family], **one}))
-        for family, one in layers.items()
-    }
 
 
 @pytest.mark.sampled(6)

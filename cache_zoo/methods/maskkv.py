@@ -62,7 +62,7 @@ class MaskKVCache(KVCache):
         canvas = step.canvas
         if step.index == 0:
             return None
-        return [(canvas.prompt_length - canvas.window_shift, canvas.shape[1])] * canvas.shape[0]
+        return [(_response_start(canvas), canvas.shape[1])] * canvas.shape[0]
 
     def attention(self, layer: int, x: Tensor, attn: AttentionBlock, step: Step) -> Tensor:
         rows = step.rows
@@ -76,7 +76,7 @@ class MaskKVCache(KVCache):
         voters = Rows.from_mask(step.masked & rows.mask)
         weights = attn.weights(query[rows.locate(voters.index)], voters, keys)  # [M, H, S]
         votes = step.columns.scatter(voters.pad(weights).sum(dim=1)).unflatten(1, (key.shape[1], -1)).sum(dim=2)
-        prompt = (step.canvas.valid & ~_response(step.canvas)).unsqueeze(1)
+        prompt = (step.canvas.valid & (step.canvas.columns < _response_start(step.canvas))).unsqueeze(1)
         votes, on_masks = votes.masked_fill(~prompt, 0), (votes * step.masked.unsqueeze(1)).sum(dim=2)
         preference = votes.sum(dim=2) / (votes.sum(dim=2) + on_masks)
         change = rows.pad(1 - F.cosine_similarity(x.float(), (x + out).float(), dim=1)).sum(dim=1)
@@ -113,6 +113,6 @@ class MaskKVCache(KVCache):
         self._kept = [(store, used[kept]) for store, used in self._kept]
 
 
-def _response(canvas: Canvas) -> Tensor:
-    """Columns whose rows always run, BoolTensor ``[1, T]``: the generated part and the row that predicts its start."""
-    return canvas.columns >= canvas.prompt_length - canvas.window_shift
+def _response_start(canvas: Canvas) -> int:
+    """First column whose row always runs: that of the generated part, or the row before, which predicts it."""
+    return canvas.prompt_length - canvas.window_shift
